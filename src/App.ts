@@ -1,0 +1,61 @@
+/**
+ * Parts under a name: what programs, tests and tools share. The name is meant as the namespace of the engine
+ * (`App.namespace`), so two apps on one Redis never meet; a version makes a fresh one.
+ */
+import { Effect, type Layer } from "effect"
+import { type Pipeable, pipeArguments } from "effect/Pipeable"
+import type * as Engine from "./Engine.ts"
+import { checkName } from "./internal/names.ts"
+import type * as Part from "./Part.ts"
+import * as Worker from "./Worker.ts"
+
+type Covariant<A> = (_: never) => A
+
+export interface App<out E, out R> extends Pipeable {
+  readonly "~millrace/App": { readonly _E: Covariant<E>; readonly _R: Covariant<R> }
+  readonly name: string
+  readonly version: string | undefined
+  readonly parts: ReadonlyArray<Part.Part<E, R>>
+}
+
+const Proto = {
+  "~millrace/App": { _E: (_: never) => _, _R: (_: never) => _ },
+  pipe() {
+    return pipeArguments(this, arguments)
+  }
+}
+
+/** Collect parts. `layer` gives them what they need; `middleware` is put around each, outside its own. */
+export const make = <const P extends ReadonlyArray<Part.Any>, ROut = never, RIn = never>(options: {
+  readonly name: string
+  readonly version?: string | undefined
+  readonly parts: P & Worker.Declared<Part.Services<P[number]>>
+  readonly layer?: Layer.Layer<ROut, never, RIn> | undefined
+  readonly middleware?: (<E, R>(part: Part.Part<E, R>) => Part.Part<E, R>) | undefined
+}): App<Part.Error<P[number]>, Exclude<Part.Services<P[number]>, ROut> | RIn> => {
+  const { layer, middleware, parts } = options
+  return Object.assign(Object.create(Proto), {
+    name: checkName("app", options.name),
+    version: options.version === undefined ? undefined : checkName("app version", options.version),
+    parts: (parts as ReadonlyArray<Part.Any>).map((part) => {
+      const wrapped = middleware === undefined ? part : middleware(part)
+      return layer === undefined
+        ? wrapped
+        : wrapped.with({ layers: [...wrapped.definition.layers, layer as Layer.Layer<any, never>] })
+    })
+  })
+}
+
+/** The namespace of this app: its name, and its version if it has one. */
+export const namespace = (app: App<unknown, unknown>): string =>
+  app.version === undefined ? app.name : `${app.name}.${app.version}`
+
+export const run = <E, R>(
+  app: App<E, R>,
+  options?: Worker.Options
+): Effect.Effect<Worker.Summary, Worker.Failure<E>, R | Engine.Services> =>
+  Effect.suspend(() => Worker.run(app.parts as ReadonlyArray<Part.Part<E, never>>, options)) as Effect.Effect<
+    Worker.Summary,
+    Worker.Failure<E>,
+    R | Engine.Services
+  >

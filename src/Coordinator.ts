@@ -1,0 +1,80 @@
+/**
+ * The port of ownership: who runs which partition, with which epoch. Members hold a lease on the engine's clock and call
+ * `sync` every third of it; no leader is needed. What `sync` answers is the whole statement of what a member owns, so a
+ * lost answer costs nothing.
+ */
+import { Context, type Effect, type Stream } from "effect"
+import type { EngineError, MemberReplaced } from "./Errors.ts"
+
+/** A partition number of a processor, and the epoch under which it was given. */
+export interface Grant {
+  readonly processor: string
+  readonly partition: number
+  readonly epoch: bigint
+}
+
+export interface Owned extends Grant {
+  /** Keep it, hand out nothing. */
+  readonly paused: boolean
+  /** It is wanted elsewhere: stop, commit, and release it in the next sync. */
+  readonly giveUp: boolean
+}
+
+export interface Sync {
+  readonly member: string
+  /** The random id of this start of the worker. */
+  readonly incarnation: string
+  /** Milliseconds. */
+  readonly lease: number
+  /** Milliseconds that membership must be quiet before targets are computed. */
+  readonly settle: number
+  /** The number of the last statement received; 0n for none. */
+  readonly known: bigint
+  /** Every processor that this member runs, with its partition count. Left out: the member leaves that group. */
+  readonly groups: ReadonlyMap<string, number>
+  /** What it has stopped running. One with another epoch than the books does nothing. */
+  readonly released: ReadonlyArray<Grant>
+  /** Epochs that shards had in force when they refused ours: the counter is raised above them, the partition granted anew. */
+  readonly refused: ReadonlyArray<Grant>
+}
+
+export interface Statement {
+  readonly number: bigint
+  /** All that is mine; undefined if nothing of it changed since `known`. */
+  readonly mine: ReadonlyArray<Owned> | undefined
+  /** Milliseconds until the next sync is due. */
+  readonly next: number
+}
+
+/** A group as the books have it: for tools and tests. */
+export interface Group {
+  readonly processor: string
+  readonly partitions: number
+  readonly paused: boolean
+  readonly members: ReadonlyArray<string>
+  /** Owner and epoch by partition; undefined where nobody owns it. */
+  readonly owners: ReadonlyArray<{ readonly member: string; readonly epoch: bigint } | undefined>
+  /** How often targets were computed. */
+  readonly generation: number
+}
+
+export class Coordinator extends Context.Service<
+  Coordinator,
+  {
+    sync(request: Sync): Effect.Effect<Statement, EngineError | MemberReplaced>
+    /** Give everything back and go; does nothing for an incarnation that was replaced. */
+    leave(member: string, incarnation: string): Effect.Effect<void, EngineError>
+    /** Something changed for this member: sync now. A hint; nothing depends on it. */
+    wakes(member: string): Stream.Stream<void, EngineError>
+    /** Keep owners, hand out nothing, for the whole cluster. */
+    pause(processor: string, paused: boolean): Effect.Effect<void, EngineError>
+    group(processor: string): Effect.Effect<Group, EngineError>
+    /**
+     * For operations on a stopped or paused processor (seek, remove): a new epoch for one partition, taken from its owner
+     * if it has one and the processor is paused. `undefined`: it runs unpaused.
+     */
+    takeEpoch(processor: string, partition: number): Effect.Effect<bigint | undefined, EngineError>
+    /** Forget a group without members; false if it has some. */
+    removeGroup(processor: string): Effect.Effect<boolean, EngineError>
+  }
+>()("millrace/Coordinator") {}

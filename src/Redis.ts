@@ -1,0 +1,8 @@
+/**
+ * The parts of the Redis engine one by one, for programs that replace one of them: `Redis.layer` is the connection and
+ * the key layout that the others share. `Engine.layerRedis` is their sum.
+ */
+export { layer as layerBroker } from "./redis/broker.ts"
+export { layer, type Options, Redis, type RedisClient } from "./redis/client.ts"
+export { layer as layerCoordinator } from "./redis/coordinator.ts"
+export { layer as layerTableStore } from "./redis/tableStore.ts"

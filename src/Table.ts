@@ -1,0 +1,267 @@
+/**
+ * Keyed state of a processor, stored per partition in the engine, changed only in the unit of work of an event: a write
+ * is committed together with the event's offset, or not at all. Handlers `get`, `set`, `update` and `remove`; any
+ * process reads what is committed with `lookup` and `entries`. Values are never changed in place: give back new ones.
+ */
+import { Effect, Option, Schema, Stream } from "effect"
+import type { NoInfer } from "effect/Types"
+import { DecodeError, EngineError } from "./Errors.ts"
+import type { UnitOfWork } from "./Event.ts"
+import { checkName } from "./internal/names.ts"
+import { missing } from "./internal/rows.ts"
+import { type ValueCodec, valueCodec } from "./internal/stored.ts"
+import { onRow } from "./internal/unit.ts"
+import * as Partitioner from "./Partitioner.ts"
+import { type Codec, Serializer } from "./Serializer.ts"
+import { TableStore } from "./TableStore.ts"
+import type { Any, Key } from "./Topic.ts"
+
+export type { Key }
+
+type Coded<A = any> = Schema.ConstraintCodec<A, any>
+
+/** What a table is, whatever its types. */
+export interface Definition {
+  readonly name: string
+  readonly scope: "key" | "partition"
+  readonly key: Coded<Key>
+  readonly value: Coded
+  readonly initial: () => unknown
+  readonly partitionBy: ((key: any) => Key) | undefined
+}
+
+/** What tables have in common: state of a processor, keyed, stored per partition, reached by handlers. */
+export interface State<out Name extends string, in out K, in out V> {
+  readonly "~millrace/Table": { readonly _K: (_: K) => K; readonly _V: (_: V) => V }
+  readonly name: Name
+  /** @internal */
+  readonly definition: Definition
+}
+
+/** A key belongs to one partition, so it can be looked up from anywhere. */
+export interface Table<out Name extends string, in out K, in out V> extends State<Name, K, V> {
+  readonly scope: "key"
+}
+
+/** `scope: "partition"`: one row of a key in every partition, as for a total that its readers sum up. */
+export interface PerPartition<out Name extends string, in out K, in out V> extends State<Name, K, V> {
+  readonly scope: "partition"
+}
+
+/** A handler that reads the table of this name needs to run in the processor that declares it. */
+export interface Reads<in out Name extends string> {
+  readonly "~millrace/Reads": Name
+}
+
+/** The same for writing; not there under `concurrency: { unordered }`. */
+export interface Writes<in out Name extends string> {
+  readonly "~millrace/Writes": Name
+}
+
+/** What a processor may declare. */
+export type Declared = State<string, any, any>
+
+/** What look-ups need. */
+export type Client = TableStore | Serializer
+
+export type LookupError = DecodeError | EngineError
+
+/** Define a table. `partitionBy` gives the topic key that a table key goes with (default: the table key itself). */
+export const make = <
+  const Name extends string,
+  K extends Coded<Key>,
+  V extends Coded,
+  const S extends "key" | "partition" = "key"
+>(
+  name: Name,
+  options: {
+    readonly key: K
+    readonly value: V
+    /** What a missing key reads as. */
+    readonly initial: () => V["Type"]
+    readonly partitionBy?: ((key: K["Type"]) => Key) | undefined
+    readonly scope?: S | undefined
+  }
+): [S] extends ["partition"] ? PerPartition<Name, K["Type"], V["Type"]> : Table<Name, K["Type"], V["Type"]> => {
+  checkName("table", name)
+  const scope = options.scope ?? "key"
+  const definition: Definition = { ...options, name, scope, partitionBy: options.partitionBy }
+  // The conditional type follows `scope`, which the compiler cannot see here.
+  return { "~millrace/Table": variance, name, scope, definition } as never
+}
+
+const variance = { _K: (_: never) => _, _V: (_: never) => _ }
+
+// In the unit of work of the event. A key that belongs to another partition is a defect, under `perKey` also one that
+// does not go with the event's own key.
+
+/** The value, earlier writes of this unit of work included. */
+export const get = <Name extends string, K, V>(
+  table: State<Name, K, V>,
+  key: NoInfer<K>
+): Effect.Effect<V, never, UnitOfWork | Reads<Name>> =>
+  onRow(table.definition, key as Key, (row) => row.table.read(row) as V)
+
+/** Replace it. */
+export const set = <Name extends string, K, V>(
+  table: State<Name, K, V>,
+  key: NoInfer<K>,
+  value: NoInfer<V>
+): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
+  onRow(table.definition, key as Key, (row, unit) => unit.write(row, value))
+
+/** Change it; gives the new value. */
+export const update = <Name extends string, K, V>(
+  table: State<Name, K, V>,
+  key: NoInfer<K>,
+  f: (value: NoInfer<V>) => NoInfer<V>
+): Effect.Effect<V, never, UnitOfWork | Writes<Name>> =>
+  onRow(table.definition, key as Key, (row, unit) => {
+    const value = f(row.table.read(row) as V)
+    unit.write(row, value)
+    return value
+  })
+
+/** Remove it; it reads as `initial` again. */
+export const remove = <Name extends string, K, V>(
+  table: State<Name, K, V>,
+  key: NoInfer<K>
+): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
+  onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing))
+
+// What is committed, from any process, inside a handler or out.
+
+/** One row. */
+export const lookup: {
+  <Name extends string, K, V>(table: Table<Name, K, V>, key: NoInfer<K>): Effect.Effect<V, LookupError, Client>
+  <Name extends string, K, V>(
+    table: PerPartition<Name, K, V>,
+    key: NoInfer<K>,
+    options: { readonly partition: number }
+  ): Effect.Effect<V, LookupError, Client>
+} = Effect.fnUntraced(function* <V>(
+  table: State<string, any, V>,
+  key: Key,
+  options?: { readonly partition: number }
+): Effect.fn.Return<V, LookupError, Client> {
+  const { definition } = table
+  const store = yield* TableStore
+  const codec = codecOf(definition, yield* Serializer)
+  const home = yield* homeOf(definition)
+  const partition = options?.partition ?? home.partitionOf(String(definition.partitionBy?.(key) ?? key))
+  const [bytes] = yield* store.readMany(home.processor, definition.name, partition, [String(key)])
+  if (bytes === undefined) return definition.initial() as V
+  return (yield* decode(definition, codec, partition, String(key), bytes)) as V
+})
+
+/** All rows (a scan, no snapshot); a partition's only, if asked. */
+export const entries = <Name extends string, K, V>(
+  table: State<Name, K, V>,
+  options?: { readonly partition?: number | undefined }
+): Stream.Stream<readonly [key: K, value: V], LookupError, Client> =>
+  Stream.unwrap(
+    Effect.gen(function* () {
+      const { definition } = table
+      const store = yield* TableStore
+      const codec = codecOf(definition, yield* Serializer)
+      const home = yield* homeOf(definition)
+      const keys = Schema.decodeUnknownSync(Schema.toCodecJson(definition.key))
+      const keyOf = (text: string): Key => {
+        try {
+          return keys(text)
+        } catch {
+          // Number keys are stored in their text form.
+          return keys(Number(text))
+        }
+      }
+      const partitions =
+        options?.partition === undefined ? Array.from({ length: home.partitions }, (_, p) => p) : [options.partition]
+      return Stream.fromIterable(partitions).pipe(
+        Stream.flatMap((partition) =>
+          Stream.paginate("", (cursor: string) =>
+            Effect.gen(function* () {
+              const page = yield* store.entries(home.processor, definition.name, partition, cursor)
+              const rows: Array<readonly [K, V]> = []
+              for (const [key, bytes] of page.rows) {
+                rows.push([keyOf(key) as K, (yield* decode(definition, codec, partition, key, bytes)) as V])
+              }
+              return [rows, Option.fromUndefinedOr(page.next)] as const
+            })
+          )
+        )
+      )
+    })
+  )
+
+const codecs = new WeakMap<Definition, WeakMap<Codec, ValueCodec<unknown>>>()
+
+const codecOf = (definition: Definition, serializer: Codec): ValueCodec<unknown> => {
+  let known = codecs.get(definition)
+  if (known === undefined) codecs.set(definition, (known = new WeakMap()))
+  let codec = known.get(serializer)
+  if (codec === undefined) known.set(serializer, (codec = valueCodec(definition.value, serializer)))
+  return codec
+}
+
+const decode = (
+  definition: Definition,
+  codec: ValueCodec<unknown>,
+  partition: number,
+  key: string,
+  bytes: Uint8Array
+) =>
+  Effect.try({
+    try: () => codec.decode(bytes),
+    catch: (error) =>
+      new DecodeError({
+        topic: `table ${definition.name}`,
+        partition,
+        offset: key,
+        reason: "Schema",
+        detail: error instanceof Error ? error.message : String(error),
+        bytes
+      })
+  })
+
+interface Home {
+  readonly processor: string
+  readonly partitions: number
+  readonly partitionOf: (topicKey: string) => number
+}
+
+// A processor that declares a table binds it to its topic; a program without that processor asks the engine.
+const homes = new WeakMap<Definition, Home>()
+
+/** Called by the processor that declares the table. */
+export const bind = (table: Declared, processor: string, topic: Any): void => {
+  homes.set(table.definition, {
+    processor,
+    partitions: topic.partitions,
+    partitionOf: (key) => topic.partitioner(key, topic.partitions)
+  })
+}
+
+const homeOf = (definition: Definition): Effect.Effect<Home, EngineError, TableStore> =>
+  Effect.gen(function* () {
+    const bound = homes.get(definition)
+    if (bound !== undefined) return bound
+    const refuse = (detail: string) => new EngineError({ operation: "Table.lookup", reason: "Refused", detail })
+    const layout = yield* (yield* TableStore).layout(definition.name)
+    if (layout === undefined) {
+      return yield* refuse(
+        `table ${definition.name} is not stored here: no worker that declares it has run with this namespace`
+      )
+    }
+    if (!layout.hashed) {
+      return yield* refuse(
+        `table ${definition.name} is placed by a partitioner of its own: import the processor ${layout.processor} to look it up`
+      )
+    }
+    const home: Home = {
+      processor: layout.processor,
+      partitions: layout.partitions,
+      partitionOf: (key) => Partitioner.hash(key, layout.partitions)
+    }
+    homes.set(definition, home)
+    return home
+  })

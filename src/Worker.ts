@@ -1,0 +1,385 @@
+/**
+ * Runs parts: joins their groups, keeps a lease, and works on the partitions it is granted. Interruption is the graceful
+ * stop: stop reading, finish what runs within the grace, commit, leave. `NodeRuntime.runMain` turns SIGTERM and SIGINT
+ * into interruption; give it `{ teardown: Worker.teardown }` to exit with 0 after a clean stop (its default is 130).
+ */
+
+import { randomUUID } from "node:crypto"
+import { hostname } from "node:os"
+import {
+  Cause,
+  Clock,
+  Context,
+  Deferred,
+  type Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  PubSub,
+  type Runtime,
+  Scope,
+  Stream
+} from "effect"
+import { Broker, type Durability } from "./Broker.ts"
+import { Coordinator } from "./Coordinator.ts"
+import type * as Engine from "./Engine.ts"
+import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
+import * as Group from "./internal/group.ts"
+import { Lease } from "./internal/lease.ts"
+import { checkCount, checkName, invalid } from "./internal/names.ts"
+import * as Ownership from "./internal/ownership.ts"
+import type * as Part from "./Part.ts"
+import * as Partitioner from "./Partitioner.ts"
+import { Serializer } from "./Serializer.ts"
+import * as Settings from "./Settings.ts"
+import type * as Table from "./Table.ts"
+import { TableStore } from "./TableStore.ts"
+import type { Any } from "./Topic.ts"
+
+/** What one part did. */
+export interface Counts {
+  readonly processed: number
+  /** Failures of handlers, those that a policy settled included. */
+  readonly failed: number
+  readonly ignored: number
+}
+
+export interface Summary {
+  readonly parts: Readonly<Record<string, Counts>>
+  /** Partitions that came or went after the start. */
+  readonly rebalances: number
+}
+
+export type Change = Ownership.Change
+
+export interface Options {
+  /** How long running handlers may take to finish at a hand-over or shutdown; default 25 seconds. */
+  readonly grace?: Duration.Input | undefined
+  /** How long this worker keeps its partitions when it says nothing; default 10 seconds. */
+  readonly lease?: Duration.Input | undefined
+  /** How long membership must be quiet before partitions are dealt out; default 50 milliseconds. */
+  readonly settle?: Duration.Input | undefined
+  /** End after so many events, exactly. */
+  readonly limit?: number | undefined
+  /** A stable name: restarted within the lease, it takes its partitions back without a move. */
+  readonly member?: string | undefined
+  /** Run only these processors. */
+  readonly processors?: ReadonlyArray<string> | undefined
+  /** How safe a commit must be. */
+  readonly durability?: Durability | undefined
+}
+
+type Parts = ReadonlyArray<Part.Any>
+
+/**
+ * Names the tables that a part uses and does not declare, or writes without an order. Checked here, and not where the
+ * handler is given, so that functions around `make` may be generic in `R`.
+ */
+export type Declared<R> = [Extract<R, Table.Reads<any> | Table.Writes<any>>] extends [never]
+  ? unknown
+  : { readonly "declare in `tables`, and keep an order": Extract<R, Table.Reads<any> | Table.Writes<any>> }
+
+/** Why a worker ends before it is told to. */
+export type Failure<E> = ProcessorHalted<E> | EngineError | MemberReplaced | Misconfigured
+
+/** The running worker as a service; `E` is what can still halt it. */
+export interface Worker<in E> {
+  readonly "~millrace/Worker": (_: E) => void
+}
+
+interface Handle {
+  readonly join: Effect.Effect<Summary, Failure<unknown>>
+  readonly stop: Effect.Effect<Summary, Failure<unknown>>
+  readonly idle: Effect.Effect<void, Failure<unknown>>
+  readonly changes: Stream.Stream<Change>
+}
+
+// A service per program, whatever can halt its worker: the error type is checked where the layer is made.
+const Running = Context.Service<Worker<unknown>, Handle>("millrace/Worker")
+
+const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfigured> =>
+  Effect.flatMap(Settings.current, (settings) =>
+    attempt(() => {
+      if (options.limit !== undefined) checkCount("limit", options.limit)
+      if (options.member !== undefined) checkName("member", options.member)
+      const { grace, lease, settle } = options
+      return Settings.override(settings, { grace, lease, settle }, "Worker.run")
+    })
+  )
+
+const attempt = <A>(f: () => A): Effect.Effect<A, Misconfigured> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(f())
+    } catch (error) {
+      return error instanceof Misconfigured ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** The parts to run, or what is wrong with them. */
+const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.Effect<Parts, Misconfigured> =>
+  attempt(() => {
+    const names = parts.map((part) => part.name)
+    const twice = names.find((name, i) => names.indexOf(name) !== i)
+    if (twice !== undefined) {
+      throw new Misconfigured({
+        reason: "DuplicateName",
+        detail: `two parts are named ${twice}; the name is the consumer group, give each its own`
+      })
+    }
+    const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
+    for (const part of parts) {
+      for (const table of part.definition.tables) {
+        const other = tables.get(table.name)
+        if (other !== undefined) {
+          throw new Misconfigured({
+            reason: "DuplicateName",
+            detail: `table ${table.name} is declared by ${other.part} and by ${part.name}; a table belongs to one processor`
+          })
+        }
+        tables.set(table.name, { part: part.name, definition: table.definition })
+      }
+    }
+    const topics = new Map<string, Any>()
+    for (const topic of parts.flatMap((part) => part.definition.topics)) {
+      const other = topics.get(topic.name)
+      if (other !== undefined && other.partitions !== topic.partitions) {
+        throw new Misconfigured({
+          reason: "PartitionsMismatch",
+          detail: `topic ${topic.name} is defined with ${other.partitions} and with ${topic.partitions} partitions`
+        })
+      }
+      topics.set(topic.name, topic)
+    }
+    const unknown = only?.find((name) => !names.includes(name))
+    if (unknown !== undefined)
+      throw invalid(`processors: there is no part named ${unknown}; there are ${names.join(", ")}`)
+    return only === undefined ? parts : parts.filter((part) => only.includes(part.name))
+  })
+
+/** Store the layouts and create the groups, before anything is claimed. */
+const declare = (parts: Parts) =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
+    const tables = yield* TableStore
+    const topics = new Map(parts.flatMap((part) => part.definition.topics.map((topic) => [topic.name, topic])))
+    yield* broker.declare(Array.from(topics.values()))
+    for (const { definition } of parts) {
+      const [topic] = definition.topics
+      yield* broker.register(definition.name, definition.topics, definition.startFrom)
+      yield* tables.declare(
+        definition.tables.map((table) => ({
+          name: table.name,
+          processor: definition.name,
+          partitions: topic.partitions,
+          hashed: topic.partitioner === Partitioner.hash
+        }))
+      )
+    }
+  })
+
+/** How often `idle` asks the engine again when nothing moves here. */
+const otherWorkersMillis = 250
+
+interface Started extends Handle {
+  readonly drain: Effect.Effect<void>
+  readonly ready: Effect.Effect<void>
+  readonly end: Effect.Effect<void, Failure<unknown>>
+  readonly summary: Effect.Effect<Summary>
+}
+
+const start = (given: Parts, options: Options) =>
+  Effect.gen(function* () {
+    const settings = yield* settingsOf(options)
+    const parts = yield* select(given, options.processors)
+    const scope = yield* Effect.scope
+    const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
+    const broker = yield* Broker
+    const incarnation = randomUUID()
+    const member =
+      options.member ??
+      `${
+        hostname()
+          .replace(/[^A-Za-z0-9._-]/g, "-")
+          .slice(0, 60) || "worker"
+      }-${incarnation.slice(0, 8)}`
+    const counts = new Map(parts.map((part) => [part.name, { processed: 0, failed: 0, ignored: 0 }]))
+    const end = yield* Deferred.make<void, Failure<unknown>>()
+    const changes = yield* PubSub.unbounded<Change>()
+    const limit = options.limit === undefined ? undefined : { remaining: options.limit, waiting: new Set<() => void>() }
+    const lease = new Lease(yield* Clock.Clock)
+    let progress: Array<() => void> = []
+    const groups = new Map<string, Group.Group>()
+
+    const quiet = (): boolean => Array.from(groups.values()).every((group) => group.quiet())
+    // What was read ahead beyond the limit is not handed out, so it does not count.
+    const settled = (): boolean => Array.from(groups.values()).every((group) => group.settled())
+    const moved = (): void => {
+      const waiting = progress
+      progress = []
+      for (const look of waiting) look()
+      if (limit?.remaining === 0 && settled()) Deferred.doneUnsafe(end, Exit.void)
+    }
+    const nextMove = Effect.callback<void>((resume) => {
+      progress.push(() => resume(Effect.void))
+    })
+
+    let ownership: Ownership.Ownership | undefined
+    for (const part of parts) {
+      let services = context
+      for (const layer of part.definition.layers.toReversed()) {
+        services = Context.merge(services, yield* Effect.provideContext(Layer.build(layer), services))
+      }
+      const group = yield* Group.make({
+        definition: part.definition,
+        broker,
+        tables: yield* TableStore,
+        serializer: yield* Serializer,
+        settings,
+        durability: options.durability ?? "memory",
+        limit,
+        lease,
+        counts: counts.get(part.name)!,
+        incarnation,
+        context: services,
+        onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
+        onLost: (partition, epoch, inForce) => ownership?.lost(part.name, partition, epoch, inForce),
+        onProgress: moved
+      })
+      groups.set(part.name, group)
+    }
+
+    yield* declare(parts)
+    ownership = yield* Ownership.make({
+      coordinator: yield* Coordinator,
+      member,
+      incarnation,
+      lease,
+      leaseMillis: settings.lease,
+      settle: settings.settle,
+      grace: settings.grace,
+      groups,
+      onChange: (change) => {
+        PubSub.publishUnsafe(changes, change)
+        moved()
+      }
+    })
+    if (parts.length > 0) {
+      yield* Effect.forkIn(
+        Effect.catchCause(ownership.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
+        scope
+      )
+      const look = Math.max(1_000, Math.min(60_000, settings.slowAfter / 5))
+      yield* Effect.forkIn(
+        Effect.forever(
+          Effect.andThen(
+            Effect.sleep(look),
+            Effect.forEach(Array.from(groups.values()), (group) => group.watch, { discard: true })
+          )
+        ),
+        scope
+      )
+    } else Deferred.doneUnsafe(end, Exit.void)
+
+    const drain = yield* Effect.cached(parts.length === 0 ? Effect.void : ownership.leave)
+    const summary = Effect.sync(
+      (): Summary => ({
+        parts: Object.fromEntries(Array.from(counts, ([name, count]) => [name, { ...count }])),
+        rebalances: ownership.rebalances()
+      })
+    )
+    const join: Handle["join"] = Effect.andThen(Deferred.await(end), Effect.andThen(drain, summary))
+    const behind = Effect.map(
+      Effect.forEach(parts, (part) => broker.lag(part.name)),
+      (lags) => lags.flat().some((lag) => lag.events > 0)
+    )
+    const idle: Handle["idle"] = Effect.gen(function* () {
+      yield* Effect.raceFirst(ownership.joined, Deferred.await(end))
+      while (true) {
+        const moves = yield* Effect.forkChild(nextMove, { startImmediately: true })
+        if (yield* Deferred.isDone(end)) return yield* Deferred.await(end)
+        if (quiet() && !(yield* behind)) return
+        // What other workers commit is not seen here: look again now and then.
+        const moved = Effect.timeoutOption(Fiber.join(moves), otherWorkersMillis)
+        yield* Effect.raceFirst(Effect.asVoid(moved), Deferred.await(end))
+      }
+    })
+    const started: Started = {
+      join,
+      stop: Effect.andThen(
+        Effect.sync(() => Deferred.doneUnsafe(end, Exit.void)),
+        join
+      ),
+      idle,
+      changes: Stream.fromPubSub(changes),
+      drain,
+      ready: parts.length === 0 ? Effect.void : Effect.raceFirst(ownership.joined, Effect.ignore(Deferred.await(end))),
+      end: Deferred.await(end),
+      summary
+    }
+    return started
+  })
+
+/** Run parts until interrupted, halted, or `limit`. Interruption stops reading, finishes, commits and leaves. */
+export const run = <const P extends Parts>(
+  parts: P & Declared<Part.Services<P[number]>>,
+  options: Options = {}
+): Effect.Effect<Summary, Failure<Part.Error<P[number]>>, Part.Services<P[number]> | Engine.Services> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const worker = yield* start(parts, options)
+      yield* Effect.onExit(worker.end, () => worker.drain)
+      return yield* worker.summary
+    })
+  ) as Effect.Effect<any, any, any>
+
+/** Run parts in the background for as long as the layer lives; ready once the groups are joined. */
+export const layer = <const P extends Parts>(
+  parts: P & Declared<Part.Services<P[number]>>,
+  options: Options = {}
+): Layer.Layer<
+  Worker<Part.Error<P[number]>>,
+  EngineError | Misconfigured,
+  Part.Services<P[number]> | Engine.Services
+> =>
+  Layer.effect(
+    Running,
+    Effect.gen(function* () {
+      const worker = yield* start(parts, options)
+      yield* Effect.addFinalizer(() => worker.drain)
+      // No background fiber can fail a layer: what halts the worker is met by `launch`, `join`, and in the log.
+      yield* Effect.forkScoped(
+        Effect.catchCause(worker.join, (cause) =>
+          Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("the worker ended", cause)
+        )
+      )
+      yield* worker.ready
+      return worker
+    })
+  ) as Layer.Layer<any, any, any>
+
+/** `Layer.launch` for layers with a worker in them: ends when the worker does, fails with what halted it. */
+export const launch = <A, E, R>(
+  self: Layer.Layer<A, E, R> &
+    ([Extract<A, Worker<never>>] extends [never] ? { readonly "no worker in this layer": never } : unknown)
+): Effect.Effect<Summary, E | (A extends Worker<infer H> ? Failure<H> : never), R> =>
+  Effect.provide(join, self as Layer.Layer<any, any, any>) as Effect.Effect<any, any, any>
+
+/** Wait for the end of the worker of this program. */
+export const join: Effect.Effect<Summary, Failure<unknown>, Worker<unknown>> = Running.use((worker) => worker.join)
+
+/** Drain and end it. */
+export const stop: Effect.Effect<Summary, Failure<unknown>, Worker<unknown>> = Running.use((worker) => worker.stop)
+
+/** Wait until nothing is left to read and all is committed: for tests and batch programs. */
+export const idle: Effect.Effect<void, Failure<unknown>, Worker<unknown>> = Running.use((worker) => worker.idle)
+
+/** Members and ownership as they change. */
+export const changes: Stream.Stream<Change, never, Worker<unknown>> = Stream.unwrap(
+  Running.useSync((worker) => worker.changes)
+)
+
+/** For `NodeRuntime.runMain(worker, { teardown: Worker.teardown })`: a drained worker exits with 0, not 130. */
+export const teardown: Runtime.Teardown = (exit, onExit) =>
+  onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : 1)

@@ -1,0 +1,305 @@
+/**
+ * The logs on SQLite: every operation of `Broker` as one transaction. There is one shard, and the rules, numbers and
+ * epochs are those of the Redis engine. `fsync` waits for the disk; replicas do not exist here, so asking for some is
+ * answered `DurabilityNotReached` by a file. Memory takes any durability as reached: it is what tests run on.
+ */
+import { Effect, Layer } from "effect"
+import { type Append, type Appended, Broker, type Durability, type Lag, type Layout } from "../Broker.ts"
+import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors.ts"
+import { append, sweepPublishers } from "./append.ts"
+import { Sqlite, type Statements } from "./client.ts"
+import * as Commits from "./commit.ts"
+import * as Log from "./log.ts"
+import { logChannel, makeReader } from "./reader.ts"
+import { createTables, makeNames, type Names } from "./schema.ts"
+
+/** Notified whenever a publisher may find room. */
+const roomChannel = "room"
+/** Room made by other processes is noticed anyway; this bounds the wait if the notice is missed. */
+const roomMillis = 50
+const sweepMillis = 60_000
+const rowsPerTransaction = 4_000
+
+type Write = <A>(
+  operation: string,
+  f: (db: Statements, now: number) => A,
+  durability?: Durability
+) => Effect.Effect<A, EngineError>
+
+const reached = (isFile: boolean, durability: Durability): Effect.Effect<void, DurabilityNotReached> =>
+  isFile && typeof durability === "object" && durability.replicas > 0
+    ? Effect.fail(new DurabilityNotReached({ wanted: durability.replicas, reached: 0 }))
+    : Effect.void
+
+const mismatch = (detail: string): Misconfigured => new Misconfigured({ reason: "LayoutMismatch", detail })
+
+/** What is stored of the topics, if it contradicts them. */
+const contradiction = (db: Statements, names: Names, topics: ReadonlyArray<Layout>): Misconfigured | undefined => {
+  const select = db.prepareArrays("SELECT partitions FROM topics WHERE name = ?")
+  for (const topic of topics) {
+    const found = select.get<[number]>(names.stored(topic.name))?.[0]
+    if (found !== undefined && found !== topic.partitions) {
+      return mismatch(
+        `topic "${topic.name}" is stored with ${found} partitions and was declared with ${topic.partitions}; ` +
+          `declare it with ${found}, or use a new name`
+      )
+    }
+  }
+  return undefined
+}
+
+const declare = (db: Statements, names: Names, topics: ReadonlyArray<Layout>): Misconfigured | undefined => {
+  const wrong = contradiction(db, names, topics)
+  if (wrong !== undefined) return wrong
+  const insert = db.prepare("INSERT OR IGNORE INTO topics (name, partitions) VALUES (?, ?)")
+  for (const topic of topics) insert.run(names.stored(topic.name), topic.partitions)
+  return undefined
+}
+
+interface Registration {
+  readonly partitions: number
+  readonly topics: string
+}
+
+const registration = (db: Statements, processor: string): Registration | undefined =>
+  db.prepare("SELECT partitions, topics FROM registrations WHERE processor = ?").get(processor)
+
+const storeRegistration = (
+  db: Statements,
+  names: Names,
+  processor: string,
+  topics: ReadonlyArray<Layout>
+): Misconfigured | undefined => {
+  const wrong = contradiction(db, names, topics)
+  if (wrong !== undefined) return wrong
+  const partitions = topics[0]?.partitions ?? 0
+  const list = JSON.stringify(topics.map((topic) => topic.name).sort())
+  const other = topics.find((topic) => topic.partitions !== partitions)
+  if (other !== undefined) {
+    return new Misconfigured({
+      reason: "PartitionsMismatch",
+      detail:
+        `processor "${processor}": topic "${topics[0]!.name}" has ${partitions} partitions and "${other.name}" ` +
+        `${other.partitions}; topics of one processor need the same number`
+    })
+  }
+  const found = registration(db, names.stored(processor))
+  if (found === undefined) {
+    const insert = db.prepare("INSERT INTO registrations (processor, partitions, topics) VALUES (?, ?, ?)")
+    insert.run(names.stored(processor), partitions, list)
+    return undefined
+  }
+  if (found.partitions === partitions && found.topics === list) return undefined
+  return mismatch(
+    `processor "${processor}" is stored with the topics ${found.topics} in ${found.partitions} partitions and was ` +
+      `registered with ${list} in ${partitions}; use a new name, or remove the processor first`
+  )
+}
+
+const lag = (db: Statements, names: Names, processor: string): ReadonlyArray<Lag> => {
+  const stored = names.stored(processor)
+  const found = registration(db, stored)
+  if (found === undefined) return []
+  const position = db.prepareArrays("SELECT entries, events FROM positions WHERE log = ? AND processor = ?")
+  const select = db.prepareArrays(
+    `SELECT e.ms || '' FROM positions p, entries e WHERE p.log = ? AND p.processor = ? AND e.log = p.log
+       AND (e.ms, e.seq) > (p.ms, p.seq) ORDER BY e.ms, e.seq LIMIT 1`
+  )
+  const all: Array<Lag> = []
+  for (const topic of JSON.parse(found.topics) as ReadonlyArray<string>) {
+    for (let partition = 0; partition < found.partitions; partition++) {
+      const id = names.log(db, topic, partition)
+      const log = id === undefined ? undefined : Log.load(db, id)
+      const done = id === undefined ? undefined : position.get<[number, number]>(id, stored)
+      const events = log === undefined ? 0 : Math.max(0, log.events - (done?.[1] ?? 0))
+      const entries = log === undefined ? 0 : Math.max(0, log.added - (done?.[0] ?? 0))
+      const oldest = events === 0 ? undefined : select.get<[string]>(id!, stored)?.[0]
+      all.push({ topic, partition, events, entries, oldest: oldest === undefined ? undefined : Number(oldest) })
+    }
+  }
+  return all
+}
+
+/** Rows first, in pieces; then, in the last one, what makes it a processor. False: there is more to remove. */
+const unregister = (db: Statements, names: Names, processor: string): boolean => {
+  const stored = names.stored(processor)
+  const rows = db
+    .prepare(
+      `DELETE FROM table_rows WHERE (id, key) IN (SELECT id, key FROM table_rows WHERE id IN
+       (SELECT id FROM table_names WHERE processor = ?) LIMIT ${rowsPerTransaction})`
+    )
+    .run(stored)
+  if (Number(rows.changes) === rowsPerTransaction) return false
+  for (const table of ["positions", "fences", "registrations", "tables"]) {
+    db.prepare(`DELETE FROM ${table} WHERE processor = ?`).run(stored)
+  }
+  return true
+}
+
+const until = (step: Effect.Effect<boolean, EngineError>): Effect.Effect<void, EngineError> =>
+  Effect.flatMap(step, (isDone) => (isDone ? Effect.void : until(step)))
+
+/** Every partition once; what one transaction could not drop goes with the next. */
+const trim = (write: Write, names: Names, topic: Layout, partition: number): Effect.Effect<number, EngineError> =>
+  Effect.flatMap(
+    write("trim", (db, now) => {
+      const id = names.log(db, topic.name, partition)
+      if (id === undefined) return 0
+      const log = Log.load(db, id)
+      const dropped = Log.trim(db, log, topic.retention, now)
+      if (dropped > 0) Log.save(db, log)
+      return dropped
+    }),
+    (dropped) =>
+      dropped < Log.trimLimit
+        ? Effect.succeed(dropped)
+        : Effect.map(trim(write, names, topic, partition), (more) => dropped + more)
+  )
+
+/** What the operations share. */
+interface Engine {
+  readonly sqlite: Sqlite["Service"]
+  readonly names: Names
+  readonly write: Write
+}
+
+const makeWrite =
+  (sqlite: Sqlite["Service"], names: Names): Write =>
+  (operation, f, durability = "memory") =>
+    sqlite.transaction(operation, f, { fsync: durability === "fsync" }).pipe(
+      // Numbers that the failed transaction gave to names are not stored.
+      Effect.tapCause(() => Effect.sync(names.forget))
+    )
+
+type Room = Pick<Broker["Service"], "append" | "awaitRoom">
+
+const makeRoom = ({ names, sqlite, write }: Engine): Room => {
+  /** Channel numbers from before the last `Full` of a partition: room made since then is not waited for. */
+  const fullAt = new Map<string, number>()
+  let swept = 0
+
+  const store = (appends: ReadonlyArray<Append>) => (db: Statements, now: number) => {
+    if (now - swept >= sweepMillis) {
+      swept = now
+      sweepPublishers(db, now)
+    }
+    sqlite.notify(logChannel)
+    return appends.map((request) => append(db, names, now, request))
+  }
+  const note = (appends: ReadonlyArray<Append>, answers: ReadonlyArray<Appended>, ticket: number): void => {
+    for (const [i, answer] of answers.entries()) {
+      const key = `${appends[i]!.topic.name}/${appends[i]!.partition}`
+      if (answer._tag === "Full") fullAt.set(key, ticket)
+      else fullAt.delete(key)
+    }
+  }
+  return {
+    append: (appends, durability) =>
+      Effect.suspend(() => {
+        const ticket = sqlite.ticket(roomChannel)
+        return Effect.tap(write("append", store(appends), durability), (answers) => {
+          note(appends, answers, ticket)
+          return reached(sqlite.isFile, durability)
+        })
+      }),
+    awaitRoom: (topic, partition) =>
+      Effect.suspend(() => {
+        const room = sqlite.changed(roomChannel, fullAt.get(`${topic.name}/${partition}`))
+        return sqlite.isFile ? Effect.raceFirst(room, Effect.sleep(roomMillis)) : room
+      })
+  }
+}
+
+type Progress = Pick<Broker["Service"], "commit" | "seek">
+
+const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
+  const finishTrim = (untrimmed: ReadonlyArray<Commits.Untrimmed>): Effect.Effect<void, EngineError> =>
+    Effect.forEach(untrimmed, ({ partition, topic }) => trim(write, names, topic, partition), { discard: true })
+
+  return {
+    commit: (commits, durability) =>
+      Effect.suspend(() => {
+        let untrimmed: Array<Commits.Untrimmed> = []
+        const committed = write(
+          "commit",
+          (db, now) => {
+            untrimmed = []
+            sqlite.notify(roomChannel)
+            if (commits.some((request) => request.emits.length > 0)) sqlite.notify(logChannel)
+            return commits.map((request) => Commits.commit(db, names, now, request, untrimmed))
+          },
+          durability
+        )
+        return Effect.tap(committed, () => {
+          const safe = reached(sqlite.isFile, durability)
+          return untrimmed.length === 0 ? safe : Effect.andThen(finishTrim(untrimmed), safe)
+        })
+      }),
+    seek: (request) =>
+      Effect.suspend(() => {
+        let untrimmed: Array<Commits.Untrimmed> = []
+        const sought = write("seek", (db, now) => {
+          untrimmed = []
+          sqlite.notify(roomChannel)
+          return Commits.seek(db, names, now, request, untrimmed)
+        })
+        return Effect.tap(sought, () => finishTrim(untrimmed))
+      })
+  }
+}
+
+/** The contradiction that a transaction found, as the failure. */
+const orFail = (
+  found: Effect.Effect<Misconfigured | undefined, EngineError>
+): Effect.Effect<void, EngineError | Misconfigured> =>
+  Effect.flatMap(found, (wrong) => (wrong === undefined ? Effect.void : Effect.fail(wrong)))
+
+const make = (engine: Engine): Broker["Service"] => {
+  const { names, sqlite, write } = engine
+  return Broker.of({
+    shards: 1,
+    ...makeRoom(engine),
+    ...makeProgress(engine),
+    declare: (topics) => orFail(write("declare", (db) => declare(db, names, topics))),
+    reader: () => Effect.sync(() => makeReader(sqlite, names)),
+    inspect: (topic, partitions) =>
+      sqlite.query("inspect", (db) =>
+        partitions.map((partition) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition))
+      ),
+    register: (processor, topics, start) =>
+      orFail(
+        write("register", (db) => {
+          const wrong = storeRegistration(db, names, processor, topics)
+          if (wrong === undefined) Commits.register(db, names, processor, topics, start)
+          sqlite.notify(roomChannel)
+          return wrong
+        })
+      ),
+    unregister: (processor) =>
+      until(
+        write("unregister", (db) => {
+          sqlite.notify(roomChannel)
+          return unregister(db, names, processor)
+        })
+      ),
+    claim: (processor, partition, topics, fence) =>
+      write("claim", (db) => Commits.claim(db, names, processor, partition, topics, fence)),
+    lag: (processor) => sqlite.query("lag", (db) => lag(db, names, processor)),
+    trim: (topic) =>
+      Effect.reduce(
+        Array.from({ length: topic.partitions }, (_, partition) => partition),
+        () => 0,
+        (total, partition) => Effect.map(trim(write, names, topic, partition), (dropped) => total + dropped)
+      )
+  })
+}
+
+export const layer: Layer.Layer<Broker, EngineError, Sqlite> = Layer.effect(
+  Broker,
+  Effect.gen(function* () {
+    const sqlite = yield* Sqlite
+    yield* sqlite.transaction("create tables", createTables)
+    const names = makeNames(sqlite.namespace)
+    return make({ sqlite, names, write: makeWrite(sqlite, names) })
+  })
+)

@@ -1,0 +1,208 @@
+/**
+ * Fences and numbered commits: claim, commit, seek. A commit is judged first (epoch and incarnation, then its number)
+ * and written after; one that is refused writes nothing.
+ */
+import type { Claim, Commit, CommitResult, Committed, Fence, Layout, Start } from "../Broker.ts"
+import { emit } from "./append.ts"
+import type { Statements } from "./client.ts"
+import { parsePlace } from "./entry.ts"
+import * as Log from "./log.ts"
+import type { Names } from "./schema.ts"
+
+interface Stored {
+  readonly epoch: string
+  readonly incarnation: string
+  readonly number: number
+}
+
+const stored = (db: Statements, processor: string, partition: number): Stored | undefined =>
+  db
+    .prepare("SELECT epoch, incarnation, number FROM fences WHERE processor = ? AND partition = ?")
+    .get(processor, partition)
+
+const done: CommitResult = { _tag: "Done" }
+const doneBefore: CommitResult = { _tag: "DoneBefore" }
+
+/** The answer that needs no write; undefined if the commit is to be applied. */
+const judge = (found: Stored | undefined, fence: Fence, number: number): CommitResult | undefined => {
+  if (found === undefined) return { _tag: "WentBack", found: 0 }
+  if (found.incarnation !== fence.incarnation || found.epoch !== String(fence.epoch)) {
+    const inForce = BigInt(found.epoch)
+    // A lower epoch: the server has lost our claim.
+    return inForce < fence.epoch ? { _tag: "WentBack", found: found.number } : { _tag: "Fenced", inForce }
+  }
+  if (found.number === number) return undefined
+  return found.number === number + 1 ? doneBefore : { _tag: "WentBack", found: found.number }
+}
+
+const countCommit = (db: Statements, processor: string, partition: number): void => {
+  db.prepare("UPDATE fences SET number = number + 1 WHERE processor = ? AND partition = ?").run(processor, partition)
+}
+
+const moveTo = (db: Statements, log: number, processor: string, place: Log.Place): void => {
+  const { ms, seq } = parsePlace(place.entry)
+  db.prepare(
+    `INSERT INTO positions (log, processor, offset, entry, ms, seq, entries, events) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+     ON CONFLICT DO UPDATE SET offset = excluded.offset, entry = excluded.entry, ms = excluded.ms, seq = excluded.seq,
+       entries = excluded.entries, events = excluded.events`
+  ).run(log, processor, place.offset, place.entry, ms, seq, place.entries, place.events)
+}
+
+/** A log in which more could be dropped than one transaction may. */
+export interface Untrimmed {
+  readonly topic: Layout
+  readonly partition: number
+}
+
+const trimDone = (
+  db: Statements,
+  log: number,
+  topic: Layout,
+  partition: number,
+  now: number,
+  untrimmed: Array<Untrimmed>
+): void => {
+  if (topic.retention._tag !== "Consumed") return
+  const state = Log.load(db, log)
+  const dropped = Log.trim(db, state, topic.retention, now)
+  if (dropped === 0) return
+  Log.save(db, state)
+  if (dropped === Log.trimLimit) untrimmed.push({ topic, partition })
+}
+
+const writeRows = (db: Statements, names: Names, commit: Commit): void => {
+  const upsert = db.prepare(
+    "INSERT INTO table_rows (id, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+  )
+  const remove = db.prepare("DELETE FROM table_rows WHERE id = ? AND key = ?")
+  // Rows of one table mostly stand together.
+  let table: string | undefined
+  let id = 0
+  for (const row of commit.rows) {
+    if (row.table !== table) {
+      table = row.table
+      id = names.tableOrNew(db, commit.processor, table, commit.partition)
+    }
+    if (row.value === undefined) remove.run(id, row.key)
+    else upsert.run(id, row.key, row.value)
+  }
+}
+
+export const commit = (
+  db: Statements,
+  names: Names,
+  now: number,
+  request: Commit,
+  untrimmed: Array<Untrimmed>
+): CommitResult => {
+  const { partition } = request
+  const processor = names.stored(request.processor)
+  const refused = judge(stored(db, processor, partition), request, request.number)
+  if (refused !== undefined) return refused
+  countCommit(db, processor, partition)
+  for (const place of request.offsets) {
+    const log = names.logOrNew(db, place.topic, partition)
+    moveTo(db, log, processor, place)
+    trimDone(db, log, place.layout, partition, now, untrimmed)
+  }
+  writeRows(db, names, request)
+  for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
+  return done
+}
+
+const committedIn = (db: Statements, names: Names, processor: string, topic: string, partition: number): Committed => {
+  const log = names.log(db, topic, partition)
+  const select = db.prepareArrays(
+    "SELECT offset, entry, entries, events FROM positions WHERE log = ? AND processor = ?"
+  )
+  const row = log === undefined ? undefined : select.get<[string, string, number, number]>(log, processor)
+  return row === undefined
+    ? { topic, ...Log.beginning }
+    : { topic, offset: row[0], entry: row[1], entries: row[2], events: row[3] }
+}
+
+export const claim = (
+  db: Statements,
+  names: Names,
+  name: string,
+  partition: number,
+  topics: ReadonlyArray<Layout>,
+  fence: Fence
+): Claim => {
+  const processor = names.stored(name)
+  const found = stored(db, processor, partition)
+  const inForce = found === undefined ? undefined : BigInt(found.epoch)
+  if (inForce !== undefined && inForce >= fence.epoch) {
+    const isSame = inForce === fence.epoch && found!.incarnation === fence.incarnation
+    if (!isSame) return { _tag: "Refused", inForce }
+  } else {
+    db.prepare(
+      `INSERT INTO fences (processor, partition, epoch, incarnation, number) VALUES (?, ?, ?, ?, 1)
+       ON CONFLICT DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation`
+    ).run(processor, partition, String(fence.epoch), fence.incarnation)
+  }
+  return {
+    _tag: "Claimed",
+    number: found?.number ?? 1,
+    committed: topics.map((topic) => committedIn(db, names, processor, topic.name, partition)),
+    logs: topics.map((topic) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition))
+  }
+}
+
+/** Put a processor at its start in every partition of these topics where it has no position yet. */
+export const register = (
+  db: Statements,
+  names: Names,
+  processor: string,
+  topics: ReadonlyArray<Layout>,
+  start: Start
+): void => {
+  const select = db.prepare("SELECT 1 FROM positions WHERE log = ? AND processor = ?")
+  const name = names.stored(processor)
+  for (const topic of topics) {
+    for (let partition = 0; partition < topic.partitions; partition++) {
+      const log = names.logOrNew(db, topic.name, partition)
+      if (select.get(log, name) === undefined) moveTo(db, log, name, Log.placeOf(db, Log.load(db, log), start))
+    }
+  }
+}
+
+export interface Seek extends Fence {
+  readonly processor: string
+  readonly partition: number
+  readonly number: number
+  readonly topics: ReadonlyArray<Layout>
+  readonly to: Start
+  readonly reset: boolean
+}
+
+export type SeekResult = CommitResult | { readonly _tag: "Lost"; readonly topic: string; readonly first: string }
+
+export const seek = (
+  db: Statements,
+  names: Names,
+  now: number,
+  request: Seek,
+  untrimmed: Array<Untrimmed>
+): SeekResult => {
+  const { partition, to, topics } = request
+  const processor = names.stored(request.processor)
+  const refused = judge(stored(db, processor, partition), request, request.number)
+  if (refused !== undefined) return refused
+  const logs = topics.map((topic) => ({ topic, log: Log.load(db, names.logOrNew(db, topic.name, partition)) }))
+  for (const { log, topic } of logs) {
+    const first = Log.lostBefore(db, log, to)
+    if (first !== undefined) return { _tag: "Lost", topic: topic.name, first }
+  }
+  countCommit(db, processor, partition)
+  for (const { log, topic } of logs) {
+    moveTo(db, log.id, processor, Log.placeOf(db, log, to))
+    trimDone(db, log.id, topic, partition, now, untrimmed)
+  }
+  // All rows in this very transaction, however many: half a reset would be a table that never was.
+  if (request.reset) {
+    const rows = "DELETE FROM table_rows WHERE id IN (SELECT id FROM table_names WHERE processor = ? AND partition = ?)"
+    db.prepare(rows).run(processor, partition)
+  }
+  return done
+}

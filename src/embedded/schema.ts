@@ -1,0 +1,124 @@
+/**
+ * The tables of logs, processors and table rows, and the numbers that stand for names in them. Logs and tables are rows
+ * that are never deleted, so a process may remember their numbers for ever.
+ *
+ * Gotcha: a number made in a transaction that was rolled back must be forgotten (`Names.forget`).
+ */
+import type { Statements } from "./client.ts"
+
+const schema = `
+CREATE TABLE IF NOT EXISTS topics (
+  name TEXT PRIMARY KEY, partitions INTEGER NOT NULL
+) WITHOUT ROWID;
+-- One partition of a topic. Entries and events are counted from its beginning; trimmed ones are still counted.
+CREATE TABLE IF NOT EXISTS logs (
+  id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, last TEXT NOT NULL DEFAULT '0-0',
+  added INTEGER NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 0,
+  trimmed INTEGER NOT NULL DEFAULT 0, trimmed_events INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (topic, partition)
+);
+-- nth: its place in the log, from 1; upto: events from the log's beginning to the end of this entry.
+CREATE TABLE IF NOT EXISTS entries (
+  log INTEGER NOT NULL, ms INTEGER NOT NULL, seq INTEGER NOT NULL,
+  count INTEGER NOT NULL, nth INTEGER NOT NULL, upto INTEGER NOT NULL, fields BLOB NOT NULL,
+  PRIMARY KEY (log, ms, seq)
+) WITHOUT ROWID;
+-- recent: the ids of its last five appends, oldest first (see append.ts).
+CREATE TABLE IF NOT EXISTS publishers (
+  publisher TEXT NOT NULL, log INTEGER NOT NULL, number INTEGER NOT NULL, seen INTEGER NOT NULL, recent TEXT NOT NULL,
+  PRIMARY KEY (publisher, log)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS producers (
+  log INTEGER NOT NULL, producer TEXT NOT NULL, sequence TEXT NOT NULL, id TEXT NOT NULL,
+  PRIMARY KEY (log, producer)
+) WITHOUT ROWID;
+-- topics: a JSON array of their names, sorted.
+CREATE TABLE IF NOT EXISTS registrations (
+  processor TEXT PRIMARY KEY, partitions INTEGER NOT NULL, topics TEXT NOT NULL
+) WITHOUT ROWID;
+-- The epoch in force, and the number that the next commit must carry.
+CREATE TABLE IF NOT EXISTS fences (
+  processor TEXT NOT NULL, partition INTEGER NOT NULL, epoch TEXT NOT NULL, incarnation TEXT NOT NULL,
+  number INTEGER NOT NULL, PRIMARY KEY (processor, partition)
+) WITHOUT ROWID;
+-- How far a processor is in a log; ms and seq are those of entry.
+CREATE TABLE IF NOT EXISTS positions (
+  log INTEGER NOT NULL, processor TEXT NOT NULL, offset TEXT NOT NULL, entry TEXT NOT NULL,
+  ms INTEGER NOT NULL, seq INTEGER NOT NULL, entries INTEGER NOT NULL, events INTEGER NOT NULL,
+  PRIMARY KEY (log, processor)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tables (
+  name TEXT PRIMARY KEY, processor TEXT NOT NULL, partitions INTEGER NOT NULL, hashed INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS table_names (
+  id INTEGER PRIMARY KEY, processor TEXT NOT NULL, name TEXT NOT NULL, partition INTEGER NOT NULL,
+  UNIQUE (processor, partition, name)
+);
+CREATE TABLE IF NOT EXISTS table_rows (
+  id INTEGER NOT NULL, key TEXT NOT NULL, value NOT NULL, PRIMARY KEY (id, key)
+) WITHOUT ROWID;
+`
+
+export const createTables = (db: Statements): void => db.exec(schema)
+
+/** Names of one namespace as they are stored, and the numbers that stand for them. */
+export interface Names {
+  /** A topic or processor with its namespace. */
+  stored(name: string): string
+  /** The plain name of a stored one. */
+  plain(stored: string): string
+  log(db: Statements, topic: string, partition: number): number | undefined
+  logOrNew(db: Statements, topic: string, partition: number): number
+  table(db: Statements, processor: string, name: string, partition: number): number | undefined
+  tableOrNew(db: Statements, processor: string, name: string, partition: number): number
+  forget(): void
+}
+
+export const makeNames = (namespace: string): Names => {
+  const prefix = `${namespace}:`
+  const logs = new Map<string, number>()
+  const tables = new Map<string, number>()
+  const stored = (name: string): string => prefix + name
+
+  const log = (db: Statements, topic: string, partition: number): number | undefined => {
+    const key = `${topic}/${partition}`
+    const known = logs.get(key)
+    if (known !== undefined) return known
+    const row = db.prepareArrays("SELECT id FROM logs WHERE topic = ? AND partition = ?")
+    const found = row.get<[number]>(stored(topic), partition)?.[0]
+    if (found !== undefined) logs.set(key, found)
+    return found
+  }
+  const table = (db: Statements, processor: string, name: string, partition: number): number | undefined => {
+    const key = `${processor}/${partition}/${name}`
+    const known = tables.get(key)
+    if (known !== undefined) return known
+    const row = db.prepareArrays("SELECT id FROM table_names WHERE processor = ? AND partition = ? AND name = ?")
+    const found = row.get<[number]>(stored(processor), partition, name)?.[0]
+    if (found !== undefined) tables.set(key, found)
+    return found
+  }
+  return {
+    stored,
+    plain: (name) => name.slice(prefix.length),
+    log,
+    logOrNew: (db, topic, partition) => {
+      const found = log(db, topic, partition)
+      if (found !== undefined) return found
+      db.prepare("INSERT INTO logs (topic, partition) VALUES (?, ?)").run(stored(topic), partition)
+      return log(db, topic, partition)!
+    },
+    table,
+    tableOrNew: (db, processor, name, partition) => {
+      const found = table(db, processor, name, partition)
+      if (found !== undefined) return found
+      const insert = db.prepare("INSERT INTO table_names (processor, name, partition) VALUES (?, ?, ?)")
+      insert.run(stored(processor), name, partition)
+      return table(db, processor, name, partition)!
+    },
+    forget: () => {
+      logs.clear()
+      tables.clear()
+    }
+  }
+}

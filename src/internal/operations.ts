@@ -1,0 +1,55 @@
+/** Operations on a processor from outside: seek and remove, under a new epoch, so that whatever was in flight is refused. */
+
+import { randomUUID } from "node:crypto"
+import { Effect } from "effect"
+import { Broker, type Start } from "../Broker.ts"
+import { Coordinator } from "../Coordinator.ts"
+import { type EngineError, EventsLost, Misconfigured } from "../Errors.ts"
+import type { Definition } from "./definition.ts"
+
+export const partitionsMismatch = (detail: string): Misconfigured =>
+  new Misconfigured({ reason: "PartitionsMismatch", detail })
+
+const running = (operation: string, name: string) =>
+  new Misconfigured({
+    reason: "InvalidOption",
+    detail: `${operation}: processor ${name} is running; pause it (Processor.pause) or stop its workers first`
+  })
+
+export const seek = (
+  definition: Definition,
+  to: Start,
+  reset: boolean
+): Effect.Effect<void, EngineError | EventsLost | Misconfigured, Broker | Coordinator> =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
+    const coordinator = yield* Coordinator
+    const processor = definition.name
+    const { topics } = definition
+    yield* broker.register(processor, topics, definition.startFrom)
+    for (let partition = 0; partition < topics[0].partitions; partition++) {
+      const epoch = yield* coordinator.takeEpoch(processor, partition)
+      if (epoch === undefined) return yield* running("seek", processor)
+      const fence = { epoch, incarnation: randomUUID() }
+      const claim = yield* broker.claim(processor, partition, topics, fence)
+      if (claim._tag === "Refused") return yield* running("seek", processor)
+      const result = yield* broker.seek({ ...fence, processor, partition, number: claim.number, topics, to, reset })
+      if (result._tag === "Lost") {
+        return yield* new EventsLost({
+          topic: result.topic,
+          partition,
+          first: typeof to === "object" && "offset" in to ? to.offset : "0-0.0",
+          last: result.first,
+          entries: 0
+        })
+      }
+      if (result._tag !== "Done" && result._tag !== "DoneBefore") return yield* running("seek", processor)
+    }
+  })
+
+export const remove = (processor: string): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>
+  Effect.gen(function* () {
+    const coordinator = yield* Coordinator
+    if (!(yield* coordinator.removeGroup(processor))) return yield* running("remove", processor)
+    yield* (yield* Broker).unregister(processor)
+  })

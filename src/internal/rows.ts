@@ -1,0 +1,168 @@
+/**
+ * The rows of a processor's tables in one partition, as its owner sees them: a cache over what is committed, with the
+ * writes that are not committed yet. Nobody else writes them while the epoch is ours, so the cache is never stale; it is
+ * thrown away whole when the epoch ends.
+ */
+import { Effect, Schedule } from "effect"
+import type { EngineError } from "../Errors.ts"
+import type { Codec } from "../Serializer.ts"
+import type { Definition, Key } from "../Table.ts"
+import { type ValueCodec, valueCodec } from "./stored.ts"
+
+/** What a key without a row holds. */
+export const missing: unique symbol = Symbol("missing")
+
+/** Rows kept per table and partition; clean ones beyond it are let go, those not used lately first. */
+const capacity = 10_000
+
+export interface Row {
+  readonly table: TableState
+  readonly key: string
+  /** The key of the topic that this row goes with; undefined for tables of scope "partition". */
+  readonly topicKey: string | undefined
+  /** As the newest unit of work left it. */
+  value: unknown
+  /** As the last unit that a commit may take left it. */
+  settled: unknown
+  dirty: boolean
+  used: boolean
+}
+
+export class TableState {
+  readonly definition: Definition
+  readonly rows = new Map<Key, Row>()
+  readonly codec: ValueCodec<unknown>
+  constructor(definition: Definition, codec: Codec) {
+    this.definition = definition
+    this.codec = valueCodec(definition.value, codec)
+  }
+  read(row: Row): unknown {
+    return row.value === missing ? this.definition.initial() : row.value
+  }
+  /** Make room: a row that was used since the last look gets a second chance. */
+  evict(): void {
+    let looks = this.rows.size
+    for (const [key, row] of this.rows) {
+      if (this.rows.size < capacity || looks-- === 0) return
+      if (row.dirty || row.value !== row.settled) continue
+      this.rows.delete(key)
+      if (row.used) {
+        row.used = false
+        this.rows.set(key, row)
+      }
+    }
+  }
+}
+
+const retry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+
+/** Which topic key a table key goes with, and where it lives. */
+export interface Placement {
+  readonly partition: number
+  readonly partitionOf: (topicKey: string) => number
+}
+
+export class Rows {
+  private readonly tables = new Map<string, TableState>()
+  /** Rows that the next commit writes. */
+  private dirty: Array<Row> = []
+  private readonly placement: Placement
+  private readonly fetch: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
+  constructor(
+    definitions: ReadonlyArray<Definition>,
+    codec: Codec,
+    placement: Placement,
+    fetch: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
+  ) {
+    this.placement = placement
+    this.fetch = fetch
+    for (const definition of definitions) this.tables.set(definition.name, new TableState(definition, codec))
+  }
+
+  /** How many rows the next commit writes. */
+  get pending(): number {
+    return this.dirty.length
+  }
+
+  table(definition: Definition): TableState {
+    const table = this.tables.get(definition.name)
+    if (table === undefined || table.definition !== definition) {
+      throw new Error(`table ${definition.name} is not declared by this processor: name it in its option "tables"`)
+    }
+    return table
+  }
+
+  cached(table: TableState, key: Key): Row | undefined {
+    const row = table.rows.get(key)
+    if (row !== undefined) row.used = true
+    return row
+  }
+
+  /** Read a row from the engine; waits while the engine is away. */
+  load(table: TableState, key: Key): Effect.Effect<Row> {
+    return Effect.suspend(() => {
+      const { definition } = table
+      const topicKey = definition.scope === "partition" ? undefined : String(definition.partitionBy?.(key) ?? key)
+      if (topicKey !== undefined && this.placement.partitionOf(topicKey) !== this.placement.partition) {
+        throw new Error(
+          `table ${definition.name}: key ${String(key)} belongs to another partition than the event; ` +
+            `re-key the topic with Processor.repartition, give the table a partitionBy, or use scope: "partition"`
+        )
+      }
+      const text = String(key)
+      return Effect.map(
+        Effect.orDie(
+          Effect.retry(this.fetch(definition.name, text), {
+            schedule: retry,
+            while: (error) => error.reason !== "Unsupported"
+          })
+        ),
+        (bytes) => {
+          const known = table.rows.get(key)
+          if (known !== undefined) return known
+          let value: unknown = missing
+          if (bytes !== undefined) {
+            try {
+              value = table.codec.decode(bytes)
+            } catch (error) {
+              throw new Error(
+                `table ${definition.name}, key ${text}: the stored value cannot be decoded: ${String(error)}`
+              )
+            }
+          }
+          if (table.rows.size >= capacity) table.evict()
+          const row: Row = { table, key: text, topicKey, value, settled: value, dirty: false, used: true }
+          table.rows.set(key, row)
+          return row
+        }
+      )
+    })
+  }
+
+  /** A unit that wrote this row may be committed now. */
+  settle(row: Row, value: unknown): void {
+    row.settled = value
+    if (!row.dirty) {
+      row.dirty = true
+      this.dirty.push(row)
+    }
+  }
+
+  /** Everything that may be committed, encoded; what a schema refuses throws. */
+  cut(): ReadonlyArray<{
+    readonly table: string
+    readonly key: string
+    readonly value: string | Uint8Array | undefined
+  }> {
+    const rows = this.dirty
+    this.dirty = []
+    return rows.map((row) => {
+      row.dirty = false
+      return {
+        table: row.table.definition.name,
+        key: row.key,
+        value: row.settled === missing ? undefined : row.table.codec.encode(row.settled)
+      }
+    })
+  }
+}

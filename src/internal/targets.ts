@@ -1,0 +1,96 @@
+/**
+ * Who should run which partition: the pure heart of the coordinator. What members have stays, as few partitions as
+ * possible move, and no two members differ by more than one. `redis/sync.ts` has the same algorithm in Lua: whatever is
+ * changed here is changed there, and `test/targets.test.ts` holds the two against each other.
+ */
+import { createHash } from "node:crypto"
+
+/**
+ * Where a member stands in a group: 48 bits of a hash of both names, so that the members who get one partition more are
+ * others in each group. Redis has SHA-1 at hand, and a number needs no collation, which its Lua takes from the locale.
+ */
+const rankOf = (group: string, member: string): number =>
+  Number.parseInt(createHash("sha1").update(`${group} ${member}`).digest("hex").slice(0, 12), 16)
+
+/**
+ * The member for each partition, as an index into `members`; empty without members. `owners` and `wanted` are by
+ * partition: who runs it now (live members only), and the target computed last. The last targets only break ties, so
+ * that computing again in the midst of a hand-over changes nothing.
+ */
+export const targets = (
+  group: string,
+  members: ReadonlyArray<string>,
+  owners: ReadonlyArray<number | undefined>,
+  wanted: ReadonlyArray<number | undefined>
+): ReadonlyArray<number> => {
+  const count = members.length
+  if (count === 0) return []
+  const order = ranked(group, members)
+  const room = quotas(order, owners, wanted)
+  const target = new Array<number>(owners.length).fill(-1)
+  const take = (candidates: (partition: number) => number | undefined): void => {
+    for (let partition = 0; partition < target.length; partition++) {
+      const member = candidates(partition)
+      if (target[partition] === -1 && member !== undefined && room[member]! > 0) {
+        target[partition] = member
+        room[member]!--
+      }
+    }
+  }
+  take((partition) => (owners[partition] === wanted[partition] ? owners[partition] : undefined))
+  take((partition) => owners[partition])
+  take((partition) => wanted[partition])
+  let next = 0
+  take(() => {
+    while (next < count && room[order[next]!] === 0) next++
+    return order[next]
+  })
+  return target
+}
+
+/** The members in the order of their ranks. */
+const ranked = (group: string, members: ReadonlyArray<string>): ReadonlyArray<number> => {
+  const byRank = new Map<number, number>()
+  for (let member = 0; member < members.length; member++) {
+    let rank = rankOf(group, members[member]!)
+    while (byRank.has(rank)) rank++
+    byRank.set(rank, member)
+  }
+  return [...byRank.keys()].sort((a, b) => a - b).map((rank) => byRank.get(rank)!)
+}
+
+/**
+ * How many each member is to have. One more than the rest goes first to those who have more already, because each such
+ * place saves a move, and among them to those who were given it last time.
+ */
+const quotas = (
+  order: ReadonlyArray<number>,
+  owners: ReadonlyArray<number | undefined>,
+  wanted: ReadonlyArray<number | undefined>
+): Array<number> => {
+  const count = order.length
+  const have = new Array<number>(count).fill(0)
+  const want = new Array<number>(count).fill(0)
+  for (let partition = 0; partition < owners.length; partition++) {
+    const owner = owners[partition]
+    const last = wanted[partition]
+    if (owner !== undefined) have[owner]!++
+    if (last !== undefined) want[last]!++
+  }
+  const base = Math.floor(owners.length / count)
+  const quota = new Array<number>(count).fill(base)
+  let extra = owners.length - base * count
+  for (let pass = 1; pass <= 4 && extra > 0; pass++) {
+    for (const member of order) {
+      if (extra === 0) break
+      const owns = have[member]! > base
+      const wants = want[member]! > base
+      const chosen = pass === 1 ? owns && wants : pass === 2 ? owns : pass === 3 ? wants : true
+      if (chosen && quota[member] === base) {
+        quota[member]!++
+        extra--
+      }
+    }
+  }
+  return quota
+}

@@ -1,0 +1,83 @@
+/**
+ * Claiming a partition at its shard: a higher epoch, or the very same ownership again, is accepted, and answered with
+ * where to go on. It creates nothing but the epoch.
+ */
+import type { Claim, Fence, Layout, LogInfo } from "../Broker.ts"
+import type { Request } from "./append.ts"
+import { type Argument, script } from "./client.ts"
+import { parseRow } from "./commit.ts"
+import * as keys from "./keys.ts"
+import * as Lua from "./lua.ts"
+
+/** Length, entries added, first id, last id and extra events of a log, as the scripts give them. */
+export type Facts = readonly [length: string, added: string, first: string, last: string, extra: string]
+
+export const logInfo = (topic: string, partition: number, [length, added, first, last, extra]: Facts): LogInfo => ({
+  topic,
+  partition,
+  first,
+  last,
+  length: Number(length),
+  added: Number(added),
+  extra: Number(extra)
+})
+
+/** Facts of one log. */
+export const factsOf = /* lua */ `
+local function factsOf(log, count)
+  local length, added, first, last = stream(log)
+  return { text(length), text(added), first, last, redis.call("HGET", count, "extra") or "0" }
+end
+`
+
+export const request = (
+  tag: string,
+  processor: string,
+  partition: number,
+  topics: ReadonlyArray<Layout>,
+  fence: Fence
+): Request => {
+  const names = [keys.owner(tag, processor)]
+  const args: Array<Argument> = [partition, fence.epoch.toString(), fence.incarnation]
+  for (const { name } of topics) {
+    names.push(keys.log(tag, name, partition), keys.count(tag, name, partition))
+    args.push(`${partition}:${name}`)
+  }
+  return { keys: names, args }
+}
+
+type Reply =
+  | readonly ["r", inForce: string]
+  | readonly ["c", number: string, ...ReadonlyArray<readonly [row: string | null, facts: Facts]>]
+
+export const answer = (partition: number, topics: ReadonlyArray<Layout>, reply: Reply): Claim => {
+  if (reply[0] === "r") return { _tag: "Refused", inForce: BigInt(reply[1]) }
+  const [, number, ...each] = reply
+  return {
+    _tag: "Claimed",
+    number: Number(number),
+    committed: topics.map(({ name }, i) => parseRow(name, each[i]![0])),
+    logs: topics.map(({ name }, i) => logInfo(name, partition, each[i]![1]))
+  }
+}
+
+/** KEYS: owner; log and count of each topic. ARGV: partition, epoch, incarnation, the owner's field of each topic. */
+export const claim = script<Reply>(
+  "claim",
+  /* lua */ `#!lua flags=allow-oom
+${Lua.ids}${Lua.facts}${factsOf}
+local owner, partition, epoch, incarnation = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local inForce, number, holder = string.match(redis.call("HGET", owner, partition) or "", "^(%d+) (%d+) (.*)$")
+if inForce then
+  local same = inForce == epoch and holder == incarnation
+  if not same and not bigger(epoch, inForce) then return { "r", inForce } end
+end
+local answer = { "c", number or "1" }
+for i = 4, #ARGV do
+  local k = 2 * (i - 3)
+  answer[i - 1] = { redis.call("HGET", owner, ARGV[i]), factsOf(KEYS[k], KEYS[k + 1]) }
+end
+redis.call("HSET", owner, partition, epoch .. " " .. answer[2] .. " " .. incarnation)
+return answer
+`
+)

@@ -1,0 +1,220 @@
+/**
+ * Commits: several partitions of one processor and shard in one call, each judged by itself. What passes is written in
+ * this order: the group's position, rows, emitted entries, and last the offsets and the commit number.
+ *
+ * Gotcha: the group's `last-delivered-id` only mirrors the offset in the owner hash, for trimming and for Redis tools;
+ * a group that is gone is made again.
+ */
+import type { Commit, CommitResult, Committed, Layout } from "../Broker.ts"
+import type { Retention } from "../Retention.ts"
+import { limits, pack, pushFields, type Request } from "./append.ts"
+import { type Argument, script } from "./client.ts"
+import * as keys from "./keys.ts"
+import * as Lua from "./lua.ts"
+
+/** How the commit trims: what all have done, but for so many events; other kinds are the business of appends. */
+export const keepOf = (retention: Retention): number => (retention._tag === "Consumed" ? retention.keep : -1)
+
+/** "<events done beyond one per entry> <those of entries done whole>"; "" if there never were any. */
+export const extraDone = ({ offset, entry, entries, events }: Committed): string => {
+  if (events === entries) return ""
+  const dot = offset.lastIndexOf(".")
+  const partial = offset.slice(0, dot) === entry ? 0 : Number(offset.slice(dot + 1)) + 1
+  return `${events - entries} ${events - entries - partial}`
+}
+
+/** The row of a topic in the owner hash. */
+export const row = (committed: Committed): string =>
+  `${committed.offset} ${committed.entry} ${committed.entries} ${committed.events}`
+
+export const parseRow = (topic: string, text: string | null): Committed => {
+  const [offset = "0-0.0", entry = "0-0", entries, events] = text?.split(" ") ?? []
+  return { topic, offset, entry, entries: Number(entries ?? 0), events: Number(events ?? 0) }
+}
+
+/** Throws `EngineError` for what can never be stored. */
+export const request = (tag: string, shards: number, commits: readonly [Commit, ...ReadonlyArray<Commit>]): Request => {
+  const { processor } = commits[0]
+  const index = new Map<string, number>()
+  const names: Array<string> = []
+  const key = (name: string): number => {
+    let at = index.get(name)
+    if (at === undefined) {
+      at = names.push(name)
+      index.set(name, at)
+    }
+    return at
+  }
+  /** The count stands behind its log. */
+  const logAndCount = (topic: string, partition: number): number => {
+    const log = key(keys.log(tag, topic, partition))
+    key(keys.count(tag, topic, partition))
+    return log
+  }
+  key(keys.owner(tag, processor))
+  key(keys.tables(tag, processor))
+  const tables = new Set<string>()
+  const args: Array<Argument> = [processor, commits.length, ""]
+  for (const commit of commits) args.push(commit.partition)
+  for (const commit of commits) {
+    const { partition, offsets, rows, emits } = commit
+    const head = args.push(commit.epoch.toString(), commit.incarnation, commit.number, 0)
+    args.push(offsets.length)
+    for (const offset of offsets) {
+      args.push(
+        logAndCount(offset.topic, partition),
+        `${partition}:${offset.topic}`,
+        offset.entry,
+        offset.entries,
+        row(offset),
+        extraDone(offset),
+        keepOf(offset.layout.retention)
+      )
+    }
+    pushRows(args, rows, (name) => {
+      tables.add(name)
+      return key(keys.table(tag, processor, name, partition))
+    })
+    const filled = emits.filter((emit) => emit.entries.length > 0)
+    args.push(filled.length)
+    for (const { topic, partition: target, entries } of filled) {
+      if (target % shards !== partition % shards) {
+        throw new Error(`an emit to ${topic.name}/${target} does not lie in the shard of partition ${partition}`)
+      }
+      pushEmit(args, logAndCount(topic.name, target), topic, entries)
+    }
+    args[head - 1] = args.length - head
+  }
+  args[2] = [...tables].join(",")
+  return { keys: names, args }
+}
+
+/** By table: its key, how many arguments set and how many remove, then those. */
+const pushRows = (args: Array<Argument>, rows: Commit["rows"], keyOf: (table: string) => number): void => {
+  const byTable = new Map<string, { readonly set: Array<Argument>; readonly remove: Array<Argument> }>()
+  for (const { table, key, value } of rows) {
+    let parts = byTable.get(table)
+    if (parts === undefined) byTable.set(table, (parts = { set: [], remove: [] }))
+    if (value === undefined) parts.remove.push(key)
+    else parts.set.push(key, value)
+  }
+  args.push(byTable.size)
+  for (const [table, { set, remove }] of byTable) {
+    args.push(keyOf(table), set.length, remove.length)
+    for (const each of set) args.push(each)
+    for (const each of remove) args.push(each)
+  }
+}
+
+const pushEmit = (
+  args: Array<Argument>,
+  log: number,
+  topic: Layout,
+  entries: Commit["emits"][number]["entries"]
+): void => {
+  const [kind, limit] = limits(topic.retention)
+  let events = 0
+  for (const entry of entries) events += entry.count
+  const head = args.push(log, kind, limit, entries.length, events - entries.length, "")
+  args[head - 1] = pack(pushFields(args, entries))
+}
+
+export const result = (answer: string): CommitResult => {
+  switch (answer[0]) {
+    case "a":
+      return { _tag: "Done" }
+    case "b":
+      return { _tag: "DoneBefore" }
+    case "f":
+      return { _tag: "Fenced", inForce: BigInt(answer.slice(1)) }
+    default:
+      return { _tag: "WentBack", found: Number(answer.slice(1)) }
+  }
+}
+
+/**
+ * KEYS: owner, tables, then logs, counts and tables as their numbers in ARGV say. ARGV: processor, commits, tables; the
+ * partitions; for each commit: epoch, incarnation, number, arguments that follow; offsets; tables; emits.
+ */
+export const commit = script<ReadonlyArray<string>>(
+  "commit",
+  /* lua */ `#!lua flags=allow-oom
+${Lua.ids}${Lua.facts}${Lua.retain}${Lua.judge}${Lua.place}${Lua.dropDone}
+local processor, commits = ARGV[1], tonumber(ARGV[2])
+local function inSlices(command, key, at, size)
+  for from = at, at + size - 1, 500 do
+    redis.call(command, key, unpack(ARGV, from, math.min(from + 499, at + size - 1)))
+  end
+  return at + size
+end
+local function rows(at)
+  local tables = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, tables do
+    local name, set, remove = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+    at = inSlices("HSET", name, at + 3, set)
+    at = inSlices("HDEL", name, at, remove)
+  end
+  return at
+end
+local function emits(at)
+  local targets = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, targets do
+    local log, entries, more = tonumber(ARGV[at]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+    local kind, limit, sizes = ARGV[at + 1], ARGV[at + 2], ARGV[at + 5]
+    local count = KEYS[log + 1]
+    log = KEYS[log]
+    local size, next = tonumber(sizes), string.gmatch(sizes, "%d+")
+    at = at + 6
+    for _ = 1, entries do
+      local fields = size or tonumber(next())
+      redis.call("XADD", log, "*", unpack(ARGV, at, at + fields - 1))
+      at = at + fields
+    end
+    if more > 0 then redis.call("HINCRBY", count, "extra", text(more)) end
+    retain(log, count, kind, limit)
+  end
+end
+local function apply(at, partition, head)
+  local moves, written = tonumber(ARGV[at]), { partition, head }
+  local first = at + 1
+  at = first
+  for _ = 1, moves do
+    local log, _, entry, entries, row, done = unpack(ARGV, at, at + 5)
+    place(KEYS[tonumber(log)], processor, entry, entries)
+    written[#written + 1], written[#written + 2] = ARGV[at + 1], row
+    if done ~= "" then redis.call("HSET", KEYS[log + 1], "g:" .. processor, done) end
+    at = at + 7
+  end
+  at = rows(at)
+  if ARGV[at] ~= "0" then emits(at) end
+  redis.call("HSET", KEYS[1], unpack(written))
+  at = first
+  for _ = 1, moves do
+    local keep = tonumber(ARGV[at + 6])
+    if keep >= 0 then
+      local log, events = tonumber(ARGV[at]), string.match(ARGV[at + 4], "%d+$")
+      dropDone(KEYS[log], KEYS[log + 1], processor, keep, tonumber(ARGV[at + 3]), tonumber(events))
+    end
+    at = at + 7
+  end
+end
+local stored, answers = redis.call("HMGET", KEYS[1], unpack(ARGV, 4, 3 + commits)), {}
+local at, registered = 4 + commits, ARGV[3] == ""
+for i = 1, commits do
+  local epoch, incarnation, number = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local answer = judge(stored[i], epoch, incarnation, number)
+  if answer == "a" then
+    if not registered then
+      for name in string.gmatch(ARGV[3], "[^,]+") do redis.call("SADD", KEYS[2], name) end
+      registered = true
+    end
+    apply(at + 4, ARGV[3 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation)
+  end
+  answers[i] = answer
+  at = at + 4 + ARGV[at + 3]
+end
+return answers
+`
+)

@@ -1,0 +1,282 @@
+/**
+ * Connections as Millrace needs them, over what ioredis 5 and 6, servers and clusters have in common: the shared one,
+ * which reconnects, and those of one's own, which end for good when they break.
+ *
+ * Gotcha: waits here are for real sockets, so they use real timers and do not obey a test clock.
+ */
+import { randomInt } from "node:crypto"
+import { Effect } from "effect"
+import type { EngineError } from "../Errors.ts"
+import { isAuthentication, toEngineError, unreachable } from "./failure.ts"
+
+export type Argument = string | number | Uint8Array
+export type Command = readonly [name: string, ...args: ReadonlyArray<Argument>]
+
+/** What is used of ioredis. */
+export interface Native {
+  readonly status: string
+  readonly isCluster?: boolean
+  readonly options: object
+  call(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
+  callBuffer(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
+  connect(): Promise<void>
+  disconnect(): void
+  duplicate(...args: ReadonlyArray<object>): Native
+  nodes?(role: string): ReadonlyArray<Native>
+  setMaxListeners(count: number): unknown
+  on(event: string, listener: (...args: ReadonlyArray<never>) => void): unknown
+  off(event: string, listener: (...args: ReadonlyArray<never>) => void): unknown
+}
+
+/** A connection of one's own. */
+export interface Connection {
+  call<A>(command: string, ...args: ReadonlyArray<Argument>): Effect.Effect<A, EngineError>
+  callBuffer<A>(command: string, ...args: ReadonlyArray<Argument>): Effect.Effect<A, EngineError>
+  /** Commands sent in one go; each has its reply (binary, if asked for) or its error in its place. */
+  pipeline(commands: ReadonlyArray<Command>, binary?: boolean): Effect.Effect<ReadonlyArray<unknown>>
+  /** Ends a blocking command of this connection, from outside; false if none waited. */
+  readonly unblock: Effect.Effect<boolean, EngineError>
+  isOpen(): boolean
+  /** Closes it; commands in flight fail. */
+  dropUnsafe(): void
+  /** Calls back, once, when it has ended. */
+  onEndUnsafe(listener: () => void): void
+  /** Pub/sub messages that arrive on it. */
+  onMessageUnsafe(listener: (channel: string, message: string) => void): void
+}
+
+/** Milliseconds that a command waits for a connection, and that opening one may take. */
+export const patience = 5_000
+/** A shared connection that owes an answer for so many milliseconds is taken for dead. */
+const silence = 10_000
+
+/** 50 ms, doubled up to 2 s, half of it at random. */
+export const backOff = (attempt: number): number => {
+  const half = Math.min(25 * 2 ** Math.min(attempt - 1, 6), 1_000)
+  return half + randomInt(half)
+}
+
+const common = {
+  lazyConnect: true,
+  maxRetriesPerRequest: 0,
+  enableOfflineQueue: false,
+  enableReadyCheck: true,
+  enableAutoPipelining: false,
+  autoResendUnfulfilledCommands: false,
+  autoResubscribe: false,
+  disableClientInfo: true,
+  commandTimeout: undefined,
+  blockingTimeout: undefined,
+  connectTimeout: patience,
+  keepAlive: 10_000,
+  noDelay: true,
+  stringNumbers: false,
+  monitor: false,
+  readOnly: false,
+  showFriendlyErrorStack: false,
+  // ioredis 6 speaks RESP3 by default, where some replies have other shapes; ioredis 5 does not know these two.
+  protocol: 2,
+  replyMapping: "legacy"
+}
+
+export const sharedOptions = {
+  ...common,
+  socketTimeout: silence,
+  retryStrategy: backOff,
+  // A master that was demoted may keep its connections: look for the new one. The command itself is not sent again.
+  reconnectOnError: (error: Error) => (error.message.startsWith("READONLY") ? (1 as const) : false)
+}
+
+export const clusterOptions = {
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  enableReadyCheck: true,
+  enableAutoPipelining: false,
+  scaleReads: "master" as const,
+  clusterRetryStrategy: backOff,
+  // This one would send again what was in flight when a node's connection broke.
+  retryDelayOnFailover: 0
+}
+
+/** Blocking commands may be silent on it for long. */
+const ownOptions = { ...common, socketTimeout: undefined, retryStrategy: null, reconnectOnError: null }
+
+/** ioredis takes Buffers; it would write any other bytes as text. */
+const prepare = (args: ReadonlyArray<Argument>): ReadonlyArray<Argument> => {
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]
+    if (typeof arg === "object" && !(arg instanceof Buffer)) {
+      return args.map((each) =>
+        typeof each === "object" && !(each instanceof Buffer)
+          ? Buffer.from(each.buffer, each.byteOffset, each.byteLength)
+          : each
+      )
+    }
+  }
+  return args
+}
+
+const sendOn = <A>(
+  native: Native,
+  where: string,
+  command: string,
+  args: ReadonlyArray<Argument>,
+  binary: boolean,
+  operation = command
+): Effect.Effect<A, EngineError> =>
+  Effect.callback<A, EngineError>((resume) => {
+    const sent = binary ? native.callBuffer(command, prepare(args)) : native.call(command, prepare(args))
+    sent.then(
+      (reply) => resume(Effect.succeed(reply as A)),
+      (error: unknown) => resume(Effect.fail(toEngineError(operation, where, error)))
+    )
+  })
+
+/** The shared connection: reconnects by itself, and lets commands wait for that, for a while. */
+export class Link {
+  private failure: unknown
+  readonly native: Native
+  readonly where: string
+  constructor(native: Native, where: string) {
+    this.native = native
+    this.where = where
+    native.setMaxListeners(0)
+    // Listening also keeps ioredis from printing errors by itself.
+    const onError = (error: unknown): void => {
+      this.failure = error
+    }
+    native.on("error", onError)
+    native.on("node error", onError)
+    if (native.status === "wait") native.connect().catch(() => undefined)
+  }
+
+  /** Calls back once it is ready, or with the reason why not; gives the function that forgets the callback. */
+  private whenReady(operation: string, done: (failure: EngineError | undefined) => void): () => void {
+    const { native } = this
+    const finish = (failure: EngineError | undefined): void => {
+      forget()
+      done(failure)
+    }
+    const onReady = (): void => finish(undefined)
+    const onError = (error: unknown): void => {
+      // Waiting does not help against a wrong password.
+      if (isAuthentication(error)) finish(toEngineError(operation, this.where, error))
+    }
+    const onTime = (): void =>
+      finish(unreachable(operation, this.where, this.failure ?? new Error(`no connection within ${patience} ms`)))
+    const timer = setTimeout(onTime, patience)
+    const events = [
+      ["ready", onReady],
+      ["error", onError],
+      ["node error", onError],
+      ["end", onTime]
+    ] as const
+    const forget = (): void => {
+      clearTimeout(timer)
+      for (const [event, listener] of events) native.off(event, listener)
+    }
+    for (const [event, listener] of events) native.on(event, listener)
+    return forget
+  }
+
+  ready(operation: string): Effect.Effect<void, EngineError> {
+    return Effect.callback<void, EngineError>((resume) => {
+      const { status } = this.native
+      if (status === "ready") return resume(Effect.void)
+      if (status === "end") {
+        return resume(Effect.fail(unreachable(operation, this.where, new Error("the connection was closed"))))
+      }
+      return Effect.sync(
+        this.whenReady(operation, (failure) => resume(failure === undefined ? Effect.void : Effect.fail(failure)))
+      )
+    })
+  }
+
+  send<A>(
+    command: string,
+    args: ReadonlyArray<Argument>,
+    binary: boolean,
+    operation = command
+  ): Effect.Effect<A, EngineError> {
+    const sending = sendOn<A>(this.native, this.where, command, args, binary, operation)
+    return Effect.suspend(() =>
+      this.native.status === "ready" ? sending : Effect.andThen(this.ready(operation), sending)
+    )
+  }
+
+  /** The client of the node that serves a key: on a cluster, the master that does not point elsewhere for it. */
+  private node(key: string): Effect.Effect<Native, EngineError> {
+    const { native, where } = this
+    if (native.isCluster !== true || native.nodes === undefined) return Effect.succeed(native)
+    const masters = native.nodes("master")
+    return Effect.callback<Native, EngineError>((resume) => {
+      Promise.any(masters.map((node) => node.call("exists", [key]).then(() => node))).then(
+        (node) => resume(Effect.succeed(node)),
+        (error: AggregateError) =>
+          resume(
+            Effect.fail(
+              unreachable("connection", where, error.errors[0] ?? new Error("no master of the cluster is known"))
+            )
+          )
+      )
+    })
+  }
+
+  /** A fresh connection, ready. Whoever asks for it must drop it. */
+  private fresh(from: Native): Effect.Effect<Native, EngineError> {
+    return Effect.callback<Native, EngineError>((resume) => {
+      const native = from.duplicate(ownOptions)
+      let failure: unknown
+      native.on("error", (error: unknown) => {
+        failure = error
+      })
+      native.connect().then(
+        () => resume(Effect.succeed(native)),
+        (error: unknown) => {
+          native.disconnect()
+          const reason = failure ?? error
+          const toError = isAuthentication(reason) ? toEngineError : unreachable
+          resume(Effect.fail(toError("connection", this.where, reason)))
+        }
+      )
+      return Effect.sync(() => native.disconnect())
+    })
+  }
+
+  /** A connection to the node that has this key. Whoever asks for it must drop it. */
+  open(key: string): Effect.Effect<Connection, EngineError> {
+    const link = this
+    return Effect.gen(function* () {
+      yield* link.ready("connection")
+      const node = yield* link.node(key)
+      const native = yield* link.fresh(node)
+      return yield* Effect.onError(link.wrap(native, node), () => Effect.sync(() => native.disconnect()))
+    })
+  }
+
+  private wrap(native: Native, node: Native): Effect.Effect<Connection, EngineError> {
+    const { where } = this
+    return Effect.map(sendOn<number>(native, where, "client", ["id"], false, "connection"), (id) => ({
+      call: (command, ...args) => sendOn(native, where, command, args, false),
+      callBuffer: (command, ...args) => sendOn(native, where, command, args, true),
+      pipeline: (commands, binary = false) =>
+        Effect.promise(() =>
+          Promise.all(
+            commands.map(([command, ...args]) =>
+              (binary ? native.callBuffer(command, prepare(args)) : native.call(command, prepare(args))).catch(
+                (error: unknown) => toEngineError(command, where, error)
+              )
+            )
+          )
+        ),
+      unblock: Effect.map(
+        sendOn<number>(node, where, "client", ["unblock", id], false, "unblock"),
+        (answer) => Number(answer) === 1
+      ),
+      isOpen: () => native.status === "ready",
+      dropUnsafe: () => native.disconnect(),
+      onEndUnsafe: (listener) => void native.on("end", listener),
+      onMessageUnsafe: (listener) => void native.on("message", listener)
+    }))
+  }
+}

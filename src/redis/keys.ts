@@ -1,0 +1,37 @@
+/**
+ * Where things lie in Redis. `s` is a shard: partition `p` lies in shard `p % shards`, and all keys of a shard share the
+ * hash tag `{ns:s}`, so one script may touch them on a cluster. Names were validated above; they hold no colon.
+ *
+ * | key | type | what | lifetime |
+ * | --- | --- | --- | --- |
+ * | `{ns:s}:log:<topic>:<p>` | stream | the partition: entries of fields; one group per processor | retention |
+ * | `{ns:s}:count:<topic>:<p>` | hash | `extra`: events beyond one per entry, ever added; `gone`: those of them that were trimmed; `trimmed`: entries trimmed, as last seen; `floor`: the group that held back the last trim; `g:<processor>`: "<extra events done> <those of entries done whole>" | as the log |
+ * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number> <incarnation>"; `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
+ * | `{ns:s}:tables:<processor>` | set | names of the tables that have rows here | until removed |
+ * | `{ns:s}:table:<processor>:<table>:<p>` | hash | key to value | until removed |
+ * | `{ns:s}:publisher:<topic>:<publisher>` | hash | partition to its last five appends, "<number> <entries> <ids> <holder>;..." | 10 minutes after the last append |
+ * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
+ * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
+ * | `{ns}:topics` | hash | topic to "<partitions> <shards>" | for ever |
+ * | `{ns}:processors` | hash | processor to "<partitions> <topics, sorted, by commas>" | until removed |
+ * | `{ns}:tables` | hash | table to "<processor> <partitions> <1 if placed by hash>" | until the processor is removed |
+ *
+ * The coordinator's keys are in `coordinator.ts`.
+ */
+
+/** The hash tag of one shard. */
+export const shardTag = (namespace: string, shard: number): string => `{${namespace}:${shard}}`
+
+export const log = (tag: string, topic: string, partition: number): string => `${tag}:log:${topic}:${partition}`
+export const count = (tag: string, topic: string, partition: number): string => `${tag}:count:${topic}:${partition}`
+export const owner = (tag: string, processor: string): string => `${tag}:owner:${processor}`
+export const tables = (tag: string, processor: string): string => `${tag}:tables:${processor}`
+export const table = (tag: string, processor: string, name: string, partition: number): string =>
+  `${tag}:table:${processor}:${name}:${partition}`
+export const publisher = (tag: string, topic: string, id: string): string => `${tag}:publisher:${topic}:${id}`
+export const producer = (tag: string, topic: string, partition: number): string =>
+  `${tag}:producer:${topic}:${partition}`
+export const safe = (key: string): string => `${key.slice(0, key.indexOf("}") + 1)}:safe`
+export const topics = (namespace: string): string => `{${namespace}}:topics`
+export const processors = (namespace: string): string => `{${namespace}}:processors`
+export const tableLayouts = (namespace: string): string => `{${namespace}}:tables`

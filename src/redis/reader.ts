@@ -1,0 +1,237 @@
+/**
+ * Reading: one connection for each reader, blocking `XREAD` over all its positions. On topics that trim unread events,
+ * `MULTI { XINFO STREAM, XREAD }` tells with every read how much was trimmed; there the blocking read is only the bell.
+ *
+ * Gotcha: a connection that broke, or whose read was interrupted, is dropped; the next read opens another.
+ */
+import { Effect, type Scope } from "effect"
+import type { Batch, Entry, Position, Reader } from "../Broker.ts"
+import { EngineError } from "../Errors.ts"
+import type { Argument, Command, Connection } from "./connection.ts"
+import * as keys from "./keys.ts"
+
+type RawEntries = ReadonlyArray<readonly [id: Buffer, fields: ReadonlyArray<Buffer>]>
+type RawRead = ReadonlyArray<readonly [key: Buffer, entries: RawEntries]> | null
+
+/** What a blocking read may take longer than asked for before its connection counts as dead. */
+const overdue = 5_000
+
+const countOf = (fields: ReadonlyArray<Buffer>): number => {
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i]!
+    if (name.length !== 1 || name[0] !== 0x6e) continue
+    const text = fields[i + 1]!.toString("latin1")
+    const count = /^[1-9]\d{0,5}$/.test(text) ? Number(text) : 1
+    return count > 100_000 ? 1 : count
+  }
+  return 1
+}
+
+const parseEntries = (raw: RawEntries): Array<Entry> => {
+  const entries = new Array<Entry>(raw.length)
+  for (let i = 0; i < raw.length; i++) {
+    const [id, fields] = raw[i]!
+    entries[i] = { id: id.toString("latin1"), count: countOf(fields), fields }
+  }
+  return entries
+}
+
+const trimsUnread = ({ topic: { retention } }: Position): boolean =>
+  retention._tag === "MaxLength" || retention._tag === "MaxAge"
+
+/** Entries trimmed from a log, out of XINFO STREAM; undefined if there is no such log. */
+const trimmedOf = (info: unknown): number | undefined => {
+  if (!Array.isArray(info)) return undefined
+  let length = 0
+  let added = 0
+  for (let i = 0; i < info.length; i += 2) {
+    const name = String(info[i])
+    if (name === "length") length = Number(info[i + 1])
+    else if (name === "entries-added") added = Number(info[i + 1])
+  }
+  return added - length
+}
+
+/** One of so many shards, and the hash tag of its keys. */
+interface Shard {
+  readonly number: number
+  readonly count: number
+  readonly tag: string
+}
+
+class ShardReader implements Reader {
+  private connection: Connection | undefined
+  private reading = 0
+  private reads = 0
+  private readonly shard: Shard
+  private readonly tag: string
+  private readonly open: Effect.Effect<Connection, EngineError>
+  constructor(shard: Shard, open: Effect.Effect<Connection, EngineError>) {
+    this.shard = shard
+    this.tag = shard.tag
+    this.open = open
+  }
+
+  dropUnsafe(): void {
+    this.connection?.dropUnsafe()
+    this.connection = undefined
+  }
+
+  private readonly connected: Effect.Effect<Connection, EngineError> = Effect.suspend(() => {
+    if (this.connection?.isOpen() === true) return Effect.succeed(this.connection)
+    this.dropUnsafe()
+    return Effect.map(this.open, (connection) => (this.connection = connection))
+  })
+
+  private streams(from: ReadonlyArray<Position>): Array<Argument> {
+    const args: Array<Argument> = ["STREAMS"]
+    for (const { topic, partition } of from) args.push(keys.log(this.tag, topic.name, partition))
+    for (const { after } of from) args.push(after)
+    return args
+  }
+
+  private batches(from: ReadonlyArray<Position>, raw: RawRead): Array<Batch> {
+    const batches: Array<Batch> = []
+    if (raw === null) return batches
+    let at = 0
+    for (const [key, entries] of raw) {
+      // The reply has the order of the request, without those that have nothing.
+      const name = key.toString()
+      while (keys.log(this.tag, from[at]!.topic.name, from[at]!.partition) !== name) at++
+      const { topic, partition } = from[at]!
+      batches.push({ topic: topic.name, partition, entries: parseEntries(entries), trimmed: undefined })
+    }
+    return batches
+  }
+
+  private xread(
+    connection: Connection,
+    from: ReadonlyArray<Position>,
+    count: number,
+    block: number
+  ): Effect.Effect<Array<Batch>, EngineError> {
+    const blocking = block > 0 ? ["BLOCK", Math.ceil(block)] : []
+    return Effect.map(
+      connection.callBuffer<RawRead>("xread", "COUNT", Math.max(1, count), ...blocking, ...this.streams(from)),
+      (raw) => this.batches(from, raw)
+    )
+  }
+
+  /** All at one moment: how much was trimmed, and what there is to read. */
+  private checked(
+    connection: Connection,
+    from: ReadonlyArray<Position>,
+    count: number
+  ): Effect.Effect<Array<Batch>, EngineError> {
+    const watched = from.filter(trimsUnread)
+    const commands: Array<Command> = [["multi"]]
+    for (const { topic, partition } of watched) {
+      commands.push(["xinfo", "STREAM", keys.log(this.tag, topic.name, partition)])
+    }
+    commands.push(["xread", "COUNT", Math.max(1, count), ...this.streams(from)], ["exec"])
+    return Effect.flatMap(connection.pipeline(commands, true), (replies) => {
+      const reply = replies.at(-1)
+      if (reply instanceof EngineError) return Effect.fail(reply)
+      const results = reply as ReadonlyArray<unknown>
+      const read = results.at(-1)
+      if (read instanceof Error) {
+        return Effect.fail(new EngineError({ operation: "read", reason: "Refused", detail: read.message }))
+      }
+      const batches = this.batches(from, read as RawRead)
+      watched.forEach(({ topic, partition, entriesRead }, i) => {
+        const trimmed = trimmedOf(results[i])
+        const at = batches.findIndex((batch) => batch.topic === topic.name && batch.partition === partition)
+        if (at >= 0) batches[at] = { ...batches[at]!, trimmed }
+        else if (trimmed !== undefined && trimmed > entriesRead) {
+          batches.push({ topic: topic.name, partition, entries: [], trimmed })
+        }
+      })
+      return Effect.succeed(batches)
+    })
+  }
+
+  private once(
+    connection: Connection,
+    from: ReadonlyArray<Position>,
+    count: number,
+    block: number
+  ): Effect.Effect<Array<Batch>, EngineError> {
+    if (!from.some(trimsUnread)) return this.xread(connection, from, count, block)
+    return Effect.flatMap(this.checked(connection, from, count), (batches) =>
+      batches.length > 0 || block <= 0
+        ? Effect.succeed(batches)
+        : Effect.flatMap(this.xread(connection, from, 1, block), (bell) =>
+            bell.length === 0 ? Effect.succeed(bell) : this.checked(connection, from, count)
+          )
+    )
+  }
+
+  read(
+    from: ReadonlyArray<Position>,
+    { count, block }: { readonly count: number; readonly block: number }
+  ): Effect.Effect<ReadonlyArray<Batch>, EngineError> {
+    if (from.length === 0) return Effect.succeed([])
+    const { count: shards, number: shard } = this.shard
+    const stray = from.find(({ partition }) => partition % shards !== shard)
+    if (stray !== undefined) {
+      return Effect.die(new Error(`${stray.topic.name}/${stray.partition} does not lie in shard ${shard} of ${shards}`))
+    }
+    return Effect.suspend(() => {
+      const number = ++this.reads
+      // From here on a wake is meant for this read, also while its connection is still being opened.
+      this.reading = number
+      let late: NodeJS.Timeout | undefined
+      return this.connected.pipe(
+        Effect.flatMap((connection) => {
+          // A real timer: it watches a real socket.
+          late = setTimeout(() => connection.dropUnsafe(), Math.max(0, block) + overdue)
+          return this.once(connection, from, count, block)
+        }),
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            clearTimeout(late)
+            if (this.reading === number) this.reading = 0
+            // The connection may still owe an answer, or be stuck in a blocking command.
+            if (exit._tag === "Failure") this.dropUnsafe()
+          })
+        )
+      )
+    })
+  }
+
+  /** UNBLOCK that comes before the server has the read finds nobody, so it is repeated. */
+  readonly wake: Effect.Effect<void> = Effect.suspend(() => {
+    const number = this.reading
+    if (number === 0) return Effect.void
+    const again: Effect.Effect<void> = Effect.suspend(() => {
+      if (this.reading !== number) return Effect.void
+      const { connection } = this
+      if (connection === undefined) return Effect.andThen(shortly, again)
+      return Effect.matchEffect(connection.unblock, {
+        // It cannot be reached from outside: closing it ends the read too.
+        onFailure: () => Effect.sync(() => this.dropUnsafe()),
+        onSuccess: (found) => (found ? Effect.void : Effect.andThen(shortly, again))
+      })
+    })
+    return again
+  })
+}
+
+/** One millisecond of real time: what it waits for is on a real socket. */
+const shortly: Effect.Effect<void> = Effect.callback<void>((resume) => {
+  const timer = setTimeout(() => resume(Effect.void), 1)
+  return Effect.sync(() => clearTimeout(timer))
+})
+
+/** `open` gives a connection to the shard's node; it is dropped by the reader. */
+export const makeReader = (
+  shard: Shard,
+  open: Effect.Effect<Connection, EngineError>
+): Effect.Effect<Reader, EngineError, Scope.Scope> =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => new ShardReader(shard, open)),
+      (reader) => Effect.sync(() => reader.dropUnsafe())
+    ),
+    (reader) => ({ read: (from, options) => reader.read(from, options), wake: reader.wake })
+  )

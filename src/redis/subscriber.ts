@@ -1,0 +1,105 @@
+/**
+ * Pub/sub channels over one connection, opened at the first subscription; when it breaks it is opened again and all
+ * channels are subscribed anew.
+ *
+ * Gotcha: what is published while it is away is lost, as always with Redis pub/sub; use it for hints only.
+ */
+import { Cause, Effect, Queue, type Scope, Stream } from "effect"
+import type { EngineError } from "../Errors.ts"
+import { backOff, type Connection, type Link } from "./connection.ts"
+
+type Listener = Queue.Queue<string, EngineError | Cause.Done>
+
+/** Real time, for real sockets. */
+const pause = (millis: number): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    const timer = setTimeout(() => resume(Effect.void), millis)
+    return Effect.sync(() => clearTimeout(timer))
+  })
+
+/** `key` decides the node on a cluster. */
+export const makeSubscriber = Effect.fnUntraced(function* (
+  link: Link,
+  key: string
+): Effect.fn.Return<(channel: string) => Stream.Stream<string, EngineError>, never, Scope.Scope> {
+  const channels = new Map<string, Set<Listener>>()
+  let connection: Connection | undefined
+  let started = false
+  const scope = yield* Effect.scope
+
+  const failUnsafe = (channel: string, error: EngineError): void => {
+    for (const listener of channels.get(channel) ?? []) Queue.failCauseUnsafe(listener, Cause.fail(error))
+  }
+
+  const request = (on: Connection, channel: string): Effect.Effect<void> =>
+    Effect.matchEffect(on.call("subscribe", channel), {
+      // A refusal is for good; a connection that broke is opened again.
+      onFailure: (error) =>
+        Effect.sync(() => (error.reason === "Unreachable" ? on.dropUnsafe() : failUnsafe(channel, error))),
+      onSuccess: () => Effect.void
+    })
+
+  const listen = Effect.fnUntraced(function* (opened: Connection) {
+    opened.onMessageUnsafe((channel, message) => {
+      for (const listener of channels.get(channel) ?? []) Queue.offerUnsafe(listener, message)
+    })
+    connection = opened
+    for (const channel of channels.keys()) yield* request(opened, channel)
+    yield* Effect.callback<void>((resume) => {
+      opened.onEndUnsafe(() => resume(Effect.void))
+      if (!opened.isOpen()) resume(Effect.void)
+    })
+  })
+
+  let attempt = 0
+  const once = Effect.acquireUseRelease(
+    link.open(key),
+    (opened) => {
+      attempt = 0
+      return listen(opened)
+    },
+    (opened) =>
+      Effect.sync(() => {
+        connection = undefined
+        opened.dropUnsafe()
+      })
+  ).pipe(
+    Effect.catch((error) =>
+      Effect.sync(() => {
+        if (error.reason !== "Unreachable") {
+          for (const channel of channels.keys()) failUnsafe(channel, error)
+        }
+      })
+    ),
+    Effect.andThen(Effect.suspend(() => pause(backOff(++attempt))))
+  )
+
+  const add = (channel: string, listener: Listener): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const known = channels.get(channel)
+      if (known !== undefined) {
+        known.add(listener)
+        return Effect.void
+      }
+      channels.set(channel, new Set([listener]))
+      if (connection !== undefined) return request(connection, channel)
+      if (started) return Effect.void
+      started = true
+      return Effect.asVoid(Effect.forkIn(Effect.forever(once), scope))
+    })
+
+  const remove = (channel: string, listener: Listener): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const known = channels.get(channel)
+      known?.delete(listener)
+      if (known?.size !== 0) return Effect.void
+      channels.delete(channel)
+      return connection === undefined ? Effect.void : Effect.ignore(connection.call("unsubscribe", channel))
+    })
+
+  return (channel) =>
+    Stream.callback<string, EngineError>(
+      (queue) => Effect.acquireRelease(add(channel, queue), () => remove(channel, queue)),
+      { bufferSize: 256, strategy: "sliding" }
+    )
+})

@@ -1,0 +1,80 @@
+/** Tables on Redis: one hash for each table and partition (see `keys.ts`), written by commits, read here by anyone. */
+import { Effect, Layer } from "effect"
+import { Misconfigured } from "../Errors.ts"
+import { type TableLayout, TableStore } from "../TableStore.ts"
+import { Redis } from "./client.ts"
+import * as keys from "./keys.ts"
+import { declareTables } from "./layouts.ts"
+
+/** Rows asked for at once, and rows of a page, about. */
+const keysPerCall = 1_000
+const pageSize = 100
+
+const parseLayout = (name: string, stored: string): TableLayout => {
+  const [processor = "", partitions, hashed] = stored.split(" ")
+  return { name, processor, partitions: Number(partitions), hashed: hashed === "1" }
+}
+
+const describe = ({ processor, partitions }: TableLayout): string =>
+  `${partitions} partitions, of processor "${processor}"`
+
+const make = Effect.gen(function* () {
+  const redis = yield* Redis
+  const keyOf = (processor: string, table: string, partition: number): string =>
+    keys.table(keys.shardTag(redis.namespace, partition % redis.shards), processor, table, partition)
+
+  return TableStore.of({
+    readMany: (processor, table, partition, wanted) => {
+      const name = keyOf(processor, table, partition)
+      const read = (part: ReadonlyArray<string>) =>
+        Effect.map(redis.callBuffer<ReadonlyArray<Buffer | null>>("hmget", name, ...part), (values) =>
+          values.map((value) => value ?? undefined)
+        )
+      if (wanted.length === 0) return Effect.succeed([])
+      if (wanted.length <= keysPerCall) return read(wanted)
+      const parts: Array<ReadonlyArray<string>> = []
+      for (let i = 0; i < wanted.length; i += keysPerCall) parts.push(wanted.slice(i, i + keysPerCall))
+      return Effect.map(Effect.forEach(parts, read), (found) => found.flat())
+    },
+    entries: (processor, table, partition, cursor) =>
+      Effect.map(
+        redis.callBuffer<readonly [Buffer, ReadonlyArray<Buffer>]>(
+          "hscan",
+          keyOf(processor, table, partition),
+          cursor === "" ? "0" : cursor,
+          "COUNT",
+          pageSize
+        ),
+        ([next, pairs]) => {
+          const rows: Array<readonly [string, Uint8Array]> = []
+          for (let i = 0; i < pairs.length; i += 2) rows.push([pairs[i]!.toString(), pairs[i + 1]!])
+          const position = next.toString()
+          return { rows, next: position === "0" ? undefined : position }
+        }
+      ),
+    declare: Effect.fnUntraced(function* (tables) {
+      if (tables.length === 0) return
+      const args = tables.flatMap(({ name, processor, partitions, hashed }) => [
+        name,
+        `${processor} ${partitions}`,
+        hashed ? "1" : "0"
+      ])
+      const [name, text] = yield* redis.run(declareTables, [keys.tableLayouts(redis.namespace)], args)
+      if (name === undefined || text === undefined) return
+      const stored = parseLayout(name, text)
+      return yield* new Misconfigured({
+        reason: "LayoutMismatch",
+        detail:
+          `table "${name}" is stored with ${describe(stored)}, and was declared with ` +
+          `${describe(tables.find((table) => table.name === name)!)}; use a new name, or remove the processor ` +
+          `"${stored.processor}" first`
+      })
+    }),
+    layout: (table) =>
+      Effect.map(redis.call<string | null>("hget", keys.tableLayouts(redis.namespace), table), (stored) =>
+        stored === null ? undefined : parseLayout(table, stored)
+      )
+  })
+})
+
+export const layer: Layer.Layer<TableStore, never, Redis> = Layer.effect(TableStore, make)

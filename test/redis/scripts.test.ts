@@ -1,0 +1,89 @@
+/** All scripts of the broker: they compile, are as short as they should be, and get the keys that they name. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { Broker } from "../../src/Broker.ts"
+import * as Retention from "../../src/Retention.ts"
+import * as Append from "../../src/redis/append.ts"
+import * as RedisBroker from "../../src/redis/broker.ts"
+import * as Claim from "../../src/redis/claim.ts"
+import * as Redis from "../../src/redis/client.ts"
+import * as Commit from "../../src/redis/commit.ts"
+import * as Inspect from "../../src/redis/inspect.ts"
+import * as Layouts from "../../src/redis/layouts.ts"
+import * as Position from "../../src/redis/position.ts"
+import * as RedisTables from "../../src/redis/tableStore.ts"
+import { TableStore } from "../../src/TableStore.ts"
+import { layerRedis } from "../support/redis.ts"
+
+const isScript = (value: unknown): value is Redis.Script<unknown> =>
+  typeof value === "object" && value !== null && "sha" in value && "lua" in value
+
+const scripts = [Append, Claim, Commit, Inspect, Layouts, Position].flatMap((module) =>
+  Object.values<unknown>(module).filter(isScript)
+)
+
+/** Keys that are named by their number; those that are computed cannot be told from the text. */
+const namedKeys = (lua: string): number =>
+  Math.max(0, ...[...lua.matchAll(/KEYS\[(\d+)\]/g)].map(([, number]) => Number(number)))
+
+describe("scripts", () => {
+  it.live("are known to the server by the hash that is sent", () =>
+    Effect.gen(function* () {
+      const redis = yield* Redis.Redis
+      for (const { lua, name, sha } of scripts) {
+        assert.strictEqual(yield* redis.call("script", "load", lua), sha, name)
+        // Writers must say whether they run on a full server.
+        assert.match(lua, /^#!lua/, name)
+      }
+    }).pipe(Effect.provide(layerRedis()))
+  )
+
+  it.live("get the keys that they name, all with the hash tag of one shard", () =>
+    Effect.gen(function* () {
+      const seen = new Map<string, number>()
+      const watched = Layer.effect(
+        Redis.Redis,
+        Effect.map(Redis.Redis, (redis) => ({
+          ...redis,
+          run: <A>(script: Redis.Script<A>, keys: ReadonlyArray<string>, args: ReadonlyArray<Redis.Argument>) => {
+            seen.set(script.name, Math.max(seen.get(script.name) ?? 0, namedKeys(script.lua)))
+            assert.isAtLeast(keys.length, namedKeys(script.lua), script.name)
+            assert.lengthOf(new Set(keys.map((key) => /^\{[^}]+\}/.exec(key)?.[0])), 1, script.name)
+            return redis.run(script, keys, args)
+          }
+        }))
+      ).pipe(Layer.provide(layerRedis({ shards: 2 })))
+      yield* Effect.gen(function* () {
+        const broker = yield* Broker
+        const tables = yield* TableStore
+        const topic = { name: "t", partitions: 4, retention: Retention.consumed({ capacity: 1 }) }
+        const kept = { name: "kept", partitions: 4, retention: Retention.maxLength(1) }
+        const fence = { epoch: 1n, incarnation: "i" }
+        const entries = [{ count: 1, fields: ["v", "x"] }]
+        yield* broker.declare([topic, kept])
+        yield* tables.declare([{ name: "rows", processor: "p", partitions: 4, hashed: true }])
+        yield* broker.append([{ topic, partition: 2, publisher: "a", number: 1, entries }], "memory")
+        yield* Effect.timeoutOption(broker.awaitRoom(topic, 2), 50)
+        yield* broker.register("p", [topic], { time: 0 })
+        yield* broker.register("late", [topic], { offset: "1-0.0" })
+        yield* broker.claim("p", 2, [topic], fence)
+        const rows = [{ table: "rows", key: "k", value: "v" }]
+        const emits = [{ topic: kept, partition: 0, entries }]
+        const offsets = [{ topic: "t", layout: topic, offset: "9-0.0", entry: "9-0", entries: 1, events: 1 }]
+        yield* broker.commit([{ ...fence, processor: "p", partition: 2, number: 1, offsets, rows, emits }], "memory")
+        const to = { offset: "1-0.0" }
+        yield* broker.seek({ ...fence, processor: "p", partition: 2, number: 2, topics: [topic], to, reset: true })
+        yield* broker.lag("p")
+        yield* broker.inspect(topic, [0, 1, 2, 3])
+        yield* broker.trim(kept)
+        yield* broker.unregister("p")
+        assert.isUndefined(yield* tables.layout("rows"))
+      }).pipe(Effect.provide(Layer.mergeAll(RedisBroker.layer, RedisTables.layer).pipe(Layer.provide(watched))))
+      const unseen = scripts.filter(({ name }) => !seen.has(name) && name !== "measure")
+      assert.deepStrictEqual(
+        unseen.map(({ name }) => name),
+        []
+      )
+    })
+  )
+})
