@@ -200,6 +200,8 @@ export class Broker extends Context.Service<
     ): Effect.Effect<ReadonlyArray<Appended>, EngineError | DurabilityNotReached>
     /** Wait until this partition may have room again; a hint. */
     awaitRoom(topic: Layout, partition: number): Effect.Effect<void>
+    /** May an event be appended within the capacity? Always true but for `Retention.consumed`. */
+    hasRoom(topic: Layout, partition: number): Effect.Effect<boolean, EngineError>
     reader(shard: number): Effect.Effect<Reader, EngineError, Scope.Scope>
     inspect(topic: Layout, partitions: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<LogInfo>, EngineError>
     /** Create the group on every partition, once; those that have one keep their position. */

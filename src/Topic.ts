@@ -68,7 +68,7 @@ export type Any = Topic<any, any>
 export type Input = Source<any> | NonEmpty<Source<any>>
 
 /** The values of an input. */
-export type Value<T> = T extends Source<infer A> ? A : T extends ReadonlyArray<Source<infer A>> ? A : never
+export type Value<T> = T extends ReadonlyArray<infer S> ? Value<S> : T extends Source<infer A> ? A : never
 
 export interface Position {
   readonly topic: string

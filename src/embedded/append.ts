@@ -5,7 +5,7 @@
  * A publisher's last five appends are remembered as runs of ids (`<first id>*<length>`, joined by commas), oldest first,
  * joined by bars. One that is gone for ten minutes is forgotten.
  */
-import type { Append, Appended, NewEntry } from "../Broker.ts"
+import type { Append, Appended, Layout, NewEntry } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
 import type { Retention } from "../Retention.ts"
 import type { Statements } from "./client.ts"
@@ -129,6 +129,15 @@ const room = (
     waiting += count
   }
   return { length: entries.length, holder: undefined }
+}
+
+/** May an event be appended within the capacity? */
+export const hasRoom = (db: Statements, names: Names, topic: Layout, partition: number): boolean => {
+  if (topic.retention._tag !== "Consumed") return true
+  const id = names.log(db, topic.name, partition)
+  if (id === undefined) return true
+  const log = Log.load(db, id)
+  return Log.uncommitted(log, Log.slowest(db, log)) < topic.retention.capacity
 }
 
 export const append = (db: Statements, names: Names, now: number, request: Append): Appended => {

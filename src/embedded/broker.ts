@@ -6,7 +6,7 @@
 import { Effect, Layer } from "effect"
 import { type Append, type Appended, Broker, type Durability, type Lag, type Layout } from "../Broker.ts"
 import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors.ts"
-import { append, sweepPublishers } from "./append.ts"
+import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
 import * as Log from "./log.ts"
@@ -171,7 +171,7 @@ const makeWrite =
       Effect.tapCause(() => Effect.sync(names.forget))
     )
 
-type Room = Pick<Broker["Service"], "append" | "awaitRoom">
+type Room = Pick<Broker["Service"], "append" | "awaitRoom" | "hasRoom">
 
 const makeRoom = ({ names, sqlite, write }: Engine): Room => {
   /** Channel numbers from before the last `Full` of a partition: room made since then is not waited for. */
@@ -205,8 +205,12 @@ const makeRoom = ({ names, sqlite, write }: Engine): Room => {
     awaitRoom: (topic, partition) =>
       Effect.suspend(() => {
         const room = sqlite.changed(roomChannel, fullAt.get(`${topic.name}/${partition}`))
-        return sqlite.isFile ? Effect.raceFirst(room, Effect.sleep(roomMillis)) : room
-      })
+        // Who looked without an append has no number to wait from, so it looks again by time too.
+        return sqlite.isFile || !fullAt.has(`${topic.name}/${partition}`)
+          ? Effect.raceFirst(room, Effect.sleep(roomMillis))
+          : room
+      }),
+    hasRoom: (topic, partition) => sqlite.query("room", (db) => hasRoom(db, names, topic, partition))
   }
 }
 

@@ -37,7 +37,7 @@ const make = Effect.gen(function* () {
     sync: Effect.fnUntraced(function* (request: Sync) {
       const answer = yield* change("sync", (books) => sync(books, request))
       if (answer instanceof MemberReplaced) return yield* answer
-      const jitter = yield* Random.nextIntBetween(0, jitterMillis + 1)
+      const jitter = yield* Random.nextIntBetween(0, jitterMillis)
       return { ...answer, next: answer.next + jitter }
     }),
     leave: (member, incarnation) => change("leave", (books) => leave(books, member, incarnation)),

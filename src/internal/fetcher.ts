@@ -3,9 +3,10 @@
  * run ahead of the handlers, bounded by each partition's own room, so a slow partition never holds up another.
  */
 import { type Context, Effect, Latch } from "effect"
-import type { Batch, Broker, Position, Reader } from "../Broker.ts"
+import type { Batch, Broker, Entry, Position, Reader } from "../Broker.ts"
 import type { EngineError } from "../Errors.ts"
 import type { Log, Partition } from "./partition.ts"
+import { maxBatchEvents } from "./record.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
 
@@ -19,6 +20,13 @@ export interface Fetcher {
 interface Wanted {
   readonly partition: Partition
   readonly log: Log
+}
+
+/** The first entries, up to so many events; the rest is read again when there is room. */
+const atMost = (entries: ReadonlyArray<Entry>, most: number): ReadonlyArray<Entry> => {
+  let events = 0
+  const end = entries.findIndex((entry, i) => (events += entry.count) > most && i > 0)
+  return end < 0 ? entries : entries.slice(0, end)
 }
 
 export const make = (options: {
@@ -39,7 +47,9 @@ export const make = (options: {
     /** The read in flight, and what it covers. */
     let reading: { readonly reader: Reader; readonly covered: Set<Partition>; woken: boolean } | undefined
     let averageBytes = 8 * 1024
-    let averageEvents = 1
+    /** Of an entry; the first read expects full batches, so that it cannot take much more than it may. */
+    let averageEvents = maxBatchEvents
+    let known = false
 
     const uncovered = (): boolean => {
       for (const partition of options.partitions()) {
@@ -83,9 +93,15 @@ export const make = (options: {
         events += entry.count
         for (const field of entry.fields) bytes += field.byteLength
       }
-      averageBytes = averageBytes * 0.8 + (bytes / batch.entries.length + 64) * 0.2
-      averageEvents = averageEvents * 0.8 + (events / batch.entries.length) * 0.2
-      partition.deliver(log, batch.entries)
+      const count = batch.entries.length
+      const weight = known ? 0.2 : 1
+      known = true
+      averageBytes = averageBytes * (1 - weight) + (bytes / count + 64) * weight
+      averageEvents = averageEvents * (1 - weight) + (events / count) * weight
+      partition.deliver(
+        log,
+        events > 2 * options.prefetch ? atMost(batch.entries, 2 * options.prefetch) : batch.entries
+      )
     }
 
     const once = (reader: Reader): Effect.Effect<void, EngineError> =>
@@ -94,11 +110,13 @@ export const make = (options: {
         const wanted = new Map<string, Wanted>()
         const covered = new Set<Partition>()
         let room = Infinity
+        let roomEvents = Infinity
         for (const partition of options.partitions()) {
           const free = partition.room()
           if (free === 0) continue
           covered.add(partition)
           room = Math.min(room, free)
+          roomEvents = Math.min(roomEvents, partition.roomEvents)
           for (const position of partition.positions()) positions.push(position)
           for (const log of partition.logs) wanted.set(`${log.topic.name}/${partition.partition}`, { partition, log })
         }
@@ -108,7 +126,7 @@ export const make = (options: {
         }
         const count = Math.max(
           1,
-          Math.min(1_000, Math.floor(room / averageBytes), Math.ceil(options.prefetch / averageEvents))
+          Math.min(1_000, Math.floor(room / averageBytes), Math.ceil(roomEvents / averageEvents))
         )
         reading = { reader, covered, woken: false }
         return reader.read(positions, { count, block: options.block }).pipe(
@@ -134,11 +152,13 @@ export const make = (options: {
           })
         )
       )
-    const run: Effect.Effect<never> = Effect.forever(
+    const run: Effect.Effect<never, EngineError> = Effect.forever(
       Effect.catch(Effect.scoped(Effect.flatMap(options.broker.reader(options.shard), read)), (error: EngineError) =>
-        Effect.logDebug("reading failed; trying again", error).pipe(
-          Effect.andThen(Effect.suspend(() => Effect.sleep(Math.min(2_000, 50 * 2 ** failures++))))
-        )
+        error.reason === "Refused" || error.reason === "Unsupported"
+          ? Effect.fail(error)
+          : Effect.logDebug("reading failed; trying again", error).pipe(
+              Effect.andThen(Effect.suspend(() => Effect.sleep(Math.min(2_000, 50 * 2 ** failures++))))
+            )
       )
     )
     return { changed, run }

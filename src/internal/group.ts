@@ -18,6 +18,7 @@ import type { Lease } from "./lease.ts"
 import { CurrentMiddleware, through } from "./middleware.ts"
 import { CurrentObserver } from "./observer.ts"
 import { type Limit, Log, Partition } from "./partition.ts"
+import { Pressure } from "./pressure.ts"
 import { codecOf } from "./publisher.ts"
 import type { Received } from "./record.ts"
 import { Rows } from "./rows.ts"
@@ -97,6 +98,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       options.onProgress()
     }
 
+    const inputs = new Set(definition.topics.map((topic) => topic.name))
     const annotate = Effect.annotateLogs({ processor: definition.name })
 
     const halted = (partition: Partition, cause: Cause.Cause<any>): void => {
@@ -252,6 +254,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         bounds,
         limit: options.limit,
         lease: options.lease,
+        pressure: new Pressure(definition.name, inputs, broker),
         onDirty: committers[shard]!.add,
         onRoom: fetchers[shard]!.changed
       })
@@ -335,10 +338,9 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         const partition = open(number, fence, claim)
         const shard = number % shards
         const own = yield* Scope.make()
-        if (definition.onClaim !== undefined) yield* Scope.provide(definition.onClaim(number), own)
         const host = hostOf(number, partition.rows)
         const flush = committers[shard]!.flush(partition)
-        const runner = run({
+        const runs = run({
           definition,
           partition,
           host,
@@ -347,6 +349,9 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           flush,
           observer
         })
+        // In the runner's own fiber: however long it takes, the heartbeats go on.
+        const runner =
+          definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)
         const ready = yield* Deferred.make<void>()
         const fiber = yield* Effect.forkIn(Effect.andThen(Deferred.await(ready), runner), scope)
         fiber.addObserver((exit) => {
@@ -383,6 +388,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       Effect.andThen(
         Scope.close(one.scope, Exit.void),
         Effect.sync(() => {
+          one.partition.giveBack()
           if (running.get(number) === one) {
             running.delete(number)
             epochs.delete(number)

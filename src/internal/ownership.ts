@@ -3,7 +3,7 @@
  * any more, gives up what is wanted elsewhere, and releases whatever it stopped. Everything follows from the whole
  * statement, so a lost answer or wake costs nothing but time.
  */
-import { type Context, Duration, Effect, Latch, Random, type Scope, Stream } from "effect"
+import { type Context, Duration, Effect, Latch, Random, type Scope, Semaphore, Stream } from "effect"
 import type { Coordinator, Grant, Owned, Statement } from "../Coordinator.ts"
 import type { EngineError, MemberReplaced } from "../Errors.ts"
 import type { Group } from "./group.ts"
@@ -58,6 +58,8 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     /** Partitions that are being stopped. */
     const stopping = new Set<string>()
     let leaving = false
+    /** Held while partitions are started, so that none is started behind the back of `leave`. */
+    const starting = Semaphore.makeUnsafe(1)
     let rebalances = 0
 
     const id = (processor: string, partition: number): string => `${processor}/${partition}`
@@ -69,7 +71,8 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
 
     const lost: Ownership["lost"] = (processor, partition, epoch, inForce) => {
       const group = groups.get(processor)
-      if (group === undefined || leaving) return
+      // A late refusal of an ownership that ended: the partition may run here again, under another epoch.
+      if (group === undefined || leaving || group.epochs.get(partition) !== epoch) return
       if (inForce !== undefined && inForce > epoch) refused.push({ processor, partition, epoch: inForce })
       fork(retire({ processor, partition, epoch }, group.drop(partition), true))
     }
@@ -99,6 +102,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
 
     const start = (group: Group, owned: Owned): Effect.Effect<void, EngineError> =>
       Effect.gen(function* () {
+        if (leaving) return
         const { epoch, partition, processor } = owned
         const inForce = yield* group.start(partition, epoch)
         if (inForce !== undefined) {
@@ -133,7 +137,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           } else if (!running && owned.giveUp) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
-        yield* Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true })
+        yield* starting.withPermits(1)(Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true }))
       })
 
     let statement: ReadonlyArray<Owned> = []
@@ -211,6 +215,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
 
     const leave = Effect.gen(function* () {
       leaving = true
+      yield* Effect.timeoutOption(starting.withPermits(1)(Effect.void), leaseMillis)
       yield* Effect.forEach(
         Array.from(groups.values()),
         (group) =>

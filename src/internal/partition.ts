@@ -8,6 +8,7 @@ import type { Origin } from "../Event.ts"
 import type { Any } from "../Topic.ts"
 import { before, compare, offset, parseOffset } from "./entryId.ts"
 import type { Lease } from "./lease.ts"
+import type { Pressure } from "./pressure.ts"
 import { maxBatchBytes, type Received, type TopicCodec } from "./record.ts"
 import type { Rows } from "./rows.ts"
 import type { Changes, Emitted } from "./unit.ts"
@@ -152,6 +153,7 @@ export class Partition {
   queued = false
   /** Opens when there may be something to take, and when that will never be. */
   readonly arrival = Latch.makeUnsafe(false)
+  readonly pressure: Pressure
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
   /** In a commit that was not answered yet. */
@@ -170,6 +172,7 @@ export class Partition {
     readonly bounds: Bounds
     readonly limit: Limit | undefined
     readonly lease: Lease
+    readonly pressure: Pressure
     readonly onDirty: (partition: Partition) => void
     readonly onRoom: () => void
   }) {
@@ -182,6 +185,7 @@ export class Partition {
     this.bounds = options.bounds
     this.limit = options.limit
     this.lease = options.lease
+    this.pressure = options.pressure
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
   }
@@ -207,6 +211,11 @@ export class Partition {
     if (events * 2 > this.bounds.events || this.bufferedBytes * 2 > this.bounds.bytes) return this.starve()
     this.starved = false
     return this.bounds.bytes - this.bufferedBytes
+  }
+
+  /** Events that may be read now, if there is room at all. */
+  get roomEvents(): number {
+    return this.bounds.events - this.waiting
   }
 
   private starve(): number {
@@ -240,7 +249,8 @@ export class Partition {
   take(): Array<Received<unknown>> {
     const events = this.decoded
     this.decoded = []
-    while (events.length < chunkEvents && this.head < this.buffer.length) {
+    const most = Math.min(chunkEvents, this.bounds.events)
+    while (events.length < most && this.head < this.buffer.length) {
       const { entry, log } = this.buffer[this.head++]!
       this.bufferedEvents -= entry.count
       this.bufferedBytes -= size(entry)
@@ -402,6 +412,7 @@ export class Partition {
       emits: pack(this.emits)
     }
     this.emits = []
+    this.pressure.note(commit.emits)
     for (const log of moved) log.moved = false
     return commit
   }
@@ -409,6 +420,7 @@ export class Partition {
   /** The engine has this commit. */
   committed(commit: Commit): void {
     this.number = commit.number + 1
+    this.rows.landed()
     for (const offset of commit.offsets) {
       const log = this.logs.find((log) => log.topic.name === offset.topic)
       if (log !== undefined) log.committed = offset.events

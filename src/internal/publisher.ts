@@ -29,21 +29,29 @@ const patience = "30 seconds"
 
 /** What one caller wants stored in one partition, in order. */
 class Item {
-  readonly positions: Array<Position> = []
+  /** So many of its events, from the first on, have their answer. */
+  stored = 0
   abandoned = false
   readonly events: ReadonlyArray<Encoded>
   readonly settle: (failure: Failure | undefined, item: Item) => void
+  /** Where the positions go, if anybody wants them: each to its place in `at`, or in order. */
+  readonly positions: Array<Position> | undefined
+  readonly at: ReadonlyArray<number> | undefined
   /** With ids or a producer it travels alone, whole. */
   readonly ids: ReadonlyArray<string> | undefined
   readonly producer: Append["producer"]
   constructor(
     events: ReadonlyArray<Encoded>,
     settle: (failure: Failure | undefined, item: Item) => void,
-    ids?: ReadonlyArray<string>,
-    producer?: Append["producer"]
+    positions: Array<Position> | undefined,
+    at: ReadonlyArray<number> | undefined,
+    ids: ReadonlyArray<string> | undefined,
+    producer: Append["producer"]
   ) {
     this.events = events
     this.settle = settle
+    this.positions = positions
+    this.at = at
     this.ids = ids
     this.producer = producer
   }
@@ -122,7 +130,7 @@ export class Sender {
   abandon(partition: number, item: Item): void {
     item.abandoned = true
     const lane = this.lanes[partition]
-    if (lane === undefined || item.positions.length > 0) return
+    if (lane === undefined || item.stored > 0) return
     const at = lane.queue.indexOf(item)
     if (at >= 0) {
       lane.queue.splice(at, 1)
@@ -144,7 +152,7 @@ export class Sender {
   private readonly flush = (): void => {
     this.scheduled = false
     while (this.inFlight < maxCalls && this.ready.length > 0) {
-      const share = Math.max(100, Math.min(2_000, Math.ceil(this.waiting / maxCalls)))
+      const share = Math.max(200, Math.min(2_000, Math.ceil(this.waiting / maxCalls)))
       const flights: Array<Flight> = []
       const later: Array<Lane> = []
       let events = 0
@@ -184,12 +192,12 @@ export class Sender {
         const item = lane.queue[items.length]!
         if (item.ids !== undefined || item.producer !== undefined) break
         items.push(item)
-        count += item.events.length - item.positions.length
+        count += item.events.length - item.stored
       }
       lane.queue.splice(0, items.length)
       this.pack(items, entries)
     }
-    for (const item of items) this.waiting -= item.events.length - item.positions.length
+    for (const item of items) this.waiting -= item.events.length - item.stored
     const append: Append = {
       topic: this.topic,
       partition: lane.partition,
@@ -207,7 +215,7 @@ export class Sender {
     let batch: Array<Encoded> = []
     let bytes = 0
     for (const item of items) {
-      for (let i = item.positions.length; i < item.events.length; i++) {
+      for (let i = item.stored; i < item.events.length; i++) {
         const event = item.events[i]!
         if (batch.length > 0 && (batch.length >= most || bytes + event.bytes > maxBatchBytes)) {
           entries.push(this.codec.pack(batch))
@@ -315,35 +323,39 @@ export class Sender {
 
   /** Give the events of these entries their positions, and answer the items that are complete. */
   private stored(flight: Flight, ids: ReadonlyArray<string>, repeated: boolean): void {
-    const { lane } = flight
-    let at = 0
-    let item = flight.items[0]
+    const { partition } = flight.lane
+    const { items } = flight
+    let next = 0
+    let item = items[0]
     for (let e = 0; e < ids.length; e++) {
-      const count = flight.append.entries[e]!.count
+      const { count } = flight.append.entries[e]!
+      const id = ids[e]!
       for (let index = 0; index < count; index++) {
-        while (item !== undefined && item.positions.length === item.events.length) item = flight.items[++at]
+        while (item !== undefined && item.stored === item.events.length) item = items[++next]
         if (item === undefined) return
-        const id = ids[e]!
-        item.positions.push({
-          topic: this.topic.name,
-          partition: lane.partition,
-          offset: id === "" ? "" : offset(id, index),
-          repeated: repeated && item.producer !== undefined
-        })
-        if (item.positions.length === item.events.length) item.settle(undefined, item)
+        const { positions } = item
+        if (positions !== undefined) {
+          positions[item.at === undefined ? item.stored : item.at[item.stored]!] = {
+            topic: this.topic.name,
+            partition,
+            offset: id === "" ? "" : offset(id, index),
+            repeated: repeated && item.producer !== undefined
+          }
+        }
+        if (++item.stored === item.events.length) item.settle(undefined, item)
       }
     }
   }
 
   private fail(flight: Flight, failure: Failure): void {
     for (const item of flight.items) {
-      if (item.positions.length < item.events.length) item.settle(failure, item)
+      if (item.stored < item.events.length) item.settle(failure, item)
     }
   }
 
   private putBack(flight: Flight): void {
-    const rest = flight.items.filter((item) => item.positions.length < item.events.length && !item.abandoned)
-    for (const item of rest) this.waiting += item.events.length - item.positions.length
+    const rest = flight.items.filter((item) => item.stored < item.events.length && !item.abandoned)
+    for (const item of rest) this.waiting += item.events.length - item.stored
     flight.lane.queue = [...rest, ...flight.lane.queue]
   }
 
@@ -385,8 +397,16 @@ const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced
   Schedule.upTo({ duration: patience })
 )
 
+/** The senders of one engine, and the one that was asked for last. */
+interface Senders {
+  readonly byKey: Map<string, Sender>
+  last:
+    | { readonly topic: Any; readonly serializer: Codec; readonly durability: Durability; readonly sender: Sender }
+    | undefined
+}
+
 // Senders live as long as their engine: one per topic and durability, shared by all fibers of the program.
-const senders = new WeakMap<BrokerService, Map<string, Sender>>()
+const senders = new WeakMap<BrokerService, Senders>()
 const codecs = new WeakMap<Any, WeakMap<Codec, TopicCodec>>()
 
 /** The compiled codec of a topic under the serializer of the program. */
@@ -410,10 +430,12 @@ const senderOf = (context: Context.Context<Broker | Serializer>, topic: Any, dur
   const broker = Context.get(context, Broker)
   const serializer = Context.get(context, Serializer)
   let known = senders.get(broker)
-  if (known === undefined) senders.set(broker, (known = new Map()))
+  if (known === undefined) senders.set(broker, (known = { byKey: new Map(), last: undefined }))
+  const { last } = known
+  if (last?.topic === topic && last.serializer === serializer && last.durability === durability) return last.sender
   const safety = typeof durability === "string" ? durability : durability.replicas
   const key = `${identity(topic)}/${identity(serializer)}/${safety}`
-  let sender = known.get(key)
+  let sender = known.byKey.get(key)
   if (sender === undefined) {
     // Not the caller's own scope, span or interruption: others' events travel with its own.
     const base = Context.omit(Tracer.ParentSpan)(context) as Context.Context<never>
@@ -421,8 +443,9 @@ const senderOf = (context: Context.Context<Broker | Serializer>, topic: Any, dur
     sender = new Sender(topic, codecOf(topic, serializer), broker, durability, (effect) => {
       fork(effect)
     })
-    known.set(key, sender)
+    known.byKey.set(key, sender)
   }
+  known.last = { topic, serializer, durability, sender }
   return sender
 }
 
@@ -448,10 +471,13 @@ export const publish = (
         ? undefined
         : { id: checkName("producer", options.producer), sequence: options.sequence }
     return Effect.callback<Position, PublishError>((resume) => {
+      const positions: Array<Position> = []
       const item = new Item(
         [event],
         (failure) =>
-          resume(failure === undefined ? Effect.succeed(item.positions[0]!) : Effect.fail(failure as PublishError)),
+          resume(failure === undefined ? Effect.succeed(positions[0]!) : Effect.fail(failure as PublishError)),
+        positions,
+        undefined,
         undefined,
         producer
       )
@@ -465,7 +491,10 @@ export type AllOptions = EmitOptions & {
   readonly offsets?: Iterable<string> | undefined
 }
 
-/** Many events on their way at once, bounded: `room` is called when there is place for more. */
+/** Stands where the position of an event will be. */
+const nowhere: Position = { topic: "", partition: 0, offset: "", repeated: false }
+
+/** Many events on their way at once, bounded: `progress` is called when some are settled. */
 class Bulk {
   outstanding = 0
   stored = 0
@@ -475,12 +504,16 @@ class Bulk {
   private readonly options: EmitOptions | undefined
   private readonly middleware: ReadonlyArray<Middleware>
   private readonly progress: () => void
+  /** In the order of the values, if anybody wants them. */
+  private readonly positions: Array<Position> | undefined
   constructor(
     sender: Sender,
     options: EmitOptions | undefined,
     middleware: ReadonlyArray<Middleware>,
-    progress: () => void
+    progress: () => void,
+    positions?: Array<Position>
   ) {
+    this.positions = positions
     this.sender = sender
     this.middleware = middleware
     this.options = options
@@ -489,33 +522,30 @@ class Bulk {
   get full(): boolean {
     return this.outstanding >= maxOutstanding
   }
-  /** Encode and submit a chunk; gives, per value, the item and the place of its position in it. */
-  submit(values: ReadonlyArray<unknown>, offsets?: ReadonlyArray<string>): ReadonlyArray<readonly [Item, number]> {
+  /** Encode and submit a chunk. */
+  submit(values: ReadonlyArray<unknown>, offsets?: ReadonlyArray<string>): void {
     const lanes = new Map<number, { events: Array<Encoded>; ids: Array<string>; at: Array<number> }>()
     for (let i = 0; i < values.length; i++) {
       const event = this.sender.encode(values[i], this.options, this.middleware)
       let lane = lanes.get(event.partition)
       if (lane === undefined) lanes.set(event.partition, (lane = { events: [], ids: [], at: [] }))
       lane.events.push(event)
-      lane.at.push(i)
+      // The places are filled out of order: without a hole, so that the array stays a dense one.
+      if (this.positions !== undefined) lane.at.push(this.positions.push(nowhere) - 1)
       if (offsets !== undefined) lane.ids.push(offsets[i]!)
     }
-    const places = new Array<readonly [Item, number]>(values.length)
     for (const [partition, lane] of lanes) {
-      const item = new Item(lane.events, this.settled, offsets === undefined ? undefined : lane.ids)
-      lane.at.forEach((at, n) => {
-        places[at] = [item, n]
-      })
+      const ids = offsets === undefined ? undefined : lane.ids
+      const item = new Item(lane.events, this.settled, this.positions, lane.at, ids, undefined)
       this.items.add(item)
       this.outstanding += item.events.length
       this.sender.submit(partition, item)
     }
-    return places
   }
   private readonly settled = (failure: Failure | undefined, item: Item): void => {
     this.items.delete(item)
     this.outstanding -= item.events.length
-    this.stored += item.positions.length
+    this.stored += item.stored
     this.failure ??= failure
     this.progress()
   }
@@ -556,7 +586,7 @@ export const publishAll = (
     const context = fiber.context as Context.Context<Broker | Serializer>
     const sender = senderOf(context, topic, options?.durability ?? "memory")
     return Effect.callback<ReadonlyArray<Position>, Failure>((resume) => {
-      const places: Array<readonly [Item, number]> = []
+      const positions: Array<Position> = []
       // Explicit offsets are judged per partition as a whole, so they go out in one piece.
       let source: Iterator<unknown>
       let ids: ReadonlyArray<string> | undefined
@@ -565,7 +595,7 @@ export const publishAll = (
         if (bulk.outstanding > 0) return
         resume(
           bulk.failure === undefined
-            ? Effect.sync(() => places.map(([item, n]) => item.positions[n]!))
+            ? Effect.succeed(positions)
             : bulk.failure instanceof EncodeError || "_tag" in bulk.failure
               ? Effect.fail(bulk.failure)
               : Effect.die(bulk.failure)
@@ -583,7 +613,7 @@ export const publishAll = (
               }
               chunk.push(next.value)
             }
-            for (const place of bulk.submit(chunk, ids)) places.push(place)
+            bulk.submit(chunk, ids)
           }
         } catch (error) {
           ended = true
@@ -595,7 +625,7 @@ export const publishAll = (
         }
         if (ended || bulk.failure !== undefined) finish()
       }
-      const bulk = new Bulk(sender, options, Context.get(context, CurrentMiddleware), pump)
+      const bulk = new Bulk(sender, options, Context.get(context, CurrentMiddleware), pump, positions)
       try {
         if (options?.offsets !== undefined) {
           const all = Array.from(values)

@@ -39,6 +39,9 @@ export interface Encoded {
 
 const noHeaders: Readonly<Record<string, string>> = {}
 
+/** The fields that carry one value of an entry; made once per topic, since there is a source for every entry. */
+type ValueOf = (entry: Entry, index: number) => ReadonlyArray<string | Uint8Array>
+
 /** What the events of one entry share. Keys, headers and times are parsed when somebody asks. */
 export class Source {
   private keys: ReadonlyArray<string | null> | undefined
@@ -51,35 +54,40 @@ export class Source {
   readonly origin: Origin
   readonly epoch: bigint
   readonly flat: boolean
+  private readonly entry: Entry
   private readonly k: Uint8Array | undefined
   private readonly h: Uint8Array | undefined
   private readonly t: Uint8Array | undefined
-  /** One event's value as it is stored: the fields that carry it. */
-  readonly valueFields: (index: number) => ReadonlyArray<string | Uint8Array>
+  private readonly valueOf: ValueOf
   constructor(
     topic: string,
     partition: number,
-    id: string,
-    count: number,
+    entry: Entry,
     origin: Origin,
     epoch: bigint,
     k: Uint8Array | undefined,
     h: Uint8Array | undefined,
     t: Uint8Array | undefined,
     flat: boolean,
-    valueFields: (index: number) => ReadonlyArray<string | Uint8Array>
+    valueOf: ValueOf
   ) {
-    this.valueFields = valueFields
+    this.valueOf = valueOf
     this.flat = flat
     this.topic = topic
     this.partition = partition
-    this.id = id
-    this.count = count
+    this.entry = entry
+    this.id = entry.id
+    // A field of a flat record may be named like a batch's count.
+    this.count = flat ? 1 : entry.count
     this.origin = origin
     this.epoch = epoch
     this.k = k
     this.h = h
     this.t = t
+  }
+  /** One event's value as it is stored: the fields that carry it. */
+  valueFields(index: number): ReadonlyArray<string | Uint8Array> {
+    return this.valueOf(this.entry, index)
   }
   key(index: number): string | undefined {
     if (this.k === undefined) return undefined
@@ -261,6 +269,9 @@ const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
   let decodeOther: ((value: unknown) => unknown) | undefined
   const encodeSchema = Schema.encodeSync(schema)
   const decodeSchema = Schema.decodeUnknownSync(schema)
+  // One call for a whole batch: half the price of one for each event.
+  const decodeAll = Schema.decodeUnknownSync(Schema.Array(schema))
+  const isJson = codec.format === "json"
   // A batch as one array of the format is decoded in one go; else its values stand framed by length.
   const limit = topic.maxBytes + 2 * maxBatchBytes
 
@@ -324,6 +335,29 @@ const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
     return { id, count: events.length, fields }
   }
 
+  const valueOf: ValueOf = ({ count, fields }, index) => {
+    let v: Uint8Array | undefined
+    let format: string | undefined
+    for (let i = 0; i < fields.length; i += 2) {
+      const name = fields[i]!
+      if (name.length !== 1) continue
+      if (name[0] === 0x76) v = fields[i + 1]!
+      else if (name[0] === 0x66) format = text(fields[i + 1]!)
+    }
+    if (v === undefined) return []
+    if (count === 1) return format === undefined ? ["v", v] : ["v", v, "f", format]
+    const opened = open(codec, format, v, limit)
+    const own: Array<string | Uint8Array> = []
+    pushSealed(
+      own,
+      opened.codec,
+      opened.codec.join === undefined
+        ? unframe(opened.data)[index]!
+        : opened.codec.encode((opened.codec.decode(opened.data, noHeaders) as ReadonlyArray<unknown>)[index], noHeaders)
+    )
+    return own
+  }
+
   const unpack: TopicCodec["unpack"] = (entry, partition, from, origin, epoch) => {
     let v: Uint8Array | undefined
     let f: Uint8Array | undefined
@@ -353,24 +387,19 @@ const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
       }
     }
     const count = entry.count
-    const source = new Source(topic.name, partition, entry.id, count, origin, epoch, k, h, t, false, (index) => {
-      if (v === undefined) return []
-      const format = f === undefined ? undefined : text(f)
-      if (count === 1) return format === undefined ? ["v", v] : ["v", v, "f", format]
-      const opened = open(codec, format, v, limit)
-      const fields: Array<string | Uint8Array> = []
-      pushSealed(
-        fields,
-        opened.codec,
-        opened.codec.join === undefined
-          ? unframe(opened.data)[index]!
-          : opened.codec.encode(
-              (opened.codec.decode(opened.data, noHeaders) as ReadonlyArray<unknown>)[index],
-              noHeaders
-            )
-      )
-      return fields
-    })
+    const source = new Source(topic.name, partition, entry, origin, epoch, k, h, t, false, valueOf)
+    // Nearly every entry is plain and good. What throws here is looked at again below, which says what is wrong.
+    if (f === undefined && isJson && v !== undefined && v.byteLength <= limit) {
+      try {
+        if (count === 1) return [new Received(decodeSchema(codec.decode(v, source.header(0))), source, 0)]
+        const values = decodeAll(codec.decode(v, noHeaders))
+        if (values.length === count) {
+          const events = new Array<Received<unknown>>(count - from)
+          for (let i = from; i < count; i++) events[i - from] = new Received(values[i], source, i)
+          return events
+        }
+      } catch {}
+    }
     const events: Array<Received<unknown>> = []
     const fail = (index: number, why: DecodeError["reason"], detail: string, bytes = v ?? new Uint8Array()) =>
       new Received(
@@ -509,8 +538,8 @@ const compileFlat = (topic: Any): TopicCodec => {
     return { id, count: 1, fields }
   }
 
-  const unpack: TopicCodec["unpack"] = (entry, partition, from, origin, epoch) => {
-    if (from > 0) return []
+  /** Our own fields, and those of the record. */
+  const parts = (entry: Entry) => {
     const found: { k?: Uint8Array; h?: Uint8Array; t?: Uint8Array } = {}
     const own: Array<Uint8Array> = []
     for (let i = 0; i < entry.fields.length; i += 2) {
@@ -521,8 +550,15 @@ const compileFlat = (topic: Any): TopicCodec => {
         else if (name[1] === 0x74) found.t = entry.fields[i + 1]!
       } else own.push(name, entry.fields[i + 1]!)
     }
+    return { found, own }
+  }
+  const valueOf: ValueOf = (entry) => parts(entry).own
+
+  const unpack: TopicCodec["unpack"] = (entry, partition, from, origin, epoch) => {
+    if (from > 0) return []
+    const { found, own } = parts(entry)
     const { h, k, t } = found
-    const source = new Source(topic.name, partition, entry.id, 1, origin, epoch, k, h, t, true, () => own)
+    const source = new Source(topic.name, partition, entry, origin, epoch, k, h, t, true, valueOf)
     const size = own.reduce((sum, part) => sum + part.byteLength, 0)
     const fail = (why: DecodeError["reason"], detail: string) => [
       new Received(

@@ -25,6 +25,8 @@ export interface Row {
   /** As the last unit that a commit may take left it. */
   settled: unknown
   dirty: boolean
+  /** In a commit that was not answered yet: the engine may still have the value before it. */
+  inFlight: boolean
   used: boolean
 }
 
@@ -44,7 +46,7 @@ export class TableState {
     let looks = this.rows.size
     for (const [key, row] of this.rows) {
       if (this.rows.size < capacity || looks-- === 0) return
-      if (row.dirty || row.value !== row.settled) continue
+      if (row.dirty || row.inFlight || row.value !== row.settled) continue
       this.rows.delete(key)
       if (row.used) {
         row.used = false
@@ -66,6 +68,7 @@ export class Rows {
   private readonly tables = new Map<string, TableState>()
   /** Rows that the next commit writes. */
   private dirty: Array<Row> = []
+  private inFlight: ReadonlyArray<Row> = []
   private readonly placement: Placement
   private readonly fetch: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
   constructor(
@@ -131,7 +134,16 @@ export class Rows {
             }
           }
           if (table.rows.size >= capacity) table.evict()
-          const row: Row = { table, key: text, topicKey, value, settled: value, dirty: false, used: true }
+          const row: Row = {
+            table,
+            key: text,
+            topicKey,
+            value,
+            settled: value,
+            dirty: false,
+            inFlight: false,
+            used: true
+          }
           table.rows.set(key, row)
           return row
         }
@@ -148,6 +160,12 @@ export class Rows {
     }
   }
 
+  /** The commit of what was cut last is answered. */
+  landed(): void {
+    for (const row of this.inFlight) row.inFlight = false
+    this.inFlight = []
+  }
+
   /** Everything that may be committed, encoded; what a schema refuses throws. */
   cut(): ReadonlyArray<{
     readonly table: string
@@ -156,8 +174,10 @@ export class Rows {
   }> {
     const rows = this.dirty
     this.dirty = []
+    this.inFlight = rows
     return rows.map((row) => {
       row.dirty = false
+      row.inFlight = true
       return {
         table: row.table.definition.name,
         key: row.key,

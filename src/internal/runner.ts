@@ -57,7 +57,7 @@ class Lane {
   get scoped(): boolean {
     return this.scope.state._tag !== "Empty"
   }
-  close(exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> {
+  readonly close = (exit: Exit.Exit<unknown, unknown>): Effect.Effect<void> => {
     if (!this.scoped) return Effect.void
     return Effect.ensuring(
       Scope.close(this.scope, exit),
@@ -152,7 +152,6 @@ const failed = (
   cause: Cause.Cause<unknown>,
   from: number
 ): Effect.Effect<boolean, Halted> => {
-  if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
   // The engine is away or busy: no failure of the event, and no policy sees it.
   if (infrastructure(cause)) {
     return Effect.logWarning("an event waits for the engine", cause).pipe(
@@ -211,6 +210,9 @@ const next = (setup: Setup): Effect.Effect<Array<Received<unknown>> | undefined>
   const look: Effect.Effect<Array<Received<unknown>> | undefined> = Effect.suspend(() => {
     if (partition.stopping) return Effect.succeed(undefined)
     if (!partition.open) return Effect.flatMap(partition.reopening, () => look)
+    if (partition.pressure.due) {
+      return Effect.flatMap(Effect.raceFirst(partition.pressure.relief, partition.stops.await), () => look)
+    }
     if (partition.staged >= maxStaged) return Effect.flatMap(setup.flush, () => look)
     const events = partition.take()
     return events.length > 0 ? Effect.succeed(events) : Effect.flatMap(partition.arrival.await, () => look)
@@ -260,15 +262,19 @@ const sequential = (
         return Effect.flatMap(partition.open ? setup.flush : partition.reopening, () => rest)
       },
       onFailure: (cause) => {
-        unit.undo()
         const event = events[i]!
         return lane.close(Exit.failCause(cause)).pipe(
-          Effect.andThen(failed(setup, event, cause, around.from)),
+          Effect.andThen(
+            Effect.suspend(() => {
+              unit.undo()
+              return failed(setup, event, cause, around.from)
+            })
+          ),
           Effect.flatMap((settled) => {
             if (settled) {
               partition.done(event)
               i++
-            } else event.attempt++
+            }
             return rest
           })
         )
@@ -281,7 +287,8 @@ const sequential = (
     i = 0
     return Effect.flatMap(rest, () => cycle)
   })
-  return Effect.provideContext(cycle, lane.context)
+  // An interrupted handler's scope is closed by nobody else.
+  return Effect.provideContext(Effect.onExit(cycle, lane.close), lane.context)
 }
 
 /** At most once: the offset is committed before the handler starts; what it stages is a commit after it. */
@@ -300,22 +307,24 @@ const beforehand = (
       lane.unit.event = event
       return setup.flush
     }).pipe(
-      Effect.andThen(Effect.exit(around.handle([event]))),
-      Effect.flatMap((exit) =>
-        Effect.andThen(
-          lane.close(exit),
-          Exit.isSuccess(exit)
-            ? Effect.sync(() => {
-                if (lane.unit.emits.length > 0) partition.emit(lane.unit.emits)
-                lane.unit.settle()
-                setup.counts.processed++
-                partition.touched()
-              })
-            : Effect.suspend(() => {
-                lane.unit.undo()
-                return Effect.asVoid(failed(setup, event, exit.cause, around.from))
-              })
-        )
+      // Refused by the engine: somebody else has it.
+      Effect.andThen(Effect.suspend(() => (partition.fenced ? Effect.void : handled(event))))
+    )
+  const handled = (event: Received<unknown>): Effect.Effect<void, Halted> =>
+    Effect.flatMap(Effect.exit(Effect.suspend(() => around.handle([event]))), (exit) =>
+      Effect.andThen(
+        lane.close(exit),
+        Exit.isSuccess(exit)
+          ? Effect.sync(() => {
+              if (lane.unit.emits.length > 0) partition.emit(lane.unit.emits)
+              lane.unit.settle()
+              setup.counts.processed++
+              partition.touched()
+            })
+          : Effect.suspend(() => {
+              lane.unit.undo()
+              return Effect.asVoid(failed(setup, event, exit.cause, around.from))
+            })
       )
     )
   const cycle: Effect.Effect<void, Halted> = Effect.flatMap(next(setup), (events) => {
@@ -331,7 +340,7 @@ const beforehand = (
     )
     return Effect.flatMap(rest, () => cycle)
   })
-  return Effect.provideContext(cycle, lane.context)
+  return Effect.provideContext(Effect.onExit(cycle, lane.close), lane.context)
 }
 
 // ---------------------------------------------------------------------------------------------- units out of order
@@ -347,21 +356,20 @@ const attempt = (
   const last = events[events.length - 1]!
   const again: Effect.Effect<boolean, Halted> = Effect.suspend(() => {
     lane.unit.event = last
-    return Effect.flatMap(Effect.exit(handle(events)), (exit) => {
-      const closed = lane.close(exit)
+    // On exit, so that an interrupted handler's scope is closed too.
+    const handled = Effect.onExit(
+      Effect.suspend(() => handle(events)),
+      lane.close
+    )
+    return Effect.flatMap(Effect.exit(handled), (exit) => {
       if (Exit.isSuccess(exit)) {
-        return Effect.map(closed, () => {
-          setup.partition.stage(last.read as Received<unknown>, lane.unit.take())
-          setup.counts.processed += events.length
-          return true
-        })
+        setup.partition.stage(last.read as Received<unknown>, lane.unit.take())
+        return Effect.succeed(true)
       }
       lane.unit.undo()
-      return Effect.flatMap(Effect.andThen(closed, failed(setup, last, exit.cause, from)), (settled) => {
-        if (settled) return Effect.succeed(false)
-        for (const event of events) event.attempt++
-        return again
-      })
+      return Effect.flatMap(failed(setup, last, exit.cause, from), (settled) =>
+        settled ? Effect.succeed(false) : again
+      )
     })
   })
   return again
@@ -377,9 +385,10 @@ const unitRunner = (
   return (given) => {
     const events = Array.isArray(given) ? (given as ReadonlyArray<Received<unknown>>) : [given as Received<unknown>]
     return Effect.provideContext(
-      Effect.map(attempt(setup, lane, events, around.handle, around.from), () =>
+      Effect.map(attempt(setup, lane, events, around.handle, around.from), (handled) => {
+        if (handled) setup.counts.processed += events.length
         setup.partition.close(events.map((event) => event.read as Received<unknown>))
-      ),
+      }),
       lane.context
     )
   }
@@ -426,16 +435,18 @@ const lanes = (
       const event = partition.stopping ? undefined : slot.queue.shift()
       if (event === undefined) {
         if (ended || partition.stopping) return Effect.void
+        // Closed first: opening `free` runs who waits for it, who may give this very slot its next event.
+        slot.work.closeUnsafe()
         if (slot.busy) {
           slot.busy = false
           if (slot.key !== undefined) byKey.delete(slot.key)
           idle.push(slot)
           free.openUnsafe()
         }
-        slot.work.closeUnsafe()
         return Effect.flatMap(slot.work.await, () => loop)
       }
-      return Effect.flatMap(attempt(setup, slot.lane, [event], around.handle, around.from), () => {
+      return Effect.flatMap(attempt(setup, slot.lane, [event], around.handle, around.from), (handled) => {
+        if (handled) setup.counts.processed++
         partition.close([event])
         return loop
       })
@@ -492,25 +503,27 @@ const streamed = (
     const halted = Deferred.makeUnsafe<never, Halted>()
     for (const log of partition.logs) (log.origin as Books).attach(setup, halted)
     let last: Received<unknown> | undefined
-    const pull = Effect.flatMap(
-      next(setup),
-      (events): Effect.Effect<NonEmptyReadonlyArray<Received<unknown>>, Cause.Done> => {
-        if (events === undefined) return Cause.done()
-        partition.register(events)
-        last = events[events.length - 1]!
-        if (events.every((event) => event.failure === undefined)) return Effect.succeed(events as never)
-        return Effect.flatMap(settleUndecodable(setup, events, halted), (good) =>
-          good.length > 0 ? Effect.succeed(good as never) : pull
-        )
-      }
+    /** An event that cannot be decoded and has no policy: the stream ends before it, and then it halts. */
+    let undecodable: Halted | undefined
+    const pull: Effect.Effect<NonEmptyReadonlyArray<Received<unknown>>, Cause.Done> = Effect.suspend(() =>
+      undecodable === undefined ? Effect.flatMap(next(setup), given) : Cause.done()
     )
+    const given = (events: Array<Received<unknown>> | undefined): typeof pull => {
+      if (events === undefined) return Cause.done()
+      partition.register(events)
+      last = events[events.length - 1]!
+      if (events.every((event) => event.failure === undefined)) return Effect.succeed(events as never)
+      return Effect.flatMap(settleUndecodable(setup, events), ({ good, halt }) => {
+        undecodable = halt
+        return good.length > 0 ? Effect.succeed(good as never) : pull
+      })
+    }
     let events: Stream.Stream<Received<unknown>, unknown> = Stream.fromPull(Effect.succeed(pull))
     // The first in the pipe is the closest to the handler, so the last comes first.
     for (let i = definition.middleware.length - 1; i >= 0; i--)
       events = definition.middleware[i]!(events) as typeof events
     const position = (): string => last?.offset ?? partition.position
     const consumed = Effect.catchCause(consume(events), (cause) => {
-      if (Cause.hasInterruptsOnly(cause)) return Effect.failCause(cause as Cause.Cause<never>)
       const known = Cause.findErrorOption(cause)
       return Effect.fail(
         known._tag === "Some" && known.value instanceof ProcessorHalted ? known.value : halt(setup, position(), cause)
@@ -520,22 +533,22 @@ const streamed = (
       partition.stopping
         ? Effect.void
         : Effect.fail(
-            halt(
-              setup,
-              position(),
-              Cause.die(new Error("the pipeline ended by itself; a processor's stream must not end"))
-            )
+            undecodable ??
+              halt(
+                setup,
+                position(),
+                Cause.die(new Error("the pipeline ended by itself; a processor's stream must not end"))
+              )
           )
     )
     return Effect.raceFirst(Effect.andThen(consumed, ended), Deferred.await(halted)) as Effect.Effect<void, Halted>
   }).pipe(Effect.provideContext(setup.context))
 
-/** Events that cannot be decoded meet their policy before the pipeline sees anything of their chunk. */
+/** Events that cannot be decoded meet their policy; the good ones go on, up to one that halts. */
 const settleUndecodable = (
   setup: Setup,
-  events: ReadonlyArray<Received<unknown>>,
-  halted: Deferred.Deferred<never, Halted>
-): Effect.Effect<ReadonlyArray<Received<unknown>>> =>
+  events: ReadonlyArray<Received<unknown>>
+): Effect.Effect<{ readonly good: ReadonlyArray<Received<unknown>>; readonly halt: Halted | undefined }> =>
   Effect.gen(function* () {
     const good: Array<Received<unknown>> = []
     for (const event of events) {
@@ -546,13 +559,11 @@ const settleUndecodable = (
       const outcome = yield* Effect.exit(failed(setup, event, Cause.fail(event.failure), 0))
       if (Exit.isSuccess(outcome)) setup.partition.close([event])
       else {
-        // What came before it goes on; it halts the processor when its turn comes.
         const reason = Cause.findErrorOption(outcome.cause)
-        if (reason._tag === "Some") yield* Deferred.fail(halted, reason.value)
-        return yield* Effect.never
+        return { good, halt: reason._tag === "Some" ? reason.value : halt(setup, event.offset, outcome.cause) }
       }
     }
-    return good
+    return { good, halt: undefined }
   })
 
 /** What a pipeline emits is done: alone, or in an array. */

@@ -90,7 +90,7 @@ export class Unit {
   settle(): void {
     const { rows } = this.host
     for (const row of this.rows) rows.settle(row, row.value)
-    if (this.rows.length > 0) this.clear()
+    if (this.size > 0) this.clear()
   }
 
   /** The handler failed: as if it had never run. */

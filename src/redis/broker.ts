@@ -293,6 +293,7 @@ const make = Effect.gen(function* () {
     append,
     awaitRoom: (topic, partition) =>
       awaitRoom(redis, logKeys(tagOf(partition), { topic: topic.name, partition }), topic),
+    hasRoom: (topic, partition) => hasRoom(redis, logKeys(tagOf(partition), { topic: topic.name, partition }), topic),
     reader: (shard) =>
       makeReader({ number: shard, count: shards, tag: tags[shard]! }, redis.open(keys.safe(tags[shard]!))),
     inspect,
@@ -313,20 +314,29 @@ const trimmedMeanwhile = (operation: string): EngineError =>
     detail: `the log was trimmed faster than a position in it could be found, ${attempts} times; start later in it`
   })
 
+const hasRoom = (
+  redis: Client,
+  names: ReadonlyArray<string>,
+  { retention }: Layout
+): Effect.Effect<boolean, EngineError> =>
+  retention._tag === "Consumed"
+    ? Effect.map(redis.run(Inspect.room, names, [retention.capacity]), (answer) => Number(answer) === 1)
+    : Effect.succeed(true)
+
 /**
  * Asks after 5 ms, then less and less often, up to every 100 ms. After a second it ends in any case, and with an error:
  * it is a hint only, and the append that follows tells.
  */
-const awaitRoom = (redis: Client, names: ReadonlyArray<string>, { retention }: Layout): Effect.Effect<void> => {
-  if (retention._tag !== "Consumed") return Effect.void
-  const ask = redis.run(Inspect.room, names, [retention.capacity])
+const awaitRoom = (redis: Client, names: ReadonlyArray<string>, topic: Layout): Effect.Effect<void> => {
+  if (topic.retention._tag !== "Consumed") return Effect.void
+  const ask = hasRoom(redis, names, topic)
   return Effect.ignore(
     Effect.gen(function* () {
       for (let delay = 5, waited = 0; waited < 1_000; delay = Math.min(100, delay * 2)) {
         const jittered = delay * (0.5 + (yield* Random.next))
         yield* Effect.sleep(jittered)
         waited += jittered
-        if (Number(yield* ask) === 1) return
+        if (yield* ask) return
       }
     })
   )

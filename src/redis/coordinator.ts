@@ -65,7 +65,7 @@ const make = Effect.gen(function* () {
               `${answer[3]}; give it the stored count, or remove the processor first`
           })
       }
-      const jitter = yield* Random.nextIntBetween(0, jitterMillis + 1)
+      const jitter = yield* Random.nextIntBetween(0, jitterMillis)
       return { ...statement(answer), next: Number(answer[2]) + jitter }
     }
   })

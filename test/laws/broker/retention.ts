@@ -138,6 +138,22 @@ const consumedLaws = ({ it }: Laws): void => {
 const capacityLaws = (laws: Laws): void => {
   const { it } = laws
 
+  it.effect("there is room until the capacity is reached, and again once its reader commits", () =>
+    Effect.gen(function* () {
+      const broker = yield* Broker
+      const [topic, processor] = [consumed(3), unique("p")]
+      yield* register(processor, [topic])
+      assert.isTrue(yield* broker.hasRoom(topic, 0))
+      const entries = [single("a"), batch("b", "c")]
+      const ids = yield* stored(topic, entries)
+      assert.isFalse(yield* broker.hasRoom(topic, 0))
+      yield* claimed(processor, [topic], fence(1))
+      yield* commitAll(processor, fence(1), 1, after(topic, entries, ids))
+      assert.isTrue(yield* broker.hasRoom(topic, 0))
+      assert.isTrue(yield* broker.hasRoom(topicOf(1, Retention.maxLength(1)), 0), "others never hold up")
+    })
+  )
+
   it.effect("at capacity an append is refused; with no processor nobody is named", () =>
     Effect.gen(function* () {
       const topic = consumed(3)
