@@ -6,7 +6,7 @@ import { type Context, Effect, Latch } from "effect"
 import type { Batch, Broker, Entry, Position, Reader } from "../Broker.ts"
 import type { EngineError } from "../Errors.ts"
 import type { Log, Partition } from "./partition.ts"
-import { maxBatchEvents } from "./record.ts"
+import { maxBatchEvents } from "./serialized.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
 

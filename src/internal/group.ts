@@ -20,7 +20,7 @@ import { CurrentObserver } from "./observer.ts"
 import { type Limit, Log, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
 import { codecOf } from "./publisher.ts"
-import type { Received } from "./record.ts"
+import type { Received } from "./received.ts"
 import { Rows } from "./rows.ts"
 import { Books, type Counts, run } from "./runner.ts"
 import type { Host } from "./unit.ts"
@@ -241,7 +241,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         definition.tables.map((table) => table.definition),
         options.serializer,
         { partition: number, partitionOf: place },
-        (table, key) => Effect.map(options.tables.readMany(definition.name, table, number, [key]), ([row]) => row)
+        {
+          row: (table, key) =>
+            Effect.map(options.tables.readMany(definition.name, table, number, [key]), ([row]) => row),
+          page: (table) => options.tables.entries(definition.name, table, number, "")
+        }
       )
       const shard = number % shards
       return new Partition({

@@ -9,8 +9,10 @@ import type { Any } from "../Topic.ts"
 import { before, compare, offset, parseOffset } from "./entryId.ts"
 import type { Lease } from "./lease.ts"
 import type { Pressure } from "./pressure.ts"
-import { maxBatchBytes, type Received, type TopicCodec } from "./record.ts"
+import type { Received } from "./received.ts"
+import type { TopicCodec } from "./record.ts"
 import type { Rows } from "./rows.ts"
+import { maxBatchBytes } from "./serialized.ts"
 import type { Changes, Emitted } from "./unit.ts"
 
 type Claimed = Extract<Claim, { readonly _tag: "Claimed" }>

@@ -13,7 +13,8 @@ import type { Any, EmitOptions, Position, PublishError, PublishOptions } from ".
 import { offset, parseOffset } from "./entryId.ts"
 import { CurrentMiddleware, type Middleware, through } from "./middleware.ts"
 import { checkName } from "./names.ts"
-import { compile, type Encoded, maxBatchBytes, type TopicCodec } from "./record.ts"
+import { compile, type Encoded, type TopicCodec } from "./record.ts"
+import { maxBatchBytes } from "./serialized.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
 type Failure = PublishError | OffsetConflict

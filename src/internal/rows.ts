@@ -7,6 +7,7 @@ import { Effect, Schedule } from "effect"
 import type { EngineError } from "../Errors.ts"
 import type { Codec } from "../Serializer.ts"
 import type { Definition, Key } from "../Table.ts"
+import type { TableStore } from "../TableStore.ts"
 import { type ValueCodec, valueCodec } from "./stored.ts"
 
 /** What a key without a row holds. */
@@ -14,6 +15,10 @@ export const missing: unique symbol = Symbol("missing")
 
 /** Rows kept per table and partition; clean ones beyond it are let go, those not used lately first. */
 const capacity = 10_000
+
+/** Waits while the engine is away. */
+const patient = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
+  Effect.orDie(Effect.retry(read, { schedule: retry, while: (error) => error.reason !== "Unsupported" }))
 
 export interface Row {
   readonly table: TableState
@@ -34,6 +39,11 @@ export class TableState {
   readonly definition: Definition
   readonly rows = new Map<Key, Row>()
   readonly codec: ValueCodec<unknown>
+  /** All that is stored, if it was little: then a key that is not in it has no row, and nobody needs to ask. */
+  whole: ReadonlyMap<string, Uint8Array> | undefined
+  /** Whether that was looked for; and whether rows have left the cache since, which makes it old. */
+  looked = false
+  private evicted = false
   constructor(definition: Definition, codec: Codec) {
     this.definition = definition
     this.codec = valueCodec(definition.value, codec)
@@ -51,9 +61,23 @@ export class TableState {
       if (row.used) {
         row.used = false
         this.rows.set(key, row)
+      } else {
+        this.evicted = true
+        this.whole = undefined
       }
     }
   }
+  found({ next, rows }: Page): void {
+    if (next === undefined && !this.evicted) this.whole = new Map(rows)
+  }
+}
+
+type Page = Effect.Success<ReturnType<TableStore["Service"]["entries"]>>
+
+/** How rows are read from the engine: one, or the first page of all. */
+export interface Stored {
+  readonly row: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
+  readonly page: (table: string) => Effect.Effect<Page, EngineError>
 }
 
 const retry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
@@ -70,15 +94,10 @@ export class Rows {
   private dirty: Array<Row> = []
   private inFlight: ReadonlyArray<Row> = []
   private readonly placement: Placement
-  private readonly fetch: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
-  constructor(
-    definitions: ReadonlyArray<Definition>,
-    codec: Codec,
-    placement: Placement,
-    fetch: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
-  ) {
+  private readonly stored: Stored
+  constructor(definitions: ReadonlyArray<Definition>, codec: Codec, placement: Placement, stored: Stored) {
     this.placement = placement
-    this.fetch = fetch
+    this.stored = stored
     for (const definition of definitions) this.tables.set(definition.name, new TableState(definition, codec))
   }
 
@@ -98,57 +117,64 @@ export class Rows {
   cached(table: TableState, key: Key): Row | undefined {
     const row = table.rows.get(key)
     if (row !== undefined) row.used = true
+    else if (table.whole !== undefined) return this.admit(table, key, table.whole.get(String(key)))
     return row
   }
 
   /** Read a row from the engine; waits while the engine is away. */
   load(table: TableState, key: Key): Effect.Effect<Row> {
     return Effect.suspend(() => {
-      const { definition } = table
-      const topicKey = definition.scope === "partition" ? undefined : String(definition.partitionBy?.(key) ?? key)
-      if (topicKey !== undefined && this.placement.partitionOf(topicKey) !== this.placement.partition) {
-        throw new Error(
-          `table ${definition.name}: key ${String(key)} belongs to another partition than the event; ` +
-            `re-key the topic with Processor.repartition, give the table a partitionBy, or use scope: "partition"`
-        )
+      const { name } = table.definition
+      this.topicKeyOf(table, key)
+      if (!table.looked) {
+        table.looked = true
+        return Effect.flatMap(patient(this.stored.page(name)), (page) => {
+          table.found(page)
+          const row = this.cached(table, key)
+          return row === undefined ? this.load(table, key) : Effect.succeed(row)
+        })
       }
-      const text = String(key)
-      return Effect.map(
-        Effect.orDie(
-          Effect.retry(this.fetch(definition.name, text), {
-            schedule: retry,
-            while: (error) => error.reason !== "Unsupported"
-          })
-        ),
-        (bytes) => {
-          const known = table.rows.get(key)
-          if (known !== undefined) return known
-          let value: unknown = missing
-          if (bytes !== undefined) {
-            try {
-              value = table.codec.decode(bytes)
-            } catch (error) {
-              throw new Error(
-                `table ${definition.name}, key ${text}: the stored value cannot be decoded: ${String(error)}`
-              )
-            }
-          }
-          if (table.rows.size >= capacity) table.evict()
-          const row: Row = {
-            table,
-            key: text,
-            topicKey,
-            value,
-            settled: value,
-            dirty: false,
-            inFlight: false,
-            used: true
-          }
-          table.rows.set(key, row)
-          return row
-        }
-      )
+      return Effect.map(patient(this.stored.row(name, String(key))), (bytes) => this.admit(table, key, bytes))
     })
+  }
+
+  private topicKeyOf({ definition }: TableState, key: Key): string | undefined {
+    if (definition.scope === "partition") return undefined
+    const topicKey = String(definition.partitionBy?.(key) ?? key)
+    if (this.placement.partitionOf(topicKey) === this.placement.partition) return topicKey
+    throw new Error(
+      `table ${definition.name}: key ${String(key)} belongs to another partition than the event; ` +
+        `re-key the topic with Processor.repartition, give the table a partitionBy, or use scope: "partition"`
+    )
+  }
+
+  /** Into the cache, as it is stored. */
+  private admit(table: TableState, key: Key, bytes: Uint8Array | undefined): Row {
+    const known = table.rows.get(key)
+    if (known !== undefined) return known
+    const topicKey = this.topicKeyOf(table, key)
+    let value: unknown = missing
+    if (bytes !== undefined) {
+      try {
+        value = table.codec.decode(bytes)
+      } catch (error) {
+        const { name } = table.definition
+        throw new Error(`table ${name}, key ${String(key)}: the stored value cannot be decoded: ${String(error)}`)
+      }
+    }
+    if (table.rows.size >= capacity) table.evict()
+    const row: Row = {
+      table,
+      key: String(key),
+      topicKey,
+      value,
+      settled: value,
+      dirty: false,
+      inFlight: false,
+      used: true
+    }
+    table.rows.set(key, row)
+    return row
   }
 
   /** A unit that wrote this row may be committed now. */

@@ -11,7 +11,7 @@ import type { Settlement } from "../Policy.ts"
 import type { Definition, Wrap } from "./definition.ts"
 import type { Observer } from "./observer.ts"
 import type { Book, Log, Partition } from "./partition.ts"
-import type { Received } from "./record.ts"
+import type { Received } from "./received.ts"
 import { type Host, Unit } from "./unit.ts"
 
 /** Counted per processor, for the worker's summary. */

@@ -10,7 +10,7 @@ import type { Any, From } from "../Topic.ts"
 import { before, compare, offset, parseOffset } from "./entryId.ts"
 import { checkCount, invalid } from "./names.ts"
 import { codecOf } from "./publisher.ts"
-import type { Received } from "./record.ts"
+import type { Received } from "./received.ts"
 
 /** Nobody keeps books of events that are only looked at. */
 const nobody: Origin = {

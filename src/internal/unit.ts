@@ -35,11 +35,16 @@ export interface Host {
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
 }
 
+/** A unit that wrote more gives its arrays back. */
+const keptWrites = 64
+
 export class Unit {
   event!: Event<unknown>
   emits: Array<Emitted> = []
+  /** The first `writes` of these count: the arrays are kept for the next event. */
   private rows: Array<Row> = []
   private before: Array<unknown> = []
+  private writes = 0
   readonly host: Host
   /** Rows must belong to the event's own key (`concurrency: { perKey }`): another key's handler may be writing them. */
   private readonly ownKeyOnly: boolean
@@ -50,7 +55,7 @@ export class Unit {
 
   /** Rows and emits that it staged. */
   get size(): number {
-    return this.rows.length + this.emits.length
+    return this.writes + this.emits.length
   }
 
   /** Runs `f` on the row of a key, at once if it is cached. */
@@ -74,14 +79,16 @@ export class Unit {
   }
 
   write(row: Row, value: unknown): void {
-    this.rows.push(row)
-    this.before.push(row.value)
+    this.rows[this.writes] = row
+    this.before[this.writes] = row.value
+    this.writes++
     row.value = value
   }
 
   /** The handler succeeded: its changes, to be settled now or later. */
   take(): Changes {
-    const changes = { rows: this.rows, values: this.rows.map((row) => row.value), emits: this.emits }
+    const rows = this.rows.slice(0, this.writes)
+    const changes = { rows, values: rows.map((row) => row.value), emits: this.emits }
     this.clear()
     return changes
   }
@@ -89,20 +96,26 @@ export class Unit {
   /** The handler succeeded and everything before it is done: a commit may take its rows. */
   settle(): void {
     const { rows } = this.host
-    for (const row of this.rows) rows.settle(row, row.value)
+    for (let i = 0; i < this.writes; i++) {
+      const row = this.rows[i]!
+      rows.settle(row, row.value)
+    }
     if (this.size > 0) this.clear()
   }
 
   /** The handler failed: as if it had never run. */
   undo(): void {
-    for (let i = this.rows.length - 1; i >= 0; i--) this.rows[i]!.value = this.before[i]
+    for (let i = this.writes - 1; i >= 0; i--) this.rows[i]!.value = this.before[i]
     this.clear()
   }
 
   private clear(): void {
-    this.rows = []
-    this.before = []
-    this.emits = []
+    if (this.writes > keptWrites) {
+      this.rows = []
+      this.before = []
+    }
+    this.writes = 0
+    if (this.emits.length > 0) this.emits = []
   }
 }
 
