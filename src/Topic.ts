@@ -20,10 +20,11 @@ import type {
   TopicFull
 } from "./Errors.ts"
 import type { Event, UnitOfWork } from "./Event.ts"
+import * as Bulk from "./internal/bulk.ts"
 import * as Flat from "./internal/flat.ts"
 import { CurrentMiddleware, type Middleware } from "./internal/middleware.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
-import * as Publisher from "./internal/publisher.ts"
+import { publish as publishOne } from "./internal/publisher.ts"
 import { tail } from "./internal/tail.ts"
 import { stage } from "./internal/unit.ts"
 import * as Partitioner from "./Partitioner.ts"
@@ -193,7 +194,7 @@ export const publish = <A, K>(
   topic: Topic<A, K>,
   value: NoInfer<A>,
   options?: PublishOptions
-): Effect.Effect<Position, PublishError, Client> => Publisher.publish(topic, value, options)
+): Effect.Effect<Position, PublishError, Client> => publishOne(topic, value, options)
 
 /**
  * Store many, in order per key. An iterable gives their positions. A stream of any length is stored in bounded memory
@@ -217,11 +218,9 @@ export const publishAll: {
 } = (<A, K, E, R>(
   topic: Topic<A, K>,
   values: Iterable<A> | Stream.Stream<A, E, R>,
-  options?: Publisher.AllOptions
+  options?: Bulk.AllOptions
 ): Effect.Effect<any, any, any> =>
-  Stream.isStream(values)
-    ? Stream.run(values, sink(topic, options))
-    : Publisher.publishAll(topic, values, options)) as any
+  Stream.isStream(values) ? Stream.run(values, sink(topic, options)) : Bulk.publishAll(topic, values, options)) as any
 
 /** Store a stream; counts what it stored. */
 export const sink = <A, K>(
@@ -229,7 +228,7 @@ export const sink = <A, K>(
   options?: EmitOptions & { readonly durability?: Durability | undefined }
 ): Sink.Sink<number, A, never, PublishError, Client> =>
   Sink.unwrap(
-    Effect.map(Publisher.feed(topic, options), (feed) =>
+    Effect.map(Bulk.feed(topic, options), (feed) =>
       Sink.forEachArray((values: ReadonlyArray<A>) => feed.offer(values)).pipe(Sink.mapEffect(() => feed.end))
     )
   )

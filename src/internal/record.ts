@@ -47,5 +47,16 @@ export interface TopicCodec {
 }
 
 /** Compile a topic's codec; `serializer` is the one of the layer, used if the topic names none. */
-export const compile = (topic: Any, serializer: Codec): TopicCodec =>
+const compile = (topic: Any, serializer: Codec): TopicCodec =>
   topic.flat ? compileFlat(topic) : compileSerialized(topic, topic.serializer ?? serializer)
+
+const codecs = new WeakMap<Any, WeakMap<Codec, TopicCodec>>()
+
+/** The compiled codec of a topic under the serializer of the program. */
+export const codecOf = (topic: Any, serializer: Codec): TopicCodec => {
+  let byCodec = codecs.get(topic)
+  if (byCodec === undefined) codecs.set(topic, (byCodec = new WeakMap()))
+  let codec = byCodec.get(serializer)
+  if (codec === undefined) byCodec.set(serializer, (codec = compile(topic, serializer)))
+  return codec
+}
