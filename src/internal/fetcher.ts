@@ -5,7 +5,8 @@
 import { type Context, Effect, Latch } from "effect"
 import type { Batch, Broker, Entry, Position, Reader } from "../Broker.ts"
 import type { EngineError } from "../Errors.ts"
-import type { Log, Partition } from "./partition.ts"
+import type { Log } from "./log.ts"
+import type { Partition } from "./partition.ts"
 import { maxBatchEvents } from "./serialized.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
