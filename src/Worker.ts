@@ -189,7 +189,11 @@ interface Started extends Handle {
   readonly summary: Effect.Effect<Summary>
 }
 
+// In a scope of its own, which closes after the drain that is the caller's finalizer, whatever was forked last.
 const start = (given: Parts, options: Options) =>
+  Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (scope) => Scope.provide(startIn(given, options), scope))
+
+const startIn = (given: Parts, options: Options) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options)
     const parts = yield* select(given, options.processors)
@@ -270,7 +274,8 @@ const start = (given: Parts, options: Options) =>
         Effect.catchCause(ownership.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
         scope
       )
-      const look = Math.max(1_000, Math.min(60_000, settings.slowAfter / 5))
+      const slow = Array.from(groups.values(), (group) => group.slowAfter)
+      const look = Math.max(1_000, Math.min(60_000, ...slow.map((millis) => millis / 5)))
       yield* Effect.forkIn(
         Effect.forever(
           Effect.andThen(

@@ -209,6 +209,24 @@ describe("a wrong start", () => {
     }).pipe(Effect.provide(Engine.layerMemory))
   )
 
+  it.effect("a changed partition count of a topic that is emitted to halts before anything is written there", () =>
+    Effect.gen(function* () {
+      const sink = Topic.make("sink", { schema: Schema.Int, partitions: 2 })
+      yield* Topic.publish(sink, 0)
+      yield* Topic.publish(orders, { id: 1, customer: "a" })
+      const changed = Topic.variant(sink, "sink", { partitions: 3 })
+      const emitting = Processor.make("p", { topic: orders }, (order) => Topic.emit(changed, order.id))
+      const [tag, message] = yield* failure(Worker.run([emitting]))
+      assert.strictEqual(tag, "ProcessorHalted")
+      assert.match(message, /LayoutMismatch.*sink.*2.*3/)
+      const infos = yield* (yield* Broker.Broker).inspect(changed, [0, 1, 2])
+      assert.strictEqual(
+        infos.reduce((sum, { added }) => sum + added, 0),
+        1
+      )
+    }).pipe(Effect.provide(Engine.layerMemory))
+  )
+
   it.effect("a lease of nothing", () =>
     Effect.gen(function* () {
       const [tag, message] = yield* failure(Worker.run([part("a")], { lease: 0 }))

@@ -3,14 +3,20 @@
  * goes into the next. No interval, and no wait when idle. A commit is sent again unchanged until it is answered.
  */
 import { type Context, Effect, Latch, Schedule } from "effect"
-import type { Broker, Commit, CommitResult, Durability } from "../Broker.ts"
-import type { EngineError } from "../Errors.ts"
+import type { Broker, Commit, CommitResult, Durability, Layout } from "../Broker.ts"
+import type { EngineError, Misconfigured } from "../Errors.ts"
 import type { Partition } from "./partition.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
 
 /** Rows and emits in one call. */
 const maxWrites = 5_000
+
+type Taken = readonly [partition: Partition, commit: Commit]
+
+/** It will answer again: nothing is wrong with what was asked. */
+const away = (error: EngineError | Misconfigured): boolean =>
+  error._tag === "EngineError" && (error.reason === "Unreachable" || error.reason === "Full")
 
 export interface Committer {
   /** This partition has something to commit. */
@@ -37,6 +43,7 @@ export const make = (options: {
   let dirty: Array<Partition> = []
   const work = Latch.makeUnsafe(false)
   const waiting = new Map<Partition, Array<() => void>>()
+  const declared = new Set<Layout>()
 
   const add = (partition: Partition): void => {
     dirty.push(partition)
@@ -63,8 +70,8 @@ export const make = (options: {
   }
 
   /** The commits of the partitions in line, as many as one call may carry. */
-  const cut = (): Array<readonly [Partition, Commit]> => {
-    const taken: Array<readonly [Partition, Commit]> = []
+  const cut = (): Array<Taken> => {
+    const taken: Array<Taken> = []
     let writes = 0
     let i = 0
     for (; i < dirty.length; i++) {
@@ -101,15 +108,10 @@ export const make = (options: {
           options.broker.commit(commits, "memory") as Effect.Effect<ReadonlyArray<CommitResult>, EngineError>
         )
       ),
-      Effect.retry({ schedule: retry, while: (error) => error.reason === "Unreachable" || error.reason === "Full" })
+      Effect.retry({ schedule: retry, while: away })
     )
 
-  const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
-    if (dirty.length === 0) {
-      work.closeUnsafe()
-      return work.await
-    }
-    const taken = cut()
+  const commit = (taken: ReadonlyArray<Taken>): Effect.Effect<void, EngineError> => {
     if (taken.length === 0) return Effect.void
     return Effect.map(send(taken.map(([, commit]) => commit)), (results) => {
       taken.forEach(([partition, commit], i) => {
@@ -118,14 +120,46 @@ export const make = (options: {
         if (result._tag === "Done" || result._tag === "DoneBefore") {
           partition.committed(commit)
           options.onCommitted(commit)
-        } else {
-          partition.fenced = true
-          partition.stop()
-          options.onRefused(partition, commit, result)
-        }
+        } else options.onRefused(partition, commit, result)
         notify(partition)
       })
     })
+  }
+
+  /** Topics that are emitted to for the first time: a stored one with another layout halts, before anything is written. */
+  const declare = (taken: ReadonlyArray<Taken>): Effect.Effect<ReadonlyArray<Taken>, EngineError> => {
+    const fresh = new Set(
+      taken.flatMap(([, { emits }]) => emits.map(({ topic }) => topic)).filter((t) => !declared.has(t))
+    )
+    if (fresh.size === 0) return Effect.succeed(taken)
+    return Effect.map(
+      Effect.forEach(fresh, (topic) =>
+        Effect.matchEffect(Effect.retry(options.broker.declare([topic]), { schedule: retry, while: away }), {
+          onSuccess: () => Effect.succeed(void declared.add(topic)),
+          onFailure: (error) => (error._tag === "EngineError" ? Effect.fail(error) : Effect.succeed({ topic, error }))
+        })
+      ),
+      (answers) => {
+        const refused = answers.filter((answer) => answer !== undefined)
+        return taken.filter(([partition, { emits }]) => {
+          const reason = refused.find(({ topic }) => emits.some((emit) => emit.topic === topic))
+          if (reason === undefined) return true
+          partition.inFlight = false
+          options.onDefect(partition, reason.error)
+          notify(partition)
+          return false
+        })
+      }
+    )
+  }
+
+  const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
+    if (dirty.length === 0) {
+      work.closeUnsafe()
+      return work.await
+    }
+    const taken = cut()
+    return taken.length === 0 ? Effect.void : Effect.flatMap(declare(taken), commit)
   })
 
   // After the fibers of this turn, so that what they finish travels together.

@@ -3,28 +3,26 @@
  * away (stop handing out, let the handler finish, commit, close), and tells the worker what went wrong.
  */
 import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
-import type { Batch, Broker, Claim, Commit, CommitResult, Durability, Fence } from "../Broker.ts"
-import { EngineError, EventsLost, LogTruncated, ProcessorHalted, WentBack } from "../Errors.ts"
+import type { Broker, Claim, Durability, Fence } from "../Broker.ts"
+import { EngineError, type ProcessorHalted } from "../Errors.ts"
 import * as Metrics from "../Metrics.ts"
 import type { Codec } from "../Serializer.ts"
 import type { Settings } from "../Settings.ts"
 import type { TableStore } from "../TableStore.ts"
-import type { Any } from "../Topic.ts"
 import * as Committer from "./committer.ts"
 import type { Definition } from "./definition.ts"
-import { compare, offset } from "./entryId.ts"
 import * as Fetcher from "./fetcher.ts"
+import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
-import { CurrentMiddleware, through } from "./middleware.ts"
+import { Losses, warnOf } from "./losses.ts"
+import { CurrentMiddleware } from "./middleware.ts"
 import { CurrentObserver } from "./observer.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
-import type { Received } from "./received.ts"
 import { codecOf } from "./record.ts"
 import { Rows } from "./rows.ts"
 import { Books, type Counts, run } from "./runner.ts"
-import type { Host } from "./unit.ts"
 
 type Halted = ProcessorHalted<unknown>
 
@@ -69,9 +67,14 @@ export interface Group {
   readonly quiet: () => boolean
   /** Nothing in hand or uncommitted. */
   readonly settled: () => boolean
+  /** Milliseconds after which an event in hand is reported. */
+  readonly slowAfter: number
   /** Report events that have been in hand for long. */
   readonly watch: Effect.Effect<void>
 }
+
+/** One report of a slow event in so many milliseconds. */
+const reportMillis = 60_000
 
 export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -102,78 +105,23 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const inputs = new Set(definition.topics.map((topic) => topic.name))
     const annotate = Effect.annotateLogs({ processor: definition.name })
 
-    const halted = (partition: Partition, cause: Cause.Cause<any>): void => {
-      partition.fenced = true
-      partition.stop()
-      options.onFailure(
-        new ProcessorHalted<unknown>({
-          processor: definition.name,
-          partition: partition.partition,
-          offset: partition.position,
-          cause
-        })
-      )
-    }
-
-    const onLost = (partition: Partition, log: Log, entries: number, batch: Batch): void => {
-      const end = batch.entries[0]?.id ?? log.after
-      lose(
-        partition,
-        new EventsLost({
-          topic: log.topic.name,
-          partition: partition.partition,
-          first: `after ${offset(log.after, 0)}`,
-          last: `before ${offset(end, 0)}`,
-          entries
-        }),
-        () => log.lost(entries)
-      )
-    }
-
-    /** Unread events are gone, or the log's end is: halt, or go on with what there is, reported. */
-    const lose = (partition: Partition, error: EventsLost | LogTruncated, resume: () => void): void => {
-      if (error instanceof EventsLost) metrics.lost((lost += error.entries))
-      if (definition.onLost === "halt") return halted(partition, Cause.fail(error))
-      resume()
-      fork(annotate(Effect.logWarning(error.message)))
-    }
-
-    const onRefused = (
-      partition: Partition,
-      commit: Commit,
-      result: Exclude<CommitResult, { _tag: "Done" | "DoneBefore" }>
-    ): void => {
-      if (result._tag === "Fenced") {
-        return options.onLost(partition.partition, partition.fence.epoch, result.inForce)
-      }
-      wentBack(partition, commit.number, result.found)
-    }
-
-    /** The engine lost commits that it had acknowledged: halt, or go on from what is stored, reported. */
-    const wentBack = (partition: Partition, expected: number, found: number): void => {
-      const error = new WentBack({ processor: definition.name, partition: partition.partition, expected, found })
-      if (definition.onLost === "halt") return halted(partition, Cause.fail(error))
-      fork(annotate(Effect.logWarning(error.message)))
-      restart(partition)
-    }
-
-    /** Drop all that we know of it, and have it granted anew. */
-    const restart = (partition: Partition): void => {
-      partition.fenced = true
-      partition.stop()
-      options.onLost(partition.partition, partition.fence.epoch, undefined)
-    }
-
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
+    const losses = new Losses({
+      definition,
+      onFailure: options.onFailure,
+      onRestart: options.onLost,
+      onEntriesLost: (entries) => metrics.lost((lost += entries)),
+      warn: warnOf(fork, definition)
+    })
 
     const committers = Array.from({ length: shards }, () =>
       Committer.make({
         broker,
         durability: options.durability,
         onCommitted,
-        onRefused,
-        onDefect: (partition, defect) => halted(partition, Cause.die(defect))
+        onRefused: losses.refused,
+        onDefect: (partition, defect) => losses.halt(partition, Cause.die(defect))
       })
     )
     const fetchers = yield* Effect.forEach(committers, (_, shard) =>
@@ -186,7 +134,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         prefetch: bounds.events,
         block: settings.readTimeout,
         verify: Effect.suspend(() => verify(shard)),
-        onLost
+        onLost: losses.read
       })
     )
     const failed = (error: unknown): void => {
@@ -201,38 +149,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         Effect.catch(committers[shard]!.run, (error) => Effect.sync(() => failed(error))),
         scope
       )
-    }
-
-    const hostOf = (partition: number, rows: Rows): Host => {
-      let turn = 0
-      const reachable = (topic: Any, target: number): void => {
-        if (target % broker.shards !== partition % broker.shards) {
-          throw new Error(
-            `topic ${topic.name}, partition ${target} is in another shard than partition ${partition} of ${definition.name}: ` +
-              `emit within the shard, or use Topic.publish`
-          )
-        }
-      }
-      return {
-        rows,
-        encode: (topic, value, emit) => {
-          const codec = codecOf(topic, options.serializer)
-          const event = codec.encode(
-            value,
-            through(middleware, topic, value, emit),
-            () => (partition + turn++ * broker.shards) % topic.partitions
-          )
-          reachable(topic, event.partition)
-          return { topic, codec, partition: event.partition, event, entry: undefined }
-        },
-        forward: (topic, event) => {
-          const codec = codecOf(topic, options.serializer)
-          const target =
-            event.key === undefined ? partition % topic.partitions : topic.partitioner(event.key, topic.partitions)
-          reachable(topic, target)
-          return { topic, codec, partition: target, event: undefined, entry: (event as Received<unknown>).stored() }
-        }
-      }
     }
 
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
@@ -265,72 +181,13 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       })
     }
 
-    /** What was lost while nobody looked. */
-    const inspect = (partition: Partition, claimed: Extract<Claim, { _tag: "Claimed" }>): void => {
-      for (const log of partition.logs) {
-        const info = claimed.logs.find((info) => info.topic === log.topic.name)
-        if (info === undefined) continue
-        const trimmed = info.added - info.length
-        if (compare(info.last, log.entry) < 0) {
-          lose(
-            partition,
-            new LogTruncated({
-              topic: log.topic.name,
-              partition: partition.partition,
-              committed: log.position,
-              end: info.last
-            }),
-            () => log.truncated(info)
-          )
-        } else if (trimmed > log.entriesRead) {
-          lose(
-            partition,
-            new EventsLost({
-              topic: log.topic.name,
-              partition: partition.partition,
-              first: `after ${log.position}`,
-              last: `before ${offset(info.first, 0)}`,
-              entries: trimmed - log.entriesRead
-            }),
-            () => log.lost(trimmed - log.entriesRead)
-          )
-        }
-      }
-    }
-
     /** Install our epochs again after a reconnect, and compare what the engine has with what we know. */
     const verify = (shard: number): Effect.Effect<void, EngineError> =>
       Effect.forEach(
         Array.from(running.values()).filter(({ partition }) => partition.partition % shards === shard),
         ({ partition }) =>
-          Effect.map(
-            broker.claim(definition.name, partition.partition, definition.topics, partition.fence),
-            (claim) => {
-              if (partition.fenced) return
-              if (claim._tag === "Refused") {
-                partition.fenced = true
-                partition.stop()
-                return options.onLost(partition.partition, partition.fence.epoch, claim.inForce)
-              }
-              // The answer to the commit in flight may have been lost with the connection.
-              const applied = partition.inFlight && claim.number === partition.number + 1
-              if (claim.number !== partition.number && !applied)
-                return wentBack(partition, partition.number, claim.number)
-              for (const log of partition.logs) {
-                const info = claim.logs.find((info) => info.topic === log.topic.name)
-                if (info === undefined || compare(info.last, log.after) >= 0) continue
-                lose(
-                  partition,
-                  new LogTruncated({
-                    topic: log.topic.name,
-                    partition: partition.partition,
-                    committed: offset(log.after, 0),
-                    end: info.last
-                  }),
-                  () => restart(partition)
-                )
-              }
-            }
+          Effect.map(broker.claim(definition.name, partition.partition, definition.topics, partition.fence), (claim) =>
+            losses.verified(partition, claim)
           ),
         { concurrency: 16, discard: true }
       )
@@ -343,7 +200,14 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         const partition = open(number, fence, claim)
         const shard = number % shards
         const own = yield* Scope.make()
-        const host = hostOf(number, partition.rows)
+        const host = Host.make({
+          processor: definition.name,
+          partition: number,
+          shards: broker.shards,
+          serializer: options.serializer,
+          middleware,
+          rows: partition.rows
+        })
         const flush = committers[shard]!.flush(partition)
         const runs = run({
           definition,
@@ -364,11 +228,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           partition.stop()
           const failure = Cause.findErrorOption(exit.cause)
           if (failure._tag === "Some") options.onFailure(failure.value)
-          else halted(partition, exit.cause)
+          else losses.halt(partition, exit.cause)
         })
         running.set(number, { partition, fiber, scope: own })
         epochs.set(number, epoch)
-        inspect(partition, claim)
+        losses.claimed(partition, claim)
         yield* Deferred.succeed(ready, undefined)
         fetchers[shard]!.changed()
         return undefined
@@ -424,11 +288,17 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       })
 
     const slowAfter = definition.slowAfter === undefined ? settings.slowAfter : Duration.toMillis(definition.slowAfter)
+    const reported = new WeakMap<Partition, number>()
     const watch = Effect.gen(function* () {
       const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
       for (const { partition } of running.values()) {
         const oldest = partition.oldest(now)
-        if (oldest === undefined || now - oldest.at < slowAfter) continue
+        if (oldest === undefined || now - oldest.at < slowAfter) {
+          reported.delete(partition)
+          continue
+        }
+        if (now - (reported.get(partition) ?? -Infinity) < reportMillis) continue
+        reported.set(partition, now)
         yield* annotate(
           Effect.logWarning(
             definition.shape._tag === "Stream"
@@ -455,6 +325,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       pause: (number, paused) => running.get(number)?.partition.pause(paused),
       quiet: () => Array.from(running.values()).every(({ partition }) => partition.quiet),
       settled: () => Array.from(running.values()).every(({ partition }) => partition.settled),
+      slowAfter,
       watch
     }
   })
