@@ -4,11 +4,12 @@
  */
 import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import type { Broker, Claim, Durability, Fence } from "../Broker.ts"
-import { EngineError, type ProcessorHalted } from "../Errors.ts"
+import { EngineError } from "../Errors.ts"
 import * as Metrics from "../Metrics.ts"
 import type { Codec } from "../Serializer.ts"
 import type { Settings } from "../Settings.ts"
 import type { TableStore } from "../TableStore.ts"
+import { Books } from "./books.ts"
 import * as Committer from "./committer.ts"
 import type { Definition } from "./definition.ts"
 import * as Fetcher from "./fetcher.ts"
@@ -22,9 +23,7 @@ import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
 import { codecOf } from "./record.ts"
 import { Rows } from "./rows.ts"
-import { Books, type Counts, run } from "./runner.ts"
-
-type Halted = ProcessorHalted<unknown>
+import { type Counts, type Halted, run } from "./runner.ts"
 
 export interface Options {
   readonly definition: Definition
