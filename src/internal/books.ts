@@ -17,7 +17,9 @@ export class Books implements Book {
     this.halted = halted
   }
   drop(event: Event<unknown>): void {
-    this.setup?.partition.close([(event as Received<unknown>).read])
+    if (this.setup === undefined) return
+    this.setup.counts.processed++
+    this.setup.partition.close([(event as Received<unknown>).read])
   }
   unit<A, E, R>(
     events: ReadonlyArray<Event<unknown>>,

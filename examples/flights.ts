@@ -1,0 +1,150 @@
+/**
+ * Twenty thousand real flights (the `vega-datasets` package): published once, handled by three processors, counted
+ * exactly once. `npm start` runs it on an embedded engine of its own. To share the work, start it several times with
+ *
+ *     MILLRACE_URL=redis://localhost:6379 FLIGHTS_PACE="2 millis" npm start
+ *
+ * and kill any of them: the others take over its airports, and each that is left prints the same, complete table. Once
+ * all is done, a further run prints the table at once; another `MILLRACE_NAMESPACE` begins anew.
+ */
+import { readFile } from "node:fs/promises"
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Clock, Config, Console, Duration, Effect, FileSystem, Layer, Option, Schema, Stream } from "effect"
+import { Engine, Event, Processor, Retention, Table, Topic, Worker } from "../src/index.ts"
+
+// ------------------------------------------------------------------------------------------------- topics and tables
+
+const Flight = Schema.Struct({
+  date: Schema.String,
+  /** Minutes; below zero for a flight that was early. */
+  delay: Schema.Finite,
+  distance: Schema.Finite,
+  origin: Schema.String,
+  destination: Schema.String
+})
+
+// All flights of an airport are in one of 16 partitions, in order, and one process at a time works on them.
+const flights = Topic.make("flights", { schema: Flight, partitionBy: "origin", partitions: 16 })
+
+// The same events under another name, kept for ever.
+const overdue = flights.pipe(Topic.variant("overdue", { retention: Retention.forever }))
+
+// What a processor knows, by airport: stored in the engine, so that it outlives any process.
+const airports = Table.make("airports", {
+  key: Schema.String,
+  value: Schema.Struct({ flights: Schema.Finite, delay: Schema.Finite, late: Schema.Finite }),
+  initial: () => ({ flights: 0, delay: 0, late: 0 })
+})
+const miles = Table.make("miles", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
+
+// -------------------------------------------------------------------------------------------------------- processors
+
+// One flight at a time. The new row and "this flight is done" are one commit: a crash never counts a flight twice.
+const punctuality = Processor.make("punctuality", { topic: flights, tables: [airports] }, (flight) =>
+  Table.update(airports, flight.origin, (airport) => ({
+    flights: airport.flights + 1,
+    delay: airport.delay + flight.delay,
+    late: airport.late + (flight.delay >= 15 ? 1 : 0)
+  }))
+)
+
+// Up to 200 flights, or those of 50 ms: one unit of work, here with one write for each airport instead of each flight.
+const distances = Processor.batch(
+  "distances",
+  { topic: flights, tables: [miles], size: 200, within: "50 millis" },
+  (batch) =>
+    Effect.forEach(
+      Map.groupBy(batch, (flight) => flight.origin),
+      ([origin, departures]) =>
+        Table.update(miles, origin, (sum) => departures.reduce((total, flight) => total + flight.distance, sum))
+    )
+)
+
+// Any stream: what it emits or drops is done. `Topic.emit` belongs to the unit of work, so it happens exactly once too.
+const alerts = Processor.stream("alerts", { topic: flights }, (events) =>
+  events.pipe(
+    Event.filter((flight) => flight.delay >= 180),
+    Event.mapEffect((flight) => Topic.emit(overdue, flight))
+  )
+)
+
+// ----------------------------------------------------------------------------------------------------------- program
+
+const readFlights = Effect.promise(() =>
+  readFile(new URL("../node_modules/vega-datasets/data/flights-20k.json", import.meta.url), "utf8")
+).pipe(Effect.flatMap(Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Flight)))))
+
+// Every process publishes all, and each flight brings its own offset. A partition takes its flights all at once, and
+// refuses offsets that are not above its last one: so whoever comes first stores them, and a killed one is made up for.
+const publish = (all: ReadonlyArray<typeof Flight.Type>) =>
+  Topic.publishAll(flights, all, { offsets: all.map((_, i) => `${i + 1}-0`) }).pipe(
+    Effect.catchTag("OffsetConflict", () => Console.log("another process or an earlier run has published already"))
+  )
+
+/** Show how far all processes together are, until nothing is left to do. */
+const progress = Effect.fn(function* (processors: ReadonlyArray<string>, total: number) {
+  let shown = -20
+  while (true) {
+    const lags = yield* Effect.forEach(processors, Processor.lag)
+    const behind = lags.flat().reduce((sum, { events }) => sum + events, 0)
+    const percent = Math.floor(100 - (100 * behind) / total)
+    const line = `${percent} % of ${format(total)} events handled`
+    if (process.stdout.isTTY) process.stdout.write(`\r${line}${behind === 0 ? "\n" : ""}`)
+    else if (behind === 0 || percent >= shown + 20) yield* Console.log(line)
+    if (percent >= shown + 20) shown = percent
+    if (behind === 0) return
+    yield* Effect.sleep("100 millis")
+  }
+})
+
+const report = Effect.gen(function* () {
+  const distance = new Map(yield* Stream.runCollect(Table.entries(miles)))
+  const rows = yield* Stream.runCollect(Table.entries(airports))
+  const busiest = rows.toSorted(([a, x], [b, y]) => y.flights - x.flights || (a < b ? -1 : 1)).slice(0, 10)
+  yield* Console.log("\nairport   flights   mean delay   15 min late     miles flown")
+  for (const [origin, { delay, flights, late }] of busiest) {
+    const columns = [
+      format(flights).padStart(9),
+      `${(delay / flights).toFixed(1)} min`.padStart(13),
+      `${((100 * late) / flights).toFixed(1)} %`.padStart(14),
+      format(distance.get(origin) ?? 0).padStart(16)
+    ]
+    yield* Console.log(origin.padEnd(7) + columns.join(""))
+  }
+  const sum = rows.reduce((sum, [, airport]) => sum + airport.flights, 0)
+  const emitted = yield* Stream.runCount(Topic.stream(overdue, { until: "now" }))
+  yield* Console.log(`\n${format(sum)} flights from ${rows.length} airports; ${emitted} were three hours late or more`)
+})
+
+const format = (number: number): string => number.toLocaleString("en")
+
+const program = Effect.gen(function* () {
+  const all = yield* readFlights
+  const pace = yield* Config.Duration("FLIGHTS_PACE").pipe(Config.withDefault(Duration.zero))
+  const slowly = Processor.around(punctuality, (handle) => Effect.andThen(Effect.sleep(pace), handle))
+  const parts = [Duration.isZero(pace) ? punctuality : slowly, distances, alerts]
+  yield* Effect.gen(function* () {
+    const started = yield* Clock.currentTimeMillis
+    yield* publish(all)
+    const names = parts.map((part) => part.name)
+    // Whatever halts the worker ends the program.
+    yield* Effect.raceFirst(progress(names, all.length * parts.length), Worker.join)
+    const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
+    yield* report
+    const summary = yield* Worker.stop
+    const handled = names.reduce((sum, name) => sum + (summary.parts[name]?.processed ?? 0), 0)
+    const speed = format(Math.round(handled / seconds))
+    yield* Console.log(`this process: ${format(handled)} events in ${seconds.toFixed(1)} s, ${speed} events per second`)
+  }).pipe(Effect.provide(Worker.layer(parts)))
+})
+
+// What MILLRACE_URL names, or else an embedded engine in a file that goes when the program ends.
+const engine = Layer.unwrap(
+  Effect.gen(function* () {
+    if (Option.isSome(yield* Config.option(Config.Redacted("MILLRACE_URL")))) return Engine.layerConfig
+    const directory = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped({ prefix: "millrace-" })
+    return Engine.layerEmbedded({ file: `${directory}/flights.db` })
+  })
+).pipe(Layer.provide(NodeServices.layer))
+
+program.pipe(Effect.provide(engine), NodeRuntime.runMain({ teardown: Worker.teardown }))

@@ -1,0 +1,323 @@
+/**
+ * Every example, run as a user runs it: a process of its own, on the embedded engine and on Redis; what it prints is
+ * compared with what it must print. The flights table is compared with one that is computed from the data directly.
+ */
+import { type ChildProcess, spawn } from "node:child_process"
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { Redis } from "ioredis"
+import { afterAll, assert, describe, it } from "vitest"
+import { sharedUrl } from "./support/redis.ts"
+
+const directory = fileURLToPath(new URL("../examples", import.meta.url))
+
+// Nothing of this process' settings: an example is judged by what the test gives it.
+const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("MILLRACE_")))
+
+const scratch = mkdtempSync(join(tmpdir(), "millrace-examples-"))
+const running = new Set<ChildProcess>()
+afterAll(() => {
+  for (const child of running) child.kill("SIGKILL")
+  rmSync(scratch, { recursive: true, force: true })
+})
+
+interface Run {
+  readonly child: ChildProcess
+  readonly output: () => string
+  /** Its exit code, or the signal that ended it. */
+  readonly ended: Promise<number | NodeJS.Signals | null>
+  /** Resolves once the output holds a match. */
+  readonly printed: (pattern: RegExp) => Promise<RegExpExecArray>
+}
+
+const start = (name: string, variables: Readonly<Record<string, string>> = {}): Run => {
+  const child = spawn(process.execPath, [join(directory, `${name}.ts`)], {
+    env: { ...environment, ...variables },
+    stdio: ["ignore", "pipe", "pipe"]
+  })
+  running.add(child)
+  let output = ""
+  let look: Array<() => void> = []
+  const changed = (): void => {
+    const waiting = look
+    look = []
+    for (const one of waiting) one()
+  }
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text: string) => {
+      output += text
+      changed()
+    })
+  }
+  const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.once("close", (code, signal) => {
+      running.delete(child)
+      resolve(signal ?? code)
+    })
+  })
+  const printed = (pattern: RegExp): Promise<RegExpExecArray> =>
+    new Promise((resolve, reject) => {
+      const check = (): void => {
+        const match = pattern.exec(output)
+        if (match !== null) resolve(match)
+        else look.push(check)
+      }
+      check()
+      void ended.then((code) =>
+        reject(new Error(`${name} ended with ${code} before it printed ${pattern}:\n${output}`))
+      )
+    })
+  return { child, output: () => output, ended, printed }
+}
+
+const finished = async (run: Run): Promise<ReadonlyArray<string>> => {
+  assert.strictEqual(await run.ended, 0, run.output())
+  return run.output().trim().split("\n")
+}
+
+let count = 0
+const engines: ReadonlyArray<readonly [string, () => Promise<Record<string, string>>]> = [
+  ["embedded", async () => ({})],
+  ["redis", async () => ({ MILLRACE_URL: await sharedUrl(), MILLRACE_NAMESPACE: `examples-${process.pid}-${++count}` })]
+]
+
+/** A real wait for the outside world may be long on a busy machine. */
+const patience = 120_000
+
+// ------------------------------------------------------------------------------------------------------- small ones
+
+const ordered: Record<string, ReadonlyArray<string | RegExp>> = {
+  "batch-to-store": [/^500 rows in ([4-9]|[1-4]\d) calls$/],
+  "exactly-once": [
+    /^processor "ledger" halted at partition \d, offset [\d.-]+: Error: crashed at 250$/,
+    /: crashed at 500$/,
+    /: crashed at 750$/,
+    "expected: 1000 transfers, sum 499500",
+    "balances: sum 499500",
+    "receipts: 1000, sum 499500"
+  ],
+  layers: [
+    "smtp: to ada@example.org: welcome",
+    "fake: ada@example.org",
+    "smtp: to ada@example.org: welcome",
+    "smtp: to grace@example.org: welcome"
+  ],
+  pipeline: ["2 alerts of shop", "shop: DISK FULL", "shop: DISK FULL AGAIN", "behind: 0"],
+  serializers: [
+    "notes-compressed (1 transforms): true",
+    "notes-encrypted (2 transforms): true",
+    `prices: [{"symbol":"ACME","cents":120,"closed":false}]`
+  ],
+  tail: [
+    /^stored: ada in [01] at \/$/,
+    /^stored: ada in [01] at \/engines$/,
+    "live: ada at /looms",
+    "live: ada at /mills"
+  ],
+  "typed-failures": [
+    "charged 1",
+    "payment 3 is for nothing: ignored on attempt 1",
+    "charged 4",
+    /^processor "charge" halted at partition 0, offset [\d.-]+: TooMuch: payment 5 needs a second signature$/,
+    "2 events wait for the next start"
+  ]
+}
+
+const compare = (lines: ReadonlyArray<string>, expected: ReadonlyArray<string | RegExp>): void => {
+  assert.strictEqual(lines.length, expected.length, lines.join("\n"))
+  expected.forEach((line, i) => {
+    if (typeof line === "string") assert.strictEqual(lines[i], line)
+    else assert.match(lines[i]!, line)
+  })
+}
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const probe = createServer()
+    probe.once("error", reject)
+    probe.listen(0, "127.0.0.1", () => {
+      const address = probe.address()
+      probe.close(() => (typeof address === "object" && address ? resolve(address.port) : reject(new Error("no port"))))
+    })
+  })
+
+describe.each(engines)("on %s", (_, variables) => {
+  it.each(Object.keys(ordered))("%s", { timeout: patience }, async (name) => {
+    compare(await finished(start(name, await variables())), ordered[name]!)
+  })
+
+  it("hello", { timeout: patience }, async () => {
+    const lines = await finished(start("hello", await variables()))
+    // Customers are in no order, the orders of each are.
+    assert.deepStrictEqual(lines.toSorted(), ["ada owes 10", "ada owes 42", "committed: 42", "grace owes 5"])
+    assert.isBelow(lines.indexOf("ada owes 10"), lines.indexOf("ada owes 42"))
+    assert.strictEqual(lines.at(-1), "committed: 42")
+  })
+
+  it("beside-http", { timeout: patience }, async () => {
+    const port = await freePort()
+    const run = start("beside-http", { ...(await variables()), PORT: String(port) })
+    await run.printed(/Listening on/)
+    const url = `http://127.0.0.1:${port}/votes/tea`
+    for (let i = 0; i < 3; i++) {
+      const posted = (await (await fetch(url, { method: "POST" })).json()) as { readonly offset: string }
+      assert.match(posted.offset, /^\d+-\d+\.\d+$/)
+    }
+    for (let counted = 0; counted < 3; ) {
+      counted = ((await (await fetch(url)).json()) as { readonly count: number }).count
+      assert.isAtMost(counted, 3)
+      // A real wait: another process counts.
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    run.child.kill("SIGTERM")
+    assert.strictEqual(await run.ended, 0, run.output())
+  })
+})
+
+it("every example has a test, and none but the main one is long", () => {
+  const names = readdirSync(directory).map((file) => file.replace(/\.ts$/, ""))
+  assert.deepStrictEqual(names.toSorted(), [...Object.keys(ordered), "hello", "beside-http", "flights"].toSorted())
+  for (const name of names) {
+    const lines = readFileSync(join(directory, `${name}.ts`), "utf8").split("\n").length - 1
+    assert.isAtMost(lines, name === "flights" ? 150 : 60, name)
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------- flights
+
+interface Flight {
+  readonly origin: string
+  readonly delay: number
+  readonly distance: number
+}
+
+const data = new URL("../node_modules/vega-datasets/data/flights-20k.json", import.meta.url)
+
+/** The table, computed without the library. */
+const oracle = (() => {
+  const flights = JSON.parse(readFileSync(data, "utf8")) as ReadonlyArray<Flight>
+  const airports = Array.from(
+    Map.groupBy(flights, (flight) => flight.origin),
+    ([origin, departures]) => ({
+      origin,
+      flights: departures.length,
+      delay: departures.reduce((sum, { delay }) => sum + delay, 0),
+      late: departures.filter(({ delay }) => delay >= 15).length,
+      miles: departures.reduce((sum, { distance }) => sum + distance, 0)
+    })
+  )
+  const busiest = airports.toSorted((a, b) => b.flights - a.flights || (a.origin < b.origin ? -1 : 1)).slice(0, 10)
+  const overdue = flights.filter(({ delay }) => delay >= 180).length
+  return {
+    overdue,
+    lines: [
+      "airport flights mean delay 15 min late miles flown",
+      ...busiest.map(
+        ({ delay, flights, late, miles, origin }) =>
+          `${origin} ${flights.toLocaleString("en")} ${(delay / flights).toFixed(1)} min ` +
+          `${((100 * late) / flights).toFixed(1)} % ${miles.toLocaleString("en")}`
+      ),
+      `20,000 flights from ${airports.length} airports; ${overdue} were three hours late or more`
+    ]
+  }
+})()
+
+/** All lines from the table's head on, and what the process said about itself. */
+const reportOf = (lines: ReadonlyArray<string>) => {
+  const from = lines.findIndex((line) => line.startsWith("airport "))
+  const table = lines.slice(from, -1).filter((line) => line !== "")
+  const own = /^this process: ([\d,]+) events in [\d.]+ s, [\d,]+ events per second$/.exec(lines.at(-1)!)
+  assert.isNotNull(own, lines.join("\n"))
+  return {
+    lines: table.map((line) => line.trim().replace(/ {2,}/g, " ")),
+    handled: Number(own[1]!.replaceAll(",", "")),
+    before: lines.slice(0, from)
+  }
+}
+
+/** Run once, for two tests: what it prints, and how much one process handles when it does all. */
+let alone: Promise<ReturnType<typeof reportOf> & { readonly left: ReadonlyArray<string> }> | undefined
+const byItself = () => {
+  alone ??= (async () => {
+    const temporary = mkdtempSync(join(scratch, "tmp-"))
+    const report = reportOf(await finished(start("flights", { TMPDIR: temporary })))
+    return { ...report, left: readdirSync(temporary) }
+  })()
+  return alone
+}
+
+describe("flights", () => {
+  it("by itself: on an embedded engine that is new each time and leaves nothing behind", {
+    timeout: patience
+  }, async () => {
+    const { before, handled, left, lines } = await byItself()
+    assert.deepStrictEqual(lines, oracle.lines)
+    assert.include(before, "100 % of 60,000 events handled")
+    assert.strictEqual(handled, 60_000)
+    assert.deepStrictEqual(left, [])
+  })
+
+  it.each([
+    ["redis", engines[1]![1]],
+    ["a file", async () => ({ MILLRACE_URL: `file:${join(scratch, "flights.db")}` })]
+  ] as const)(
+    "three processes on %s, one of them killed in the middle",
+    { timeout: 2 * patience },
+    async (_, engine) => {
+      const variables = { ...(await engine()), MILLRACE_LEASE: "2 seconds", FLIGHTS_PACE: "2 millis" }
+      const runs = [1, 2, 3].map(() => start("flights", variables))
+      const middle = /^([4-8]\d) % of 60,000 events handled$/m
+      const victim = await Promise.race(runs.map((run) => run.printed(middle).then(() => run)))
+      victim.child.kill("SIGKILL")
+      assert.strictEqual(await victim.ended, "SIGKILL")
+      assert.notInclude(victim.output(), "airport", "it was killed too late to show anything")
+
+      let handled = 0
+      for (const run of runs.filter((run) => run !== victim)) {
+        const report = reportOf(await finished(run))
+        assert.deepStrictEqual(report.lines, oracle.lines)
+        handled += report.handled
+      }
+      // The rest was the work of the killed one: it was in the middle of things.
+      assert.isBelow(handled, (await byItself()).handled)
+
+      // What is finished is printed at once, without the pace.
+      const report = reportOf(await finished(start("flights", variables)))
+      assert.deepStrictEqual(report.lines, oracle.lines)
+      assert.strictEqual(report.handled, 0)
+    }
+  )
+
+  it("a publisher that is killed in the middle is made up for by the next", { timeout: patience }, async () => {
+    const redis = new Redis(await sharedUrl())
+    try {
+      let stored = 0
+      let variables: Record<string, string> = {}
+      // Usually the first is caught in the middle; one that was too quick is no test of this.
+      for (let tries = 0; tries < 10 && !(stored > 0 && stored < 20_000); tries++) {
+        variables = { ...(await engines[1]![1]()), MILLRACE_LEASE: "1 second" }
+        // The layout is documented: one stream for each partition.
+        const count = async (): Promise<number> => {
+          const log = (partition: number) => `{${variables["MILLRACE_NAMESPACE"]}:0}:log:flights:${partition}`
+          const lengths = await Promise.all(Array.from({ length: 16 }, (_, partition) => redis.xlen(log(partition))))
+          return lengths.reduce((sum, length) => sum + length, 0)
+        }
+        // Slow enough that nothing is consumed, and trimmed, meanwhile.
+        const run = start("flights", { ...variables, FLIGHTS_PACE: "10 seconds" })
+        while ((await count()) === 0) assert.isNull(run.child.exitCode, run.output())
+        run.child.kill("SIGKILL")
+        await run.ended
+        stored = await count()
+      }
+      assert.isAbove(stored, 0)
+      assert.isBelow(stored, 20_000)
+      const report = reportOf(await finished(start("flights", variables)))
+      assert.deepStrictEqual(report.lines, oracle.lines)
+    } finally {
+      redis.disconnect()
+    }
+  })
+})

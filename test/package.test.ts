@@ -1,0 +1,167 @@
+/**
+ * What `npm pack` makes, installed in an empty TypeScript project elsewhere: its contents, its types, its first example
+ * from built JavaScript, and the doors that stay shut. Installing asks npm's registry (or its cache) for the peers.
+ */
+import { execFile } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+
+const project = fileURLToPath(new URL("..", import.meta.url))
+const scratch = mkdtempSync(join(tmpdir(), "millrace-package-"))
+const consumer = join(scratch, "consumer")
+afterAll(() => rmSync(scratch, { recursive: true, force: true }))
+
+// A parent npm hands its own settings down (`npm test` does): the consumer starts with none of this project's.
+const environment = Object.fromEntries(
+  Object.entries(process.env).filter(
+    ([name]) => !/^(npm_(?!config_(registry|cache|proxy|https_proxy|cafile))|MILLRACE_|NODE_ENV)/i.test(name)
+  )
+)
+
+interface Outcome {
+  readonly code: number
+  readonly stdout: string
+  readonly all: string
+}
+
+const run = (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<Outcome> =>
+  new Promise((resolve) => {
+    execFile(command, args, { cwd, env: environment, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
+      resolve({
+        code: error === null ? 0 : typeof error.code === "number" ? error.code : 1,
+        stdout,
+        all: stdout + stderr
+      })
+    })
+  })
+
+const succeeds = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
+  const outcome = await run(cwd, command, ...args)
+  assert.strictEqual(outcome.code, 0, `${command} ${args.join(" ")}\n${outcome.all}`)
+  return outcome.stdout
+}
+
+const versionOf = (name: string): string =>
+  JSON.parse(readFileSync(join(project, "node_modules", name, "package.json"), "utf8")).version
+
+interface Packed {
+  readonly filename: string
+  readonly files: ReadonlyArray<{ readonly path: string }>
+}
+
+let packed: Packed
+
+describe("the package", () => {
+  beforeAll(async () => {
+    const output = await succeeds(project, "npm", "pack", "--json", "--pack-destination", scratch)
+    // The build that `npm pack` runs may write before it.
+    const [first] = JSON.parse(output.slice(output.search(/^\[$/m))) as ReadonlyArray<Packed>
+    packed = first!
+    mkdirSync(consumer)
+    writeFileSync(join(consumer, "package.json"), JSON.stringify({ name: "consumer", private: true, type: "module" }))
+    const peers = ["effect", "@effect/platform-node", "typescript", "@types/node"].map(
+      (name) => `${name}@${versionOf(name)}`
+    )
+    await succeeds(
+      consumer,
+      "npm",
+      "install",
+      "--prefer-offline",
+      "--no-audit",
+      "--no-fund",
+      join(scratch, packed.filename),
+      ...peers
+    )
+  }, 300_000)
+
+  const write = (name: string, source: string): void => writeFileSync(join(consumer, name), source)
+  const compile = (...files: ReadonlyArray<string>): Promise<Outcome> => {
+    const compilerOptions = {
+      target: "ES2024",
+      lib: ["ES2024"],
+      module: "NodeNext",
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      skipLibCheck: false,
+      types: ["node"],
+      outDir: "built",
+      rootDir: "."
+    }
+    write("tsconfig.json", JSON.stringify({ compilerOptions, files }))
+    return run(consumer, process.execPath, "node_modules/typescript/bin/tsc", "-p", ".")
+  }
+
+  /** What the compiler has against our types and the user's code; Effect's own want the DOM library, and are its affair. */
+  const complaints = async (file: string): Promise<ReadonlyArray<string>> => {
+    const { all, code } = await compile(file)
+    const lines = all.split("\n").filter((line) => line !== "" && !line.startsWith("node_modules/effect/"))
+    return code === 0 || lines.length > 0 || all.includes("node_modules/effect/") ? lines : [`tsc ended with ${code}`]
+  }
+
+  it("holds the build and the papers, and nothing else", () => {
+    const paths = packed.files.map(({ path }) => path)
+    for (const path of ["package.json", "README.md", "LICENSE", "CHANGELOG.md", "dist/index.js", "dist/index.d.ts"]) {
+      assert.include(paths, path)
+    }
+    const papers = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/
+    assert.deepStrictEqual(
+      paths.filter((path) => !papers.test(path) && !/^dist\/.+\.(js|d\.ts)$/.test(path)),
+      []
+    )
+    // Each source is there twice, as code and as types, and nothing of an older build.
+    const sources = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" })
+      .filter((path) => path.endsWith(".ts"))
+      .flatMap((path) => [`dist/${path.replace(/ts$/, "js")}`, `dist/${path.replace(/ts$/, "d.ts")}`])
+    assert.deepStrictEqual(paths.filter((path) => path.startsWith("dist/")).toSorted(), sources.toSorted())
+  })
+
+  it("brings what it needs and nothing of its own workshop", () => {
+    const manifest = JSON.parse(readFileSync(join(project, "package.json"), "utf8"))
+    const installed = (name: string): boolean => existsSync(join(consumer, "node_modules", name))
+    for (const name of Object.keys(manifest.dependencies)) assert.isTrue(installed(name), name)
+    const asked = ["effect", "@effect/platform-node", "typescript", "@types/node"]
+    const workshop = Object.keys(manifest.devDependencies).filter((name) => !asked.includes(name))
+    assert.includeMembers(workshop, ["node", "vitest", "vega-datasets"])
+    assert.deepStrictEqual(workshop.filter(installed), [])
+  })
+
+  const readme = readFileSync(join(project, "README.md"), "utf8")
+  const example = /```ts\n([\s\S]*?)```/.exec(readme)?.[1] ?? ""
+
+  it("compiles the README's first example under strict settings, libraries checked", { timeout: 120_000 }, async () => {
+    assert.include(example, `from "millrace"`)
+    write("example.ts", example)
+    assert.deepStrictEqual(await complaints("example.ts"), [])
+  })
+
+  it("runs it from JavaScript", { timeout: 120_000 }, async () => {
+    const promised = Array.from(example.matchAll(/Console\.log\(.*\/\/ (.+)$/gm), ([, text]) => text)
+    assert.isNotEmpty(promised)
+    const output = await succeeds(consumer, process.execPath, "built/example.js")
+    assert.deepStrictEqual(output.trim().split("\n"), promised)
+  })
+
+  it("opens its testing kit", { timeout: 120_000 }, async () => {
+    write("kit.ts", `import * as Testing from "millrace/testing"\nconsole.log(Object.keys(Testing).join())\n`)
+    assert.deepStrictEqual(await complaints("kit.ts"), [])
+    assert.include(await succeeds(consumer, process.execPath, "built/kit.js"), "TestProcessor")
+  })
+
+  it.each([
+    "millrace/internal/names",
+    "millrace/internal/names.js",
+    "millrace/dist/internal/names.js",
+    "millrace/Topic"
+  ])("keeps %s shut, at compile time and at run time", { timeout: 120_000 }, async (path) => {
+    write("shut.ts", `import * as Inside from "${path}"\nconsole.log(Inside)\n`)
+    const compiled = await compile("shut.ts")
+    assert.match(compiled.all, /error TS2307: Cannot find module/)
+    write("shut.mjs", `import "${path}"\n`)
+    const outcome = await run(consumer, process.execPath, "shut.mjs")
+    assert.notStrictEqual(outcome.code, 0)
+    assert.include(outcome.all, "ERR_PACKAGE_PATH_NOT_EXPORTED")
+  })
+})
