@@ -73,12 +73,16 @@ export interface StreamOptions<T, Tables> extends Settings<Tables> {
 
 type Names<Tables> = Tables extends ReadonlyArray<{ readonly name: infer N extends string }> ? N : never
 
+// One requirement for each name: a requirement for several names at once is met by nobody.
+type ReadsOf<Name extends string> = Name extends string ? Table.Reads<Name> : never
+type WritesOf<Name extends string> = Name extends string ? Table.Writes<Name> : never
+
 /** What the processor itself gives its handler. */
 export type Supplied<Tables, C = never> =
   | UnitOfWork
   | Scope.Scope
-  | Table.Reads<Names<Tables>>
-  | ([Extract<C, { readonly unordered: number }>] extends [never] ? Table.Writes<Names<Tables>> : never)
+  | ReadsOf<Names<Tables>>
+  | ([Extract<C, { readonly unordered: number }>] extends [never] ? WritesOf<Names<Tables>> : never)
 
 export type Needs<R, Tables, C = never> = Exclude<R, Supplied<Tables, C>>
 

@@ -294,7 +294,10 @@ const startIn = (given: Parts, options: Options) =>
         rebalances: ownership.rebalances()
       })
     )
-    const join: Handle["join"] = Effect.andThen(Deferred.await(end), Effect.andThen(drain, summary))
+    // A halt drains too: the other partitions finish what they have in hand, and the lease is given back.
+    const join: Handle["join"] = Effect.flatMap(Effect.exit(Deferred.await(end)), (exit) =>
+      Effect.andThen(drain, Exit.isSuccess(exit) ? summary : Effect.failCause(exit.cause))
+    )
     const behind = Effect.map(
       Effect.forEach(parts, (part) => broker.lag(part.name)),
       (lags) => lags.flat().some((lag) => lag.events > 0)

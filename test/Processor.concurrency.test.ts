@@ -1,6 +1,7 @@
 /** Several handlers at once in a partition: by key, each key in order, or without any order; what is committed then. */
 import { assert, describe } from "@effect/vitest"
 import { Cause, Effect, Latch, Schema, Stream } from "effect"
+import { Broker } from "../src/Broker.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
@@ -236,6 +237,54 @@ describe("bounds", () => {
       yield* worker.idle
       assert.strictEqual(handled, 599)
     })
+  )
+
+  behaviour(
+    "what is read ahead is bounded by prefetch: of single entries, and of full batches from the first read on",
+    (engine) =>
+      Effect.gen(function* () {
+        const single = readings(1)
+        const batches = Topic.variant(single, "batches")
+        yield* Effect.forEach(numbers(64), (n) => Topic.publish(single, reading(n)))
+        yield* Topic.publishAll(
+          batches,
+          numbers(5_000).map((n) => reading(n))
+        )
+        const read: Record<string, number> = { readings: 0, batches: 0 }
+        const broker = yield* Broker
+        const counting = Broker.of({
+          ...broker,
+          reader: (shard) =>
+            Effect.map(broker.reader(shard), (reader) => ({
+              wake: reader.wake,
+              read: (from, options) =>
+                Effect.tap(reader.read(from, options), (found) =>
+                  Effect.sync(() => {
+                    for (const { entries, topic } of found) for (const { count } of entries) read[topic]! += count
+                  })
+                )
+            }))
+        })
+        const gate = yield* Latch.make(false)
+        let handled = 0
+        const handler = () =>
+          Effect.andThen(
+            gate.await,
+            Effect.sync(() => void handled++)
+          )
+        const worker = yield* start([
+          Processor.make("single", { topic: single, prefetch: { events: 8 } }, handler),
+          Processor.make("batches", { topic: batches, prefetch: { events: 200 } }, handler)
+        ]).pipe(Effect.provideService(Broker, counting))
+        yield* until(engine, "something is read of both", () => read.readings! > 0 && read.batches! > 0)
+        yield* engine.elapse(100)
+        // As many in hand, and as many ahead of them; a batch more, since entries are read whole.
+        assert.isAtMost(read.readings!, 16)
+        assert.isAtMost(read.batches!, 2 * 200 + 2 * 100)
+        yield* gate.open
+        yield* worker.idle
+        assert.strictEqual(handled, 5_064)
+      })
   )
 
   behaviour("a slow partition does not hold up another", (engine) =>

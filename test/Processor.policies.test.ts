@@ -1,15 +1,12 @@
-/** What becomes of failures: halt, ignore, choose, defects, entries that cannot be decoded, the engine's own failures. */
+/** What becomes of failures: halt, ignore, choose, defects, acknowledged before. */
 import { assert, describe } from "@effect/vitest"
-import { Cause, Deferred, Effect, Schema, Stream } from "effect"
-import { Broker } from "../src/Broker.ts"
-import { EngineError } from "../src/Errors.ts"
-import * as Event from "../src/Event.ts"
+import { Cause, Deferred, Effect, Latch, Schema, Stream } from "effect"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, drain, halted, numbers, start, until } from "./support/engines.ts"
+import { behaviour, drain, halted, intrude, numbers, start, until } from "./support/engines.ts"
 import { assertRising, collect, type Reading, reading, readings, Seen } from "./support/readings.ts"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { n: Schema.Int }) {}
@@ -220,292 +217,6 @@ describe("ignore", () => {
   )
 })
 
-describe("entries that cannot be decoded", () => {
-  const bad = (topic: Topic.Any, partition = 0) =>
-    Broker.use((broker) =>
-      broker.append(
-        [
-          {
-            topic,
-            partition,
-            publisher: crypto.randomUUID(),
-            number: 1,
-            entries: [{ count: 1, fields: ["v", `{"key":"k1","n":"no number"}`, "k", "k1"] }]
-          }
-        ],
-        "memory"
-      )
-    )
-
-  const shapes = (topic: ReturnType<typeof readings>, seen: Array<number>) => {
-    const note = (n: number) => Effect.sync(() => void seen.push(n))
-    return {
-      make: Processor.make("p", { topic }, ({ n }) => note(n)),
-      perKey: Processor.make("p", { topic, concurrency: { perKey: 3 } }, ({ n }) => note(n)),
-      batch: Processor.batch("p", { topic, size: 4, within: "10 millis" }, (values) =>
-        Effect.forEach(values, ({ n }) => note(n))
-      ),
-      stream: Processor.stream(
-        "p",
-        { topic },
-        Event.mapEffect(({ n }) => note(n))
-      )
-    }
-  }
-
-  for (const shape of ["make", "perKey", "batch", "stream"] as const) {
-    behaviour(`meet the policy in ${shape}; the good ones are delivered`, (engine) =>
-      Effect.gen(function* () {
-        const topic = readings(1)
-        yield* Topic.publishAll(
-          topic,
-          numbers(3).map((n) => reading(n))
-        )
-        yield* bad(topic)
-        yield* Topic.publishAll(
-          topic,
-          numbers(3, 3).map((n) => reading(n))
-        )
-        const seen: Array<number> = []
-        const part = shapes(topic, seen)[shape]
-        const worker = yield* start([part.pipe(Processor.catchTag("DecodeError", Policy.ignore))])
-        yield* until(engine, "the good ones are handled", () => seen.length === 6)
-        yield* worker.idle
-        const summary = yield* worker.stop
-        assert.deepStrictEqual(seen.toSorted(), numbers(6))
-        assert.deepStrictEqual(summary.parts.p, { processed: 6, failed: 1, ignored: 1 })
-      })
-    )
-
-    behaviour(`halt without a policy in ${shape}, after the good ones before`, () =>
-      Effect.gen(function* () {
-        const topic = readings(1)
-        yield* Topic.publishAll(
-          topic,
-          numbers(3).map((n) => reading(n))
-        )
-        yield* bad(topic)
-        yield* Topic.publishAll(
-          topic,
-          numbers(3, 3).map((n) => reading(n))
-        )
-        const seen: Array<number> = []
-        const failure = yield* halted([shapes(topic, seen)[shape]])
-        const error = Cause.squash(failure.cause) as {
-          _tag?: string
-          bytes?: Uint8Array
-          offset?: string
-          message: string
-        }
-        assert.strictEqual(error._tag, "DecodeError")
-        assert.strictEqual(error.offset, failure.offset)
-        assert.include(new TextDecoder().decode(error.bytes), "no number")
-        assert.include(error.message, "cannot be decoded (Schema)")
-        if (shape !== "perKey") {
-          assert.deepStrictEqual(seen, numbers(3))
-          assert.strictEqual(yield* behind, 4)
-        }
-      })
-    )
-  }
-})
-
-describe("the engine's own failures", () => {
-  behaviour(
-    "in a handler are tried again, are no attempt, and no policy sees them",
-    (engine) =>
-      Effect.gen(function* () {
-        const topic = readings(1, Retention.forever)
-        yield* Topic.publishAll(
-          topic,
-          numbers(3).map((n) => reading(n))
-        )
-        const shapes = {
-          make: (f: typeof handle) => Processor.make("make", { topic, tables: [totals] }, f),
-          lanes: (f: typeof handle) => Processor.make("lanes", { topic, concurrency: { unordered: 2 } }, f),
-          stream: (f: typeof handle) => Processor.stream("stream", { topic }, Event.mapEffect(f))
-        }
-        const attempts: Array<number> = []
-        let failures = 0
-        const handle = ({ n }: Reading, event: Event.Event<Reading>) =>
-          Effect.suspend(() => {
-            attempts.push(event.attempt)
-            if (n === 1 && failures++ % 3 < 2) {
-              return Effect.fail(new EngineError({ operation: "lookup", reason: "Unreachable", detail: "away" }))
-            }
-            return Effect.void
-          })
-        for (const shape of [shapes.make(handle), shapes.lanes(handle), shapes.stream(handle)]) {
-          const worker = yield* start([
-            shape.pipe(Processor.catch(Policy.ignore), Processor.catchDefect(Policy.ignore))
-          ])
-          const idle = yield* Effect.forkChild(worker.idle)
-          yield* until(engine, "it went on", () => idle.pollUnsafe() !== undefined)
-          const summary = yield* worker.stop
-          assert.deepStrictEqual(summary.parts[shape.name], { processed: 3, failed: 0, ignored: 0 })
-        }
-        assert.deepStrictEqual(
-          attempts,
-          Array.from({ length: 15 }, () => 1)
-        )
-      }),
-    { on: ["memory"] }
-  )
-})
-
-describe("around and middleware", () => {
-  behaviour("around: inner to outer, sees success and failure, may veto, and its own failure is one of the event", () =>
-    Effect.gen(function* () {
-      const topic = readings(1)
-      yield* Topic.publishAll(
-        topic,
-        numbers(5).map((n) => reading(n))
-      )
-      const log: Array<string> = []
-      const noted =
-        (name: string) =>
-        <E>(
-          handle: Effect.Effect<void, E>,
-          events: readonly [Event.Event<unknown>, ...ReadonlyArray<Event.Event<unknown>>]
-        ) =>
-          Effect.gen(function* () {
-            const { n } = events[0].value as Reading
-            log.push(`${name} ${n}`)
-            yield* handle.pipe(Effect.onExit((exit) => Effect.sync(() => void log.push(`${name} ${n} ${exit._tag}`))))
-          })
-      const summary = yield* drain([
-        Processor.make(
-          "p",
-          { topic, tables: [totals] },
-          Effect.fnUntraced(function* ({ n }) {
-            yield* Effect.addFinalizer(() => Effect.sync(() => void log.push(`finalizer ${n}`)))
-            yield* Table.update(totals, "k", (total) => total + 1)
-            if (n === 1) return yield* new Declined({ n })
-          })
-        ).pipe(
-          Processor.around(noted("inner")),
-          Processor.around((handle, [event]) => ((event.value as Reading).n === 2 ? Effect.void : handle)),
-          Processor.around(noted("outer")),
-          Processor.around(
-            Effect.fnUntraced(function* (handle, [event]) {
-              if ((event.value as Reading).n === 4) return yield* new Broken({ n: 4 })
-              yield* handle
-            })
-          ),
-          Processor.catch(Policy.ignore)
-        )
-      ])
-      assert.deepStrictEqual(
-        log.filter((line) => line.includes(" 0")),
-        ["outer 0", "inner 0", "inner 0 Success", "outer 0 Success", "finalizer 0"]
-      )
-      assert.deepStrictEqual(
-        log.filter((line) => line.includes(" 1")),
-        ["outer 1", "inner 1", "inner 1 Failure", "outer 1 Failure", "finalizer 1"]
-      )
-      assert.deepStrictEqual(
-        log.filter((line) => line.includes(" 2")),
-        ["outer 2", "outer 2 Success"]
-      )
-      assert.deepStrictEqual(
-        log.filter((line) => line.includes(" 4")),
-        []
-      )
-      assert.strictEqual(yield* Table.lookup(totals, "k"), 2)
-      assert.deepStrictEqual(summary.parts.p, { processed: 3, failed: 2, ignored: 2 })
-    })
-  )
-
-  behaviour(
-    "a policy before an around settles inside of it: the staged writes are dropped, the around sees success",
-    () =>
-      Effect.gen(function* () {
-        const topic = readings(1)
-        yield* Topic.publishAll(
-          topic,
-          numbers(2).map((n) => reading(n))
-        )
-        const exits: Array<string> = []
-        const summary = yield* drain([
-          Processor.make(
-            "p",
-            { topic, tables: [totals] },
-            Effect.fnUntraced(function* ({ n }) {
-              yield* Table.update(totals, "k", (total) => total + 1)
-              if (n === 0) return yield* new Declined({ n })
-            })
-          ).pipe(
-            Processor.catchTag("Declined", Policy.ignore),
-            Processor.around((handle) =>
-              Effect.onExit(handle, (exit) => Effect.sync(() => void exits.push(exit._tag)))
-            ),
-            Processor.catch(Policy.ignore)
-          )
-        ])
-        assert.deepStrictEqual(exits, ["Success", "Success"])
-        assert.strictEqual(yield* Table.lookup(totals, "k"), 1)
-        assert.strictEqual(summary.parts.p?.ignored, 1)
-      })
-  )
-
-  behaviour("around stands around batches and lanes too", () =>
-    Effect.gen(function* () {
-      const topic = readings(1)
-      yield* Topic.publishAll(
-        topic,
-        numbers(6).map((n) => reading(n))
-      )
-      const sizes: Array<number> = []
-      const count = <E>(handle: Effect.Effect<void, E>, events: ReadonlyArray<unknown>) =>
-        Effect.andThen(
-          Effect.sync(() => void sizes.push(events.length)),
-          handle
-        )
-      yield* drain([
-        Processor.batch("p", { topic, size: 3, within: "1 hour" }, () => Effect.void).pipe(Processor.around(count)),
-        Processor.make("q", { topic, concurrency: { perKey: 2 } }, () => Effect.void).pipe(Processor.around(count))
-      ])
-      assert.deepStrictEqual(sizes.toSorted(), [1, 1, 1, 1, 1, 1, 3, 3])
-    })
-  )
-
-  behaviour("middleware: outermost first, drops count as done, before single events, batches and streams", () =>
-    Effect.gen(function* () {
-      const topic = readings(1, Retention.forever)
-      yield* Topic.publishAll(
-        topic,
-        numbers(12).map((n) => reading(n))
-      )
-      const order: Array<string> = []
-      const seen: Record<string, Array<number>> = { p: [], q: [], r: [] }
-      const drop = (modulo: number) => (events: Stream.Stream<Event.Event<unknown>>) =>
-        events.pipe(
-          Stream.tap((event) => Effect.sync(() => void order.push(`${modulo}:${(event.value as Reading).n}`))),
-          Event.filter((value) => (value as Reading).n % modulo !== 0)
-        )
-      const note = (name: string, n: number) => Effect.sync(() => void seen[name]!.push(n))
-      const both = [Processor.middleware(drop(2)), Processor.middleware(drop(3))] as const
-      yield* drain([Processor.make("p", { topic }, ({ n }) => note("p", n)).pipe(...both)])
-      // The last added is the outermost: 3 sees them all, 2 only what 3 left.
-      assert.deepStrictEqual(order.filter((line) => line.startsWith("3:")).length, 12)
-      assert.deepStrictEqual(order.filter((line) => line.startsWith("2:")).length, 8)
-      yield* drain([
-        Processor.batch("q", { topic, size: 4, within: "1 hour" }, (values) =>
-          Effect.forEach(values, ({ n }) => note("q", n))
-        ).pipe(...both),
-        Processor.stream(
-          "r",
-          { topic },
-          Event.mapEffect(({ n }) => note("r", n))
-        ).pipe(...both)
-      ])
-      const left = numbers(12).filter((n) => n % 2 !== 0 && n % 3 !== 0)
-      assert.deepStrictEqual(seen, { p: left, q: left, r: left })
-      for (const name of ["p", "q", "r"]) assert.strictEqual((yield* Processor.lag(name))[0]!.events, 0, name)
-    })
-  )
-})
-
 describe("acknowledge before", () => {
   behaviour("is at most once: what was started is never seen again", (engine) =>
     Effect.gen(function* () {
@@ -558,6 +269,35 @@ describe("acknowledge before", () => {
       ])
       assert.deepStrictEqual(summary.parts.p, { processed: 3, failed: 1, ignored: 1 })
       assert.strictEqual(yield* Table.lookup(totals, "k"), 3)
+    })
+  )
+
+  behaviour("one whose acknowledgement the engine refuses is not started by the old owner", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      yield* Topic.publishAll(
+        topic,
+        numbers(3).map((n) => reading(n))
+      )
+      const gate = yield* Latch.make(false)
+      const seen: Array<number> = []
+      const worker = yield* start(
+        [
+          Processor.make("p", { topic, acknowledge: "before" }, ({ n }) =>
+            Effect.andThen(
+              Effect.sync(() => void seen.push(n)),
+              n === 0 ? gate.await : Effect.void
+            )
+          )
+        ],
+        { settle: 0 }
+      )
+      yield* until(engine, "the first is in hand", () => seen.length === 1)
+      yield* intrude("p", topic)
+      yield* gate.open
+      const idle = yield* Effect.forkChild(worker.idle)
+      yield* until(engine, "it has the partition back and is done", () => idle.pollUnsafe() !== undefined)
+      assert.deepStrictEqual(seen, [0, 1, 2])
     })
   )
 })

@@ -111,8 +111,9 @@ const lag = (db: Statements, names: Names, processor: string): ReadonlyArray<Lag
       const id = names.log(db, topic, partition)
       const log = id === undefined ? undefined : Log.load(db, id)
       const done = id === undefined ? undefined : position.get<[number, number]>(id, stored)
-      const events = log === undefined ? 0 : Math.max(0, log.events - (done?.[1] ?? 0))
       const entries = log === undefined ? 0 : Math.max(0, log.added - (done?.[0] ?? 0))
+      // How many events were in entries that were lost unread nobody knows: at the end of the log none are left.
+      const events = log === undefined || entries === 0 ? 0 : Math.max(0, log.events - (done?.[1] ?? 0))
       const oldest = events === 0 ? undefined : select.get<[string]>(id!, stored)?.[0]
       all.push({ topic, partition, events, entries, oldest: oldest === undefined ? undefined : Number(oldest) })
     }

@@ -198,12 +198,26 @@ export const feed = (
       })
     const offer = (values: ReadonlyArray<unknown>): Effect.Effect<void, PublishError> =>
       Effect.suspend(() => {
-        try {
-          for (let i = 0; i < values.length; i += chunkEvents) bulk.submit(values.slice(i, i + chunkEvents))
-        } catch (error) {
-          return encodeFailure(error)
-        }
-        return bulk.full ? until(() => !bulk.full) : bulk.failure === undefined ? Effect.void : until(() => true)
+        let at = 0
+        // A piece at a time, however large the chunk is.
+        const rest: Effect.Effect<void, PublishError> = Effect.suspend(() => {
+          try {
+            while (at < values.length && !bulk.full && bulk.failure === undefined) {
+              bulk.submit(values.slice(at, at + chunkEvents))
+              at += chunkEvents
+            }
+          } catch (error) {
+            return encodeFailure(error)
+          }
+          if (bulk.failure !== undefined) return until(() => true)
+          return bulk.full
+            ? Effect.flatMap(
+                until(() => !bulk.full),
+                () => rest
+              )
+            : Effect.void
+        })
+        return rest
       })
     return Effect.succeed({
       offer,

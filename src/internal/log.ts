@@ -78,10 +78,12 @@ export class Log {
     this.entry = entry.id
     this.moved = true
   }
-  /** Unread entries are gone; go on with what is left. */
+  /** Unread entries are gone; go on with what is left. They held one event each at least. */
   lost(entries: number): void {
     this.entriesRead += entries
     this.entries += entries
+    this.events += entries
+    this.moved = true
     this.resume = undefined
   }
   /** The log ends before the committed offset: go on from its end. */

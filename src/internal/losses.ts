@@ -53,7 +53,10 @@ export class Losses {
     this.onEntriesLost(entries)
     const topic = log.topic.name
     const error = new EventsLost({ topic, partition: partition.partition, first, last, entries })
-    this.decide(partition, error, () => log.lost(entries))
+    this.decide(partition, error, () => {
+      log.lost(entries)
+      partition.touched()
+    })
   }
 
   private truncated(partition: Partition, log: Log, end: string, resume: () => void): void {

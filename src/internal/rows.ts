@@ -4,7 +4,7 @@
  * thrown away whole when the epoch ends.
  */
 import { Effect, Schedule } from "effect"
-import type { EngineError } from "../Errors.ts"
+import { EncodeError, type EngineError } from "../Errors.ts"
 import type { Codec } from "../Serializer.ts"
 import type { Definition, Key } from "../Table.ts"
 import type { TableStore } from "../TableStore.ts"
@@ -78,6 +78,18 @@ type Page = Effect.Success<ReturnType<TableStore["Service"]["entries"]>>
 export interface Stored {
   readonly row: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
   readonly page: (table: string) => Effect.Effect<Page, EngineError>
+}
+
+const encode = (row: Row): string | Uint8Array => {
+  try {
+    return row.table.codec.encode(row.settled)
+  } catch (error) {
+    throw new EncodeError({
+      target: `table ${row.table.definition.name}, key ${row.key}`,
+      reason: "Schema",
+      detail: error instanceof Error ? error.message : String(error)
+    })
+  }
 }
 
 const retry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
@@ -207,7 +219,7 @@ export class Rows {
       return {
         table: row.table.definition.name,
         key: row.key,
-        value: row.settled === missing ? undefined : row.table.codec.encode(row.settled)
+        value: row.settled === missing ? undefined : encode(row)
       }
     })
   }

@@ -126,11 +126,11 @@ export class Sender {
   abandon(partition: number, item: Item): void {
     item.abandoned = true
     const lane = this.lanes[partition]
-    if (lane === undefined || item.stored > 0) return
+    if (lane === undefined) return
     const at = lane.queue.indexOf(item)
     if (at >= 0) {
       lane.queue.splice(at, 1)
-      this.waiting -= item.events.length
+      this.waiting -= item.events.length - item.stored
     }
   }
 
@@ -227,34 +227,58 @@ export class Sender {
 
   private send(flights: ReadonlyArray<Flight>): void {
     this.inFlight++
-    const declare = this.declared
-      ? Effect.void
-      : Effect.mapError(this.broker.declare([this.topic]), (error) =>
-          error._tag === "EngineError"
-            ? error
-            : new EngineError({ operation: "publish", reason: "Refused", detail: error.message })
+    const appends = flights.map((flight) => flight.append)
+    const append = Effect.suspend(() => this.broker.append(appends, this.durability))
+    // Nearly every append is answered at once; what stands around one that is not is made only then.
+    const call = this.declared
+      ? Effect.catch(append, (error) =>
+          this.isRetried(error) ? this.patiently(failedOnce(error, append)) : Effect.fail(error)
         )
-    // Sent again unchanged until the engine answers: it knows the numbers.
-    const call = Effect.andThen(
-      declare,
-      Effect.suspend(() => {
-        this.declared = true
-        return this.broker.append(
-          flights.map((flight) => flight.append),
-          this.durability
-        )
+      : this.patiently(Effect.andThen(this.declare, append))
+    this.run(
+      Effect.onExit(call, (exit) => {
+        this.landed(flights, exit)
+        return Effect.void
       })
-    ).pipe(
+    )
+  }
+
+  private readonly declare: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+    this.broker.declare([this.topic])
+  ).pipe(
+    Effect.mapError((error) =>
+      error._tag === "EngineError"
+        ? error
+        : new EngineError({ operation: "publish", reason: "Refused", detail: error.message })
+    ),
+    Effect.tap(() =>
+      Effect.sync(() => {
+        this.declared = true
+      })
+    )
+  )
+
+  private isRetried(error: EngineError | DurabilityNotReached): boolean {
+    return (
+      error._tag === "EngineError" &&
+      (error.reason === "Unreachable" || (error.reason === "Full" && !this.failsWhenFull))
+    )
+  }
+
+  /** Sent again unchanged until the engine answers: it knows the numbers. */
+  private patiently<A>(
+    call: Effect.Effect<A, EngineError | DurabilityNotReached>
+  ): Effect.Effect<A, EngineError | DurabilityNotReached> {
+    return call.pipe(
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Unreachable",
         schedule: backoff
       }),
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Full" && !this.failsWhenFull,
-        schedule: Schedule.spaced("200 millis")
+        schedule: untilRoom
       })
     )
-    this.run(Effect.onExit(call, (exit) => Effect.sync(() => this.landed(flights, exit))))
   }
 
   private get failsWhenFull(): boolean {
@@ -387,6 +411,19 @@ export class Sender {
     )
   }
 }
+
+/** As if it ran from the beginning: it fails with what it failed with, and is itself from the second time on. */
+const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  let again = false
+  return Effect.suspend(() => {
+    if (again) return effect
+    again = true
+    return Effect.fail(error)
+  })
+}
+
+/** A full server: its memory is asked for again. */
+const untilRoom = Schedule.spaced("200 millis")
 
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
   Schedule.jittered,

@@ -44,11 +44,13 @@ export const toLag = (
   [[, added, , , extra], row, oldest]: readonly [Facts, string | null, string]
 ): Lag => {
   const committed = parseRow(topic, row)
+  const entries = Math.max(0, Number(added) - committed.entries)
   return {
     topic,
     partition,
-    events: Math.max(0, Number(added) + Number(extra) - committed.events),
-    entries: Math.max(0, Number(added) - committed.entries),
+    // How many events were in entries that were lost unread nobody knows: at the end of the log none are left.
+    events: entries === 0 ? 0 : Math.max(0, Number(added) + Number(extra) - committed.events),
+    entries,
     oldest: oldest === "" ? undefined : Number(oldest.slice(0, oldest.indexOf("-")))
   }
 }

@@ -8,9 +8,12 @@ import { join } from "node:path"
 import { it } from "@effect/vitest"
 import { type Context, Effect, Exit, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import { Broker, type Commit } from "../../src/Broker.ts"
+import { Coordinator } from "../../src/Coordinator.ts"
 import * as Engine from "../../src/Engine.ts"
 import type { ProcessorHalted } from "../../src/Errors.ts"
 import type { Part } from "../../src/Part.ts"
+import type * as Topic from "../../src/Topic.ts"
 import * as Worker from "../../src/Worker.ts"
 import { sharedUrl } from "./redis.ts"
 
@@ -28,7 +31,12 @@ const temporaryDirectory = Effect.acquireRelease(
 )
 
 const elapseLive = (millis: number): Effect.Effect<void> => Effect.sleep(millis)
-const elapseVirtual = (millis: number): Effect.Effect<void> => TestClock.adjust(millis)
+// In steps, so that what one moment sets going has gone on before the next one comes.
+const elapseVirtual = (millis: number): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const steps = Math.min(25, millis)
+    for (let step = 0; step < steps; step++) yield* TestClock.adjust(millis / steps)
+  })
 
 type Build = () => Layer.Layer<Engine.Services, unknown>
 
@@ -141,3 +149,15 @@ export const halted = (
 
 /** The numbers from 0 on. */
 export const numbers = (length: number, from = 0): Array<number> => Array.from({ length }, (_, i) => i + from)
+
+/** Another owner of partition 0, behind the worker's back, with a higher epoch: whatever the worker commits is refused. */
+export const intrude = (processor: string, topic: Topic.Any) =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
+    const group = yield* (yield* Coordinator).group(processor)
+    const fence = { epoch: group.owners[0]!.epoch + 1n, incarnation: "intruder" }
+    const claim = yield* broker.claim(processor, 0, [topic], fence)
+    if (claim._tag !== "Claimed") return yield* Effect.die(new Error("the intruder was refused"))
+    const commit = { ...fence, processor, partition: 0, number: claim.number, offsets: [], rows: [], emits: [] }
+    return commit satisfies Commit as Commit
+  })

@@ -1,0 +1,81 @@
+/** Reading without a group. */
+import { assert, describe } from "@effect/vitest"
+import { DateTime, Deferred, Effect, Fiber, Latch, Stream } from "effect"
+import * as Retention from "../src/Retention.ts"
+import * as Topic from "../src/Topic.ts"
+import { behaviour, numbers } from "./support/engines.ts"
+import { reading, readings } from "./support/readings.ts"
+
+const events = <A>(topic: Topic.Topic<A, any>, options?: Parameters<typeof Topic.stream>[1]) =>
+  Stream.runCollect(Topic.stream(topic, { until: "now", ...options }))
+
+describe("reading without a group", () => {
+  behaviour("from the start, the end, an offset, a time; some partitions; nobody's lag changes", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(1, Retention.forever)
+      const positions = yield* Topic.publishAll(
+        topic,
+        numbers(10).map((n) => reading(n))
+      )
+      yield* engine.elapse(20)
+      const late = yield* Topic.publish(topic, reading(10))
+      const from = (from: Topic.From) => Effect.map(events(topic, { from }), (all) => all.map((event) => event.value.n))
+      assert.deepStrictEqual(yield* from("earliest"), numbers(11))
+      assert.deepStrictEqual(yield* from("latest"), [])
+      assert.deepStrictEqual(yield* from({ offset: positions[7]!.offset }), [7, 8, 9, 10])
+      const time = DateTime.makeUnsafe(Number(late.offset.split("-")[0]))
+      assert.deepStrictEqual(yield* from({ time }), [10])
+      const wide = readings(4, Retention.forever)
+      const other = Topic.variant(wide, "wide")
+      for (const n of numbers(8)) yield* Topic.publish(other, reading(n), { partition: n % 4 })
+      const some = yield* events(other, { partitions: [1, 3] })
+      assert.deepStrictEqual(some.map((event) => event.value.n).toSorted(), [1, 3, 5, 7])
+    })
+  )
+
+  behaviour("follows what comes, for several readers at once", () =>
+    Effect.gen(function* () {
+      const topic = readings(2)
+      const ready = yield* Latch.make(false)
+      const seen = yield* Deferred.make<void>()
+      let first = 0
+      const reader = (note: () => Effect.Effect<unknown>) =>
+        Effect.forkChild(Topic.stream(topic).pipe(Stream.tap(note), Stream.take(30), Stream.runCollect), {
+          startImmediately: true
+        })
+      const readers = [
+        yield* reader(() => (++first === 10 ? Deferred.succeed(seen, undefined) : Effect.void)),
+        yield* reader(() => ready.open)
+      ]
+      yield* Topic.publishAll(
+        topic,
+        numbers(10).map((n) => reading(n))
+      )
+      yield* Deferred.await(seen)
+      yield* ready.await
+      yield* Topic.publishAll(
+        topic,
+        numbers(20, 10).map((n) => reading(n))
+      )
+      for (const fiber of readers) {
+        const all = yield* Fiber.join(fiber)
+        assert.deepStrictEqual(
+          all.map((event) => event.value.n).toSorted((a, b) => a - b),
+          numbers(30)
+        )
+      }
+    })
+  )
+
+  behaviour("an offset that was trimmed away is EventsLost; one that is none is a defect that says so", () =>
+    Effect.gen(function* () {
+      const topic = readings(1, Retention.maxLength(3))
+      const [first] = yield* Topic.publishAll(topic, [reading(0)])
+      yield* Effect.forEach(numbers(9, 1), (n) => Topic.publish(topic, reading(n)))
+      const lost = yield* Effect.flip(events(topic, { from: { offset: first!.offset } }))
+      assert.strictEqual(lost._tag, "EventsLost")
+      const exit = yield* Effect.exit(events(topic, { from: { offset: "yesterday" } }))
+      assert.include(String(exit), `"yesterday" is no offset`)
+    })
+  )
+})

@@ -1,0 +1,51 @@
+/** What a publisher does when an append fails: the same again, and not at once. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber, Schema } from "effect"
+import { TestClock } from "effect/testing"
+import { type Append, Broker } from "../../src/Broker.ts"
+import { EngineError } from "../../src/Errors.ts"
+import { Engine, Topic } from "../../src/index.ts"
+
+describe("a publisher whose append is lost", () => {
+  it.effect("sends it again unchanged after a pause, the first one and later ones", () =>
+    Effect.gen(function* () {
+      const broker = yield* Broker
+      const sent: Array<ReadonlyArray<Append>> = []
+      let lost = 0
+      const flaky = Broker.of({
+        ...broker,
+        append: (appends, durability) =>
+          Effect.suspend(() => {
+            sent.push(appends)
+            const stored = broker.append(appends, durability)
+            if (lost === 0) return stored
+            lost--
+            // It was stored; only the answer is lost.
+            return Effect.andThen(
+              stored,
+              Effect.fail(new EngineError({ operation: "append", reason: "Unreachable", detail: "cut off" }))
+            )
+          })
+      })
+      const topic = Topic.make("numbers", { schema: Schema.Int, partitions: 1 })
+      const publish = (value: number) => Effect.provideService(Topic.publish(topic, value), Broker, flaky)
+      const offsets: Array<string> = []
+      for (const value of [1, 2]) {
+        lost = 2
+        const fiber = yield* Effect.forkChild(publish(value), { startImmediately: true })
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(lost, 1, "one try, then a pause")
+        yield* TestClock.adjust("10 seconds")
+        offsets.push((yield* Fiber.join(fiber)).offset)
+      }
+      assert.strictEqual(sent.length, 6)
+      for (const at of [0, 3]) {
+        assert.deepStrictEqual(sent[at + 1], sent[at])
+        assert.deepStrictEqual(sent[at + 2], sent[at])
+      }
+      const [info] = yield* broker.inspect(topic, [0])
+      assert.strictEqual(info!.length, 2)
+      assert.strictEqual(new Set(offsets).size, 2)
+    }).pipe(Effect.provide(Engine.layerMemory))
+  )
+})
