@@ -59,7 +59,9 @@ export interface Group {
   readonly start: (partition: number, epoch: bigint) => Effect.Effect<bigint | undefined, EngineError>
   /** Let go in order: what runs may finish within the grace, what is done is committed. */
   readonly stop: (partition: number, grace: number) => Effect.Effect<void>
-  /** It is somebody else's already: stop at once, commit nothing. */
+  /** It is somebody else's already, or may be: nothing more is started or committed from this moment on. */
+  readonly revoke: (partition: number) => void
+  /** What comes after `revoke`: interrupt what runs, and close. */
   readonly drop: (partition: number) => Effect.Effect<void>
   readonly pause: (partition: number, paused: boolean) => void
   /** Nothing read ahead, in hand or uncommitted. */
@@ -280,11 +282,16 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       Effect.gen(function* () {
         const one = running.get(number)
         if (one === undefined) return
-        one.partition.fenced = true
-        one.partition.stop()
         yield* interrupt(one)
         yield* close(number, one)
       })
+
+    const revoke: Group["revoke"] = (number) => {
+      const one = running.get(number)
+      if (one === undefined) return
+      one.partition.fenced = true
+      one.partition.stop()
+    }
 
     const slowAfter = definition.slowAfter === undefined ? settings.slowAfter : Duration.toMillis(definition.slowAfter)
     const reported = new WeakMap<Partition, number>()
@@ -320,6 +327,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       epochs,
       start,
       stop,
+      revoke,
       drop,
       pause: (number, paused) => running.get(number)?.partition.pause(paused),
       quiet: () => Array.from(running.values()).every(({ partition }) => partition.quiet),

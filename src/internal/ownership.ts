@@ -74,7 +74,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       // A late refusal of an ownership that ended: the partition may run here again, under another epoch.
       if (group === undefined || leaving || group.epochs.get(partition) !== epoch) return
       if (inForce !== undefined && inForce > epoch) refused.push({ processor, partition, epoch: inForce })
-      fork(retire({ processor, partition, epoch }, group.drop(partition), true))
+      seize(group, { processor, partition, epoch }, true)
     }
 
     /** Stop a partition in the background; the statement of a later sync decides what becomes of it. */
@@ -100,6 +100,12 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       Effect.runForkWith(context)(Effect.forkIn(effect, scope))
     }
 
+    /** It is not ours any more. From this very moment on: an event that is started later could be anybody's. */
+    const seize = (group: Group, grant: Grant, giveBack: boolean): void => {
+      group.revoke(grant.partition)
+      fork(retire(grant, group.drop(grant.partition), giveBack))
+    }
+
     const start = (group: Group, owned: Owned): Effect.Effect<void, EngineError> =>
       Effect.gen(function* () {
         if (leaving) return
@@ -123,7 +129,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
             const owned = wanted.get(id(processor, partition))
             if (owned?.epoch === epoch) group.pause(partition, owned.paused)
             // Taken away: whoever has it now is behind a higher epoch.
-            else fork(retire({ processor, partition, epoch }, group.drop(partition), false))
+            else seize(group, { processor, partition, epoch }, false)
           }
         }
         const starts: Array<Effect.Effect<void, EngineError>> = []
@@ -180,7 +186,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       ([processor, group]) =>
         Effect.sync(() => {
           for (const [partition, epoch] of group.epochs) {
-            fork(retire({ processor, partition, epoch }, group.drop(partition), true))
+            seize(group, { processor, partition, epoch }, true)
           }
         }),
       { discard: true }

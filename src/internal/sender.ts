@@ -16,8 +16,9 @@ import { maxBatchBytes } from "./serialized.ts"
 type BrokerService = Context.Service.Shape<typeof Broker>
 export type Failure = PublishError | OffsetConflict
 
-/** Calls in flight per topic, and events of one lane in one append. */
+/** Calls in flight per topic, calls answered at once before others have a turn, events of one lane in one append. */
 const maxCalls = 4
+const maxBurst = 16
 const maxLaneEvents = 500
 
 /** How long a lost connection is waited for before publishers fail. */
@@ -77,6 +78,9 @@ export class Sender {
   private ready: Array<Lane> = []
   private inFlight = 0
   private scheduled = false
+  private flushing = false
+  /** Calls in a row that were answered at once, as the embedded engine does. */
+  private burst = 0
   private declared = false
   private waiting = 0
   private turn = 0
@@ -138,7 +142,7 @@ export class Sender {
     if (lane.busy || lane.queued || lane.queue.length === 0) return
     lane.queued = true
     this.ready.push(lane)
-    if (!this.scheduled && this.inFlight < maxCalls) {
+    if (!this.scheduled && !this.flushing && this.inFlight < maxCalls) {
       this.scheduled = true
       // After the fibers of this turn, so that all they publish travels together.
       queueMicrotask(this.flush)
@@ -147,28 +151,52 @@ export class Sender {
 
   private readonly flush = (): void => {
     this.scheduled = false
-    while (this.inFlight < maxCalls && this.ready.length > 0) {
-      const share = Math.max(200, Math.min(2_000, Math.ceil(this.waiting / maxCalls)))
-      const flights: Array<Flight> = []
-      const later: Array<Lane> = []
-      let events = 0
-      let shard = -1
-      for (const lane of this.ready) {
-        const its = lane.partition % this.broker.shards
-        if (shard === -1) shard = its
-        if (events >= share || its !== shard) {
-          later.push(lane)
-          continue
-        }
-        lane.queued = false
-        const flight = this.take(lane)
-        if (flight === undefined) continue
-        flights.push(flight)
-        for (const entry of flight.append.entries) events += entry.count
+    // An answer that comes at once comes in the middle of a flush, which goes on with what it brought: were it to begin
+    // another one, the stack would grow with every append.
+    if (this.flushing) return
+    this.flushing = true
+    try {
+      while (this.inFlight < maxCalls && this.ready.length > 0) {
+        if (this.burst >= maxBurst) return this.breathe()
+        const flights = this.gather()
+        if (flights.length === 0) continue
+        this.burst++
+        this.send(flights)
       }
-      this.ready = later
-      if (flights.length > 0) this.send(flights)
+    } finally {
+      this.flushing = false
     }
+  }
+
+  /** Let others have their turn (timers, heartbeats), then go on. */
+  private breathe(): void {
+    this.burst = 0
+    this.scheduled = true
+    this.run(Effect.andThen(Effect.yieldNow, Effect.sync(this.flush)))
+  }
+
+  /** What goes out with the next call: lanes of one shard. */
+  private gather(): ReadonlyArray<Flight> {
+    const share = Math.max(200, Math.min(2_000, Math.ceil(this.waiting / maxCalls)))
+    const flights: Array<Flight> = []
+    const later: Array<Lane> = []
+    let events = 0
+    let shard = -1
+    for (const lane of this.ready) {
+      const its = lane.partition % this.broker.shards
+      if (shard === -1) shard = its
+      if (events >= share || its !== shard) {
+        later.push(lane)
+        continue
+      }
+      lane.queued = false
+      const flight = this.take(lane)
+      if (flight === undefined) continue
+      flights.push(flight)
+      for (const entry of flight.append.entries) events += entry.count
+    }
+    this.ready = later
+    return flights
   }
 
   /** The next append of a lane: one exclusive item, or as many plain events as may travel together. */
@@ -291,6 +319,7 @@ export class Sender {
     exit: Exit.Exit<ReadonlyArray<Appended>, EngineError | DurabilityNotReached>
   ): void {
     this.inFlight--
+    if (!this.flushing) this.burst = 0
     flights.forEach((flight, i) => {
       if (Exit.isSuccess(exit)) return this.answered(flight, exit.value[i]!)
       const failure = Cause.findErrorOption(exit.cause)

@@ -1,6 +1,11 @@
-/** Child processes of a test: their lines as they come, ended with the scope. */
+/**
+ * Child processes of a test: their lines as they come, ended with the scope. They write into a file, since what stands in
+ * a pipe when a process exits may be lost.
+ */
 import { type ChildProcess, spawn } from "node:child_process"
-import { createInterface } from "node:readline"
+import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { Effect, type Scope } from "effect"
 
@@ -11,6 +16,7 @@ export interface Line {
 
 export interface Child {
   readonly process: ChildProcess
+  readonly close: () => void
   readonly lines: ReadonlyArray<Line>
   /** The first line, from now or before, that fits; fails after 20 seconds. */
   readonly until: (fits: (line: Line) => boolean, what: string) => Effect.Effect<Line>
@@ -24,22 +30,41 @@ export const start = (name: string, env: Record<string, string>): Effect.Effect<
   Effect.acquireRelease(
     Effect.sync((): Child => {
       const file = fileURLToPath(new URL(`./${name}.process.ts`, import.meta.url))
+      const directory = mkdtempSync(join(tmpdir(), "millrace-process-"))
+      const output = openSync(join(directory, "lines"), "a+")
       const child = spawn(process.execPath, [file], {
         env: { ...process.env, ...env },
-        stdio: ["ignore", "pipe", "inherit"]
+        stdio: ["ignore", output, "inherit"]
       })
       const lines: Array<Line> = []
       const listeners = new Set<() => void>()
-      createInterface({ input: child.stdout! }).on("line", (text) => {
-        if (text.startsWith("{")) lines.push(JSON.parse(text))
-        for (const look of listeners) look()
-      })
+      const buffer = Buffer.alloc(64 * 1024)
+      let read = 0
+      let rest = ""
+      const look = (): void => {
+        for (let size = 1; size > 0; read += size) {
+          size = readSync(output, buffer, 0, buffer.length, read)
+          rest += buffer.toString("utf8", 0, size)
+        }
+        const complete = rest.split("\n")
+        rest = complete.pop()!
+        for (const text of complete) if (text.startsWith("{")) lines.push(JSON.parse(text))
+        if (complete.length > 0) for (const listener of listeners) listener()
+      }
+      // Real time: another process writes.
+      const timer = setInterval(look, 10)
+      const close = (): void => {
+        clearInterval(timer)
+        closeSync(output)
+        rmSync(directory, { recursive: true, force: true })
+      }
       const exited = new Promise<number | NodeJS.Signals | null>((resolve) => {
         child.once("exit", (code, signal) => resolve(code ?? signal))
       })
       return {
         process: child,
         lines,
+        close,
         until: (fits, what) =>
           Effect.callback<Line>((resume) => {
             const look = (): void => {
@@ -62,9 +87,10 @@ export const start = (name: string, env: Record<string, string>): Effect.Effect<
         exit: Effect.promise(() => exited)
       }
     }),
-    ({ process: child }) =>
+    ({ close, process: child }) =>
       Effect.sync(() => {
         child.kill("SIGCONT")
         child.kill("SIGKILL")
+        close()
       })
   )
