@@ -8,6 +8,7 @@
  * | `millrace_events_failed_total` | processor | failures of handlers, those that a policy settled included |
  * | `millrace_events_ignored_total` | processor | events that `Policy.ignore` acknowledged |
  * | `millrace_entries_lost_total` | processor | entries trimmed before this processor had read them |
+ * | `millrace_events_stalled_total` | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | processor | commits of a partition |
  */
 import { type Context, Metric } from "effect"
@@ -18,6 +19,7 @@ export const processed = counter("millrace_events_processed_total", "Events whos
 export const failed = counter("millrace_events_failed_total", "Failures of handlers")
 export const ignored = counter("millrace_events_ignored_total", "Events that Policy.ignore acknowledged")
 export const lost = counter("millrace_entries_lost_total", "Entries trimmed before a processor had read them")
+export const stalled = counter("millrace_events_stalled_total", "Reports of events in hand for longer than slowAfter")
 export const commits = counter("millrace_commits_total", "Commits of a partition")
 
 /** Counters of one processor, updated by differences of what it counted itself. */
@@ -31,5 +33,12 @@ export const ofProcessor = (processor: string, context: Context.Context<never>) 
       last = total
     }
   }
-  return { processed: of(processed), failed: of(failed), ignored: of(ignored), lost: of(lost), commits: of(commits) }
+  return {
+    processed: of(processed),
+    failed: of(failed),
+    ignored: of(ignored),
+    lost: of(lost),
+    stalled: of(stalled),
+    commits: of(commits)
+  }
 }

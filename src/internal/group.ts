@@ -95,6 +95,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const metrics = Metrics.ofProcessor(definition.name, options.context)
     let commits = 0
     let lost = 0
+    let stalled = 0
     const onCommitted = (): void => {
       metrics.commits(++commits)
       metrics.processed(options.counts.processed)
@@ -305,6 +306,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         }
         if (now - (reported.get(partition) ?? -Infinity) < reportMillis) continue
         reported.set(partition, now)
+        metrics.stalled(++stalled)
         yield* annotate(
           Effect.logWarning(
             definition.shape._tag === "Stream"

@@ -1,10 +1,10 @@
 /** What a publisher does when an append fails: the same again, and not at once. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Effect, Fiber, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { type Append, Broker } from "../../src/Broker.ts"
 import { EngineError } from "../../src/Errors.ts"
-import { Engine, Topic } from "../../src/index.ts"
+import { Engine, Retention, Topic } from "../../src/index.ts"
 
 describe("a publisher whose append is lost", () => {
   it.effect("sends it again unchanged after a pause, the first one and later ones", () =>
@@ -46,6 +46,49 @@ describe("a publisher whose append is lost", () => {
       const [info] = yield* broker.inspect(topic, [0])
       assert.strictEqual(info!.length, 2)
       assert.strictEqual(new Set(offsets).size, 2)
+    }).pipe(Effect.provide(Engine.layerMemory))
+  )
+})
+
+describe("an engine that answers at once", () => {
+  const topic = Topic.make("numbers", { schema: Schema.Int, partitions: 16, retention: Retention.forever })
+  const events = 100_000
+
+  it.live("does not deepen the stack with every append, and others have their turn meanwhile", () =>
+    Effect.gen(function* () {
+      const broker = yield* Broker
+      let deepest = 0
+      let appends = 0
+      let turns = 0
+      const measured = Broker.of({
+        ...broker,
+        append: (all, durability) =>
+          Effect.suspend(() => {
+            appends++
+            const limit = Error.stackTraceLimit
+            Error.stackTraceLimit = Number.POSITIVE_INFINITY
+            deepest = Math.max(deepest, new Error("depth").stack!.split("\n").length)
+            Error.stackTraceLimit = limit
+            return broker.append(all, durability)
+          })
+      })
+      const turn = Effect.callback<never>(() => {
+        let next = setImmediate(function count() {
+          turns++
+          next = setImmediate(count)
+        })
+        return Effect.sync(() => clearImmediate(next))
+      })
+      const counting = yield* Effect.forkChild(turn, { startImmediately: true })
+      const stored = yield* Effect.provideService(
+        Topic.publishAll(topic, Stream.range(0, events - 1)),
+        Broker,
+        measured
+      )
+      yield* Fiber.interrupt(counting)
+      assert.strictEqual(stored, events)
+      assert.isBelow(deepest, 200)
+      assert.isAtLeast(turns, appends / 100)
     }).pipe(Effect.provide(Engine.layerMemory))
   )
 })
