@@ -1,0 +1,244 @@
+/**
+ * The same work with Millrace. Time runs from the first partition's claim to the worker's end, which comes after the last
+ * commit and the orderly leave; what was handled is checked by sum and by the group's lag.
+ */
+import { Deferred, Effect, Exit, Fiber, Schema, Stream } from "effect"
+import type * as Engine from "../../src/Engine.ts"
+import { Broker, Event, Processor, type Retention, Table, Topic, Worker } from "../../src/index.ts"
+import { makeOrder, makeOrders, type Order, partitions, sumOf, topic } from "./events.ts"
+import { paced } from "./handwritten.ts"
+import { type Measure, type Meter, quantile } from "./measure.ts"
+
+type Bench = Effect.Effect<Measure, unknown, Engine.Services>
+type OrderTopic = ReturnType<typeof topic>
+
+const metered = (meter: Meter, events: number, work: Effect.Effect<unknown, unknown, Engine.Services>): Bench =>
+  Effect.gen(function* () {
+    yield* Effect.promise(() => meter.ready())
+    meter.start()
+    yield* work
+    meter.stop()
+    return yield* Effect.promise(() => meter.result(events))
+  })
+
+/** Store the topic's layout before the clock runs, as a program does once at its start. */
+const declared = (orders: OrderTopic) => Broker.Broker.use((broker) => broker.declare([orders]))
+
+export const publishAll = (meter: Meter, name: string, orders: ReadonlyArray<Order>): Bench =>
+  Effect.andThen(
+    declared(topic(name)),
+    Effect.suspend(() => metered(meter, orders.length, Topic.publishAll(topic(name), orders)))
+  )
+
+/** So many fibers, each publishing one event after the other. */
+export const publishers = (meter: Meter, name: string, orders: ReadonlyArray<Order>, count: number): Bench =>
+  Effect.suspend(() => {
+    const target = topic(name)
+    let next = 0
+    const fiber = Effect.gen(function* () {
+      while (next < orders.length) yield* Topic.publish(target, orders[next++]!)
+    })
+    const fibers = Effect.forEach(Array.from({ length: count }), () => fiber, {
+      concurrency: "unbounded",
+      discard: true
+    })
+    return Effect.andThen(declared(target), metered(meter, orders.length, fibers))
+  })
+
+/** A log for others to read, in bounded memory. `single`: one event per entry, with its key. */
+export const fill = (meter: Meter, name: string, events: number, single = false): Bench => {
+  const numbers = Stream.range(0, events - 1).pipe(Stream.map((number) => makeOrder(number)))
+  const target = topic(name)
+  return Effect.andThen(
+    declared(target),
+    metered(
+      meter,
+      events,
+      single
+        ? Stream.runForEachArray(Stream.rechunk(numbers, 1), ([order]) => Topic.publish(target, order!))
+        : Topic.publishAll(target, numbers)
+    )
+  )
+}
+
+export type Handler = "sync" | "generator" | "table" | "batch" | "stream"
+
+const makeProcessor = (
+  kind: Handler,
+  name: string,
+  orders: OrderTopic,
+  onClaim: () => Effect.Effect<void>,
+  see: (order: Order) => void
+) => {
+  const options = { topic: orders, onClaim }
+  switch (kind) {
+    case "sync":
+      return Processor.make(name, options, (order) => Effect.sync(() => see(order)))
+    case "generator":
+      return Processor.make(
+        name,
+        options,
+        Effect.fnUntraced(function* (order) {
+          yield* Effect.sync(() => see(order))
+        })
+      )
+    case "table": {
+      const totals = Table.make(`${name}-totals`, { key: Schema.String, value: Schema.Finite, initial: () => 0 })
+      return Processor.make(
+        name,
+        { ...options, tables: [totals] },
+        Effect.fnUntraced(function* (order) {
+          see(order)
+          yield* Table.update(totals, order.customer, (amount) => amount + order.amount)
+        })
+      )
+    }
+    case "batch":
+      return Processor.batch(name, { ...options, size: 100, within: "1 second" }, (batch) =>
+        Effect.sync(() => batch.forEach(see))
+      )
+    case "stream":
+      return Processor.stream(name, options, (events) =>
+        events.pipe(
+          Event.map((order) => {
+            see(order)
+            return order
+          })
+        )
+      )
+  }
+}
+
+/** Read a log from its beginning to its end as a new processor. */
+export const consume = (
+  meter: Meter,
+  kind: Handler,
+  name: string,
+  processor: string,
+  events: number,
+  retention?: Retention.Retention
+): Bench =>
+  Effect.gen(function* () {
+    let sum = 0
+    const part = makeProcessor(
+      kind,
+      processor,
+      topic(name, retention),
+      () => Effect.sync(() => meter.start()),
+      (order) => {
+        sum += order.amount
+      }
+    )
+    yield* Effect.promise(() => meter.ready())
+    yield* Worker.run([part as Processor.Processor<never, never>], { limit: events })
+    meter.stop()
+    yield* verify(processor, sum, events)
+    return yield* Effect.promise(() => meter.result(events))
+  })
+
+const verify = (processor: string, sum: number, events: number) =>
+  Effect.gen(function* () {
+    if (Math.abs(sum - sumOf(events)) > 1e-3) throw new Error(`the handlers saw ${sum}, not ${sumOf(events)}`)
+    const lags = yield* Processor.lag(processor)
+    const behind = lags.reduce((total, lag) => total + lag.events, 0)
+    if (behind !== 0) throw new Error(`${behind} events are not committed`)
+    yield* Processor.remove(processor)
+  })
+
+/** A worker in the background, ready when it owns everything. */
+const working = (part: Processor.Processor<never, never>, claims: () => number, options: Worker.Options) =>
+  Effect.gen(function* () {
+    const worker = yield* Effect.forkChild(Worker.run([part], options))
+    // A real wait: it polls until the worker has joined, before any clock runs.
+    while (claims() < partitions) yield* Effect.sleep("5 millis")
+    return worker
+  })
+
+/** Publish and consume at once, on a topic that trims what is consumed. */
+export const both = (
+  meter: Meter,
+  name: string,
+  processor: string,
+  events: number,
+  retention: Retention.Retention
+): Bench =>
+  Effect.gen(function* () {
+    let sum = 0
+    let claims = 0
+    const orders = topic(name, retention)
+    const onClaim = () =>
+      Effect.sync(() => {
+        claims++
+      })
+    const part = makeProcessor("generator", processor, orders, onClaim, (order) => {
+      sum += order.amount
+    }) as Processor.Processor<never, never>
+    const values = makeOrders(events)
+    const worker = yield* working(part, () => claims, { limit: events })
+    yield* Effect.promise(() => meter.ready())
+    meter.start()
+    yield* Topic.publishAll(orders, Stream.fromArray(values).pipe(Stream.rechunk(500)))
+    yield* Fiber.join(worker)
+    meter.stop()
+    yield* verify(processor, sum, events)
+    return yield* Effect.promise(() => meter.result(events))
+  })
+
+/** `publish` to handler. */
+export const latency = (
+  meter: Meter,
+  name: string,
+  processor: string,
+  options: { readonly rate: number; readonly seconds: number }
+): Bench =>
+  Effect.gen(function* () {
+    const orders = topic(name)
+    const events = Math.round(options.rate * options.seconds)
+    const waits: Array<number> = []
+    const failed = yield* Deferred.make<never, unknown>()
+    let claims = 0
+    const onClaim = () =>
+      Effect.sync(() => {
+        claims++
+      })
+    const part = makeProcessor("generator", processor, orders, onClaim, (order) => {
+      waits.push(performance.now() - order.placedAt)
+    }) as Processor.Processor<never, never>
+    const worker = yield* working(part, () => claims, { limit: events })
+    const fork = Effect.runForkWith(yield* Effect.context<Engine.Services>())
+    yield* Effect.promise(() => meter.ready())
+    meter.start()
+    yield* Effect.promise(() =>
+      paced(options.rate, options.seconds, (number) => {
+        fork(Topic.publish(orders, makeOrder(number, performance.now()))).addObserver((exit) => {
+          if (Exit.isFailure(exit)) Deferred.doneUnsafe(failed, Exit.failCause(exit.cause))
+        })
+      })
+    )
+    yield* Effect.raceFirst(Fiber.join(worker), Deferred.await(failed))
+    meter.stop()
+    yield* Processor.remove(processor)
+    return yield* Effect.promise(() => meter.result(events, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) }))
+  })
+
+/** A handler of 5 ms before a long queue, for some seconds: what it holds in memory. */
+export const slow = (meter: Meter, name: string, processor: string, seconds: number): Bench =>
+  Effect.gen(function* () {
+    let handled = 0
+    const part = Processor.make(
+      processor,
+      { topic: topic(name), onClaim: () => Effect.sync(() => meter.start()) },
+      () =>
+        Effect.andThen(
+          Effect.sleep("5 millis"),
+          Effect.sync(() => {
+            handled++
+          })
+        )
+    ) as Processor.Processor<never, never>
+    yield* Effect.promise(() => meter.ready())
+    yield* Effect.timeoutOption(Worker.run([part]), seconds * 1_000)
+    meter.stop()
+    yield* Processor.remove(processor)
+    return yield* Effect.promise(() => meter.result(handled))
+  })

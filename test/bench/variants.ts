@@ -1,0 +1,377 @@
+/**
+ * Every row of the bench: what runs, on what, and which row of its section it is compared with. A variant runs in a
+ * child process of its own that lives through all rounds, so that nothing one of them does to V8 slows another.
+ */
+import { join } from "node:path"
+import { Effect, type Layer, ManagedRuntime } from "effect"
+import { Redis } from "ioredis"
+import { Redis as Redis6 } from "ioredis6"
+import { Engine, Retention } from "../../src/index.ts"
+import { makeOrders, namespace, streamsOf } from "./events.ts"
+import * as Hand from "./handwritten.ts"
+import { type Measure, Meter } from "./measure.ts"
+import * as Ours from "./ours.ts"
+
+export interface Sizes {
+  readonly events: number
+  readonly queued: number
+  readonly rate: number
+  readonly seconds: number
+}
+
+export interface Settings extends Sizes {
+  readonly url: string
+  readonly directory: string
+  readonly ioredis: 5 | 6
+}
+
+/** What a variant has in its process. */
+interface World extends Settings {
+  readonly connect: () => Redis
+  readonly ours: (work: (meter: Meter) => Effect.Effect<Measure, unknown, Engine.Services>) => Promise<Measure>
+}
+
+export interface Variant {
+  readonly id: string
+  readonly label: string
+  /** The row it is compared with. */
+  readonly against?: string
+  /** Runs once per round; round 0 is the warm-up. */
+  readonly run: (world: World, round: number) => Promise<Measure>
+  readonly engine?: "memory" | "file"
+}
+
+export interface Section {
+  readonly id: string
+  readonly title: string
+  /** Run once, before the rounds. */
+  readonly setup: ReadonlyArray<Variant>
+  readonly variants: ReadonlyArray<Variant>
+  /** It is slow, or about memory: one round, no warm-up. */
+  readonly once?: boolean
+}
+
+/** The log of a round is dropped with the next one. */
+const fresh = (id: string, round: number): string => `${id}-${round}`
+const drop = async (redis: Redis, name: string): Promise<void> => void (await redis.unlink(...streamsOf(name)))
+
+const hand = (
+  id: string,
+  label: string,
+  run: (redis: Redis, meter: Meter, world: World, round: number) => Promise<Measure>,
+  against?: string
+): Variant => {
+  let redis: Redis | undefined
+  return {
+    id,
+    label,
+    ...(against === undefined ? {} : { against }),
+    run: (world, round) => {
+      redis ??= world.connect()
+      return run(redis, new Meter(redis), world, round)
+    }
+  }
+}
+
+const ours = (
+  id: string,
+  label: string,
+  against: string | undefined,
+  run: (meter: Meter, world: World, round: number) => ReturnType<typeof Ours.publishAll>,
+  engine?: "memory" | "file"
+): Variant => ({
+  id,
+  label,
+  ...(against === undefined ? {} : { against }),
+  ...(engine === undefined ? {} : { engine }),
+  run: (world, round) => world.ours((meter) => run(meter, world, round))
+})
+
+const few = (events: number): number => Math.ceil(events / 10)
+
+const produce: Section = {
+  id: "produce",
+  title: "Produce: many events",
+  setup: [],
+  variants: [
+    hand("pipelines", "by hand: pipelines of 1,000 XADDs, 2 in flight", async (redis, meter, { events }, round) => {
+      const name = fresh("pipelines", round)
+      const measure = await Hand.pipelines(redis, meter, streamsOf(name), makeOrders(events), {
+        size: 1_000,
+        inFlight: 2
+      })
+      await drop(redis, name)
+      return measure
+    }),
+    hand(
+      "pipeline",
+      "by hand: pipelines of 1,000 XADDs, one after the other",
+      async (redis, meter, { events }, round) => {
+        const name = fresh("pipeline", round)
+        const measure = await Hand.pipelines(redis, meter, streamsOf(name), makeOrders(events), {
+          size: 1_000,
+          inFlight: 1
+        })
+        await drop(redis, name)
+        return measure
+      },
+      "pipelines"
+    ),
+    ours("publishAll", "Topic.publishAll", "pipelines", (meter, { events, connect }, round) => {
+      const name = fresh("publishAll", round)
+      return Effect.tap(Ours.publishAll(meter, name, makeOrders(events)), () => dropped(connect, name))
+    })
+  ]
+}
+
+/** Keys of a round are removed over a connection that is opened for it: it is outside of what is measured. */
+const dropped = (connect: World["connect"], name: string): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    const redis = connect()
+    await drop(redis, name)
+    await redis.quit()
+  })
+
+const publish = (count: number): ReadonlyArray<Variant> => {
+  const share = (events: number): number => (count === 1 ? few(events) : Math.ceil(events / 2))
+  return [
+    hand(
+      `callers-${count}`,
+      `by hand: ${count} callers, each awaiting its XADD`,
+      async (redis, meter, { events }, round) => {
+        const name = fresh(`callers-${count}`, round)
+        const measure = await Hand.callers(redis, meter, streamsOf(name), makeOrders(share(events)), count)
+        await drop(redis, name)
+        return measure
+      }
+    ),
+    ours(
+      `publish-${count}`,
+      `Topic.publish from ${count} fibers`,
+      `callers-${count}`,
+      (meter, { connect, events }, round) => {
+        const name = fresh(`publish-${count}`, round)
+        return Effect.tap(Ours.publishers(meter, name, makeOrders(share(events)), count), () => dropped(connect, name))
+      }
+    )
+  ]
+}
+
+const publishing: Section = {
+  id: "publish",
+  title: "Produce: one event at a time",
+  setup: [],
+  variants: [...publish(1), ...publish(100), ...publish(400)]
+}
+
+const fillSingle = (name: string): Variant =>
+  hand(`fill-${name}`, "fill", async (redis, meter, { events }) => {
+    await Hand.addAll(redis, streamsOf(name), makeOrders(events), { size: 1_000, inFlight: 2 })
+    meter.start()
+    meter.stop()
+    return meter.result(events)
+  })
+const fillBatched = (name: string): Variant =>
+  ours(`fill-${name}`, "fill", undefined, (meter, { events }) => Ours.fill(meter, name, events))
+
+const groupLoop = (label = "by hand: XREADGROUP COUNT 100, one read ahead, bulk XACK behind"): Variant =>
+  hand("group", label, (redis, meter, { events }, round) =>
+    Hand.groupLoop(redis, meter, streamsOf("single"), events, `group-${round}`)
+  )
+
+const consuming = (id: string, label: string, kind: Ours.Handler, log: string, against = "group"): Variant =>
+  ours(id, label, against, (meter, { events }, round) => Ours.consume(meter, kind, log, `${id}-${round}`, events))
+
+const consume: Section = {
+  id: "consume",
+  title: "Consume: at least once by hand, exactly once in state with Millrace",
+  setup: [fillSingle("single"), fillBatched("batched")],
+  variants: [
+    groupLoop(),
+    hand(
+      "naive",
+      "by hand: COUNT 8 per partition, one awaited XACK per event",
+      (redis, meter, { events }, round) => Hand.naiveLoop(redis, meter, streamsOf("single"), events, `naive-${round}`),
+      "group"
+    ),
+    consuming("single-generator", "single entries, handler Effect.fnUntraced", "generator", "single"),
+    consuming("single-sync", "single entries, handler Effect.sync", "sync", "single"),
+    consuming("single-table", "single entries, a table write by every event", "table", "single"),
+    consuming("single-batch", "single entries, Processor.batch of 100", "batch", "single"),
+    consuming("single-stream", "single entries, Processor.stream", "stream", "single"),
+    consuming("batched-generator", "log of publishAll, handler Effect.fnUntraced", "generator", "batched"),
+    consuming("batched-sync", "log of publishAll, handler Effect.sync", "sync", "batched"),
+    consuming("batched-table", "log of publishAll, a table write by every event", "table", "batched"),
+    consuming("batched-batch", "log of publishAll, Processor.batch of 100", "batch", "batched"),
+    consuming("batched-stream", "log of publishAll, Processor.stream", "stream", "batched")
+  ]
+}
+
+const both: Section = {
+  id: "both",
+  title: "Produce and consume at once, in one process",
+  setup: [],
+  variants: [
+    (() => {
+      let reader: Redis | undefined
+      return hand(
+        "both-hand",
+        "by hand: pipelines of 500, 2 in flight, and the group loop",
+        async (redis, meter, { connect, events }, round) => {
+          reader ??= connect()
+          const name = fresh("both-hand", round)
+          const orders = makeOrders(events)
+          const produceAll = (): Promise<void> =>
+            Hand.addAll(redis, streamsOf(name), orders, { size: 500, inFlight: 2 })
+          const measure = await Hand.groupLoop(redis, meter, streamsOf(name), events, "both", {
+            reader,
+            produce: produceAll
+          })
+          await drop(redis, name)
+          return measure
+        }
+      )
+    })(),
+    ours(
+      "both-ours",
+      "Topic.publishAll of a stream, and a processor; trims what is consumed",
+      "both-hand",
+      (meter, { connect, events }, round) => {
+        const name = fresh("both-ours", round)
+        const work = Ours.both(meter, name, name, events, Retention.consumed())
+        return Effect.tap(work, () => dropped(connect, name))
+      }
+    )
+  ]
+}
+
+const latency: Section = {
+  id: "latency",
+  title: "Latency from publish to handler, one process",
+  setup: [],
+  variants: [
+    (() => {
+      let reader: Redis | undefined
+      return hand(
+        "latency-hand",
+        "by hand: XADD, XREAD BLOCK, no acknowledgement",
+        async (redis, meter, { connect, rate, seconds }, round) => {
+          reader ??= connect()
+          const name = fresh("latency-hand", round)
+          const measure = await Hand.latency(redis, reader, meter, streamsOf(name), { rate, seconds })
+          await drop(redis, name)
+          return measure
+        }
+      )
+    })(),
+    ours("latency-ours", "Topic.publish, processor", "latency-hand", (meter, { connect, rate, seconds }, round) => {
+      const name = fresh("latency-ours", round)
+      return Effect.tap(Ours.latency(meter, name, name, { rate, seconds }), () => dropped(connect, name))
+    })
+  ]
+}
+
+const embedded = (engine: "memory" | "file"): ReadonlyArray<Variant> => {
+  // Memory has no other process: it fills its own log in the warm-up.
+  const consuming = (id: string, label: string, kind: Ours.Handler): Variant =>
+    ours(
+      `${engine}-${id}`,
+      `${engine}: ${label}`,
+      "group",
+      (meter, { events }, round) => {
+        const work = Ours.consume(meter, kind, "batched", `${id}-${round}`, events)
+        const own = new Meter(undefined)
+        return round === 0 ? Effect.andThen(Ours.fill(own, "batched", events), work) : work
+      },
+      engine
+    )
+  return [
+    ours(
+      `${engine}-publishAll`,
+      `${engine}: Topic.publishAll`,
+      "pipelines",
+      (meter, { events }, round) => Ours.publishAll(meter, fresh("publishAll", round), makeOrders(events)),
+      engine
+    ),
+    ours(
+      `${engine}-publish`,
+      `${engine}: Topic.publish from 400 fibers`,
+      "callers-400",
+      (meter, { events }, round) =>
+        Ours.publishers(meter, fresh("publish", round), makeOrders(Math.ceil(events / 2)), 400),
+      engine
+    ),
+    consuming("generator", "log of publishAll, handler Effect.fnUntraced", "generator"),
+    consuming("table", "log of publishAll, a table write by every event", "table")
+  ]
+}
+
+const embeddedEngine: Section = {
+  id: "embedded",
+  title: "The embedded engine, beside the loops on Redis",
+  setup: [fillSingle("single")],
+  variants: [
+    produce.variants[0]!,
+    publishing.variants.find((variant) => variant.id === "callers-400")!,
+    groupLoop("by hand, on Redis: the group loop"),
+    ...embedded("memory"),
+    ...embedded("file")
+  ]
+}
+
+const memory: Section = {
+  id: "memory",
+  title: "A handler of 5 ms before a long queue: peak memory of the process",
+  setup: [],
+  once: true,
+  variants: [
+    ours("queue-redis", "publishAll of a stream, to Redis", undefined, (meter, { queued }) =>
+      Ours.fill(meter, "queue", queued)
+    ),
+    ours("slow-redis", "slow handler, Redis", undefined, (meter, { seconds }) =>
+      Ours.slow(meter, "queue", "slow", seconds)
+    ),
+    ours(
+      "queue-file",
+      "publishAll of a stream, to a file",
+      undefined,
+      (meter, { queued }) => Ours.fill(meter, "queue", queued),
+      "file"
+    ),
+    ours(
+      "slow-file",
+      "slow handler, file",
+      undefined,
+      (meter, { seconds }) => Ours.slow(meter, "queue", "slow", seconds),
+      "file"
+    )
+  ]
+}
+
+export const sections: ReadonlyArray<Section> = [produce, publishing, consume, both, latency, embeddedEngine, memory]
+
+export const makeWorld = (settings: Settings, variant: Variant): World => {
+  const { port, hostname } = new URL(settings.url)
+  // The two versions agree in all that is used here.
+  const Client = settings.ioredis === 6 ? (Redis6 as unknown as typeof Redis) : Redis
+  const connect = (): Redis => new Client(Number(port), hostname)
+  const layer: Layer.Layer<Engine.Services, Engine.Failure> =
+    variant.engine === "memory"
+      ? Engine.layerMemory
+      : variant.engine === "file"
+        ? Engine.layerEmbedded({ file: join(settings.directory, `${variant.id.replace("slow", "queue")}.db`) })
+        : settings.ioredis === 6
+          ? Engine.layerRedis({ client: connect(), namespace })
+          : Engine.layerRedis({ url: settings.url, namespace })
+  let runtime: ManagedRuntime.ManagedRuntime<Engine.Services, Engine.Failure> | undefined
+  let redis: Redis | undefined
+  return {
+    ...settings,
+    connect,
+    ours: (work) => {
+      runtime ??= ManagedRuntime.make(layer)
+      if (variant.engine === undefined) redis ??= connect()
+      return runtime.runPromise(work(new Meter(redis)))
+    }
+  }
+}
