@@ -19,7 +19,7 @@ export interface Layout {
   readonly retention: Retention
 }
 
-/** A record batch as stored: `count` events in fields that alternate name and value (see `internal/record.ts`). */
+/** A record batch as stored: `count` events in fields that alternate name and value (see `internal/record/record.ts`). */
 export interface Entry {
   readonly id: string
   readonly count: number

@@ -2,7 +2,7 @@
 import type { Layer } from "effect"
 import { dual } from "effect/Function"
 import type { Pipeable } from "effect/Pipeable"
-import type { Definition } from "./internal/definition.ts"
+import type { Definition } from "./internal/run/definition.ts"
 
 type Covariant<A> = (_: never) => A
 

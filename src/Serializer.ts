@@ -7,9 +7,9 @@
  */
 import { Context, Layer } from "effect"
 import { Packr } from "msgpackr"
-import { compression, decompressions } from "./internal/compression.ts"
-import { type EncryptionKey, encryption, missingKey } from "./internal/encryption.ts"
-import { checkPart, kind, refused, TooLarge, type Transform } from "./internal/transform.ts"
+import { compression, decompressions } from "./internal/record/compression.ts"
+import { type EncryptionKey, encryption, missingKey } from "./internal/record/encryption.ts"
+import { checkPart, kind, refused, TooLarge, type Transform } from "./internal/record/transform.ts"
 
 export { type EncryptionKey, TooLarge, type Transform }
 

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 import { Misconfigured } from "../src/Errors.ts"
-import { compile, type Flat } from "../src/internal/flat.ts"
+import { compile, type Flat } from "../src/internal/record/flat.ts"
 
 class Reading extends Schema.Class<Reading>("Reading")({
   sensor: Schema.String,

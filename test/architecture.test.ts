@@ -68,13 +68,13 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Policy.ts",
     "Retention.ts",
     // Pure, and of use to every room.
-    "internal/compression.ts",
-    "internal/encryption.ts",
+    "internal/record/compression.ts",
+    "internal/record/encryption.ts",
     "internal/entryId.ts",
-    "internal/flat.ts",
+    "internal/record/flat.ts",
     "internal/names.ts",
     "internal/targets.ts",
-    "internal/transform.ts",
+    "internal/record/transform.ts",
     "internal/url.ts"
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
@@ -202,7 +202,7 @@ describe("imports", () => {
           .map((name) => `${from} -> ${name}`)
       )
     // 952 -> 200 ns to decode six fields; without the module schemas are interpreted, and all is the same but slower.
-    assert.deepStrictEqual(used, ["internal/record.ts -> effect/schema/SchemaJITCompiler/enable"])
+    assert.deepStrictEqual(used, ["internal/record/record.ts -> effect/schema/SchemaJITCompiler/enable"])
   })
 
   it("of other packages are those that are declared", () => {

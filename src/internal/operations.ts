@@ -5,7 +5,7 @@ import { Effect } from "effect"
 import { Broker, type Start } from "../Broker.ts"
 import { Coordinator } from "../Coordinator.ts"
 import { type EngineError, EventsLost, Misconfigured } from "../Errors.ts"
-import type { Definition } from "./definition.ts"
+import type { Definition } from "./run/definition.ts"
 
 export const partitionsMismatch = (detail: string): Misconfigured =>
   new Misconfigured({ reason: "PartitionsMismatch", detail })

@@ -9,8 +9,8 @@ import * as Settings from "../Settings.ts"
 import type { Any, From } from "../Topic.ts"
 import { before, compare, offset, parseOffset } from "./entryId.ts"
 import { checkCount, invalid } from "./names.ts"
-import type { Received } from "./received.ts"
-import { codecOf } from "./record.ts"
+import type { Received } from "./record/received.ts"
+import { codecOf } from "./record/record.ts"
 
 /** Nobody keeps books of events that are only looked at. */
 const nobody: Origin = {

@@ -1,7 +1,7 @@
 /** The owner's cache: rows come and go, and what was written is never read as it was before. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { Rows } from "../../src/internal/rows.ts"
+import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Table from "../../src/Table.ts"
 

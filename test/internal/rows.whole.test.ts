@@ -1,7 +1,7 @@
 /** A small table is read whole at its first use: keys that it does not have cost no question. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { Rows } from "../../src/internal/rows.ts"
+import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Table from "../../src/Table.ts"
 

@@ -1,0 +1,90 @@
+/** Publishing single events, and the senders that all publishers of an engine share. */
+import { Context, Effect, Tracer } from "effect"
+import { Broker, type Durability } from "../../Broker.ts"
+import { EncodeError } from "../../Errors.ts"
+import { type Codec, Serializer } from "../../Serializer.ts"
+import type { Any, Position, PublishError, PublishOptions } from "../../Topic.ts"
+import { checkName } from "../names.ts"
+import { codecOf, type Encoded } from "../record/record.ts"
+import { CurrentMiddleware } from "./middleware.ts"
+import { Item, Sender } from "./sender.ts"
+
+type BrokerService = Context.Service.Shape<typeof Broker>
+
+/** The senders of one engine, and the one that was asked for last. */
+interface Senders {
+  readonly byKey: Map<string, Sender>
+  last:
+    | { readonly topic: Any; readonly serializer: Codec; readonly durability: Durability; readonly sender: Sender }
+    | undefined
+}
+
+// Senders live as long as their engine: one per topic and durability, shared by all fibers of the program.
+const senders = new WeakMap<BrokerService, Senders>()
+let serial = 0
+const identities = new WeakMap<object, number>()
+const identity = (value: object): number => {
+  let id = identities.get(value)
+  if (id === undefined) identities.set(value, (id = ++serial))
+  return id
+}
+
+export const senderOf = (context: Context.Context<Broker | Serializer>, topic: Any, durability: Durability): Sender => {
+  const broker = Context.get(context, Broker)
+  const serializer = Context.get(context, Serializer)
+  let known = senders.get(broker)
+  if (known === undefined) senders.set(broker, (known = { byKey: new Map(), last: undefined }))
+  const { last } = known
+  if (last?.topic === topic && last.serializer === serializer && last.durability === durability) return last.sender
+  const safety = typeof durability === "string" ? durability : durability.replicas
+  const key = `${identity(topic)}/${identity(serializer)}/${safety}`
+  let sender = known.byKey.get(key)
+  if (sender === undefined) {
+    // Not the caller's own scope, span or interruption: others' events travel with its own.
+    const base = Context.omit(Tracer.ParentSpan)(context) as Context.Context<never>
+    const fork = Effect.runForkWith(base)
+    sender = new Sender(topic, codecOf(topic, serializer), broker, durability, (effect) => {
+      fork(effect)
+    })
+    known.byKey.set(key, sender)
+  }
+  known.last = { topic, serializer, durability, sender }
+  return sender
+}
+
+export const encodeFailure = (error: unknown): Effect.Effect<never, EncodeError> =>
+  error instanceof EncodeError ? Effect.fail(error) : Effect.die(error)
+
+export const publish = (
+  topic: Any,
+  value: unknown,
+  options: PublishOptions | undefined
+): Effect.Effect<Position, PublishError, Broker | Serializer> =>
+  Effect.withFiber((fiber) => {
+    const context = fiber.context as Context.Context<Broker | Serializer>
+    const sender = senderOf(context, topic, options?.durability ?? "memory")
+    let event: Encoded
+    try {
+      event = sender.encode(value, options, Context.get(context, CurrentMiddleware))
+    } catch (error) {
+      return encodeFailure(error)
+    }
+    const producer =
+      options?.producer === undefined
+        ? undefined
+        : { id: checkName("producer", options.producer), sequence: options.sequence }
+    return Effect.callback<Position, PublishError>((resume) => {
+      const positions: Array<Position> = []
+      const item = new Item(
+        [event],
+        (failure) =>
+          resume(failure === undefined ? Effect.succeed(positions[0]!) : Effect.fail(failure as PublishError)),
+        positions,
+        undefined,
+        undefined,
+        producer
+      )
+      sender.submit(event.partition, item)
+      return Effect.sync(() => sender.abandon(event.partition, item))
+    })
+  })

@@ -1,0 +1,59 @@
+/** Keeps the books of streamed events: what a pipeline drops, and the units of work in it. */
+import { Cause, Deferred, Effect, type Scope } from "effect"
+import type { Event, UnitOfWork } from "../../Event.ts"
+import type { Received } from "../record/received.ts"
+import { wrapped } from "./failing.ts"
+import { attempt, Lane } from "./lane.ts"
+import type { Book, Log } from "./log.ts"
+import type { Halted, Setup } from "./runner.ts"
+
+export class Books implements Book {
+  /** Set by the log itself: they refer to each other. */
+  log!: Log
+  private setup: Setup | undefined
+  private halted: Deferred.Deferred<never, Halted> | undefined
+  attach(setup: Setup, halted: Deferred.Deferred<never, Halted>): void {
+    this.setup = setup
+    this.halted = halted
+  }
+  drop(event: Event<unknown>): void {
+    if (this.setup === undefined) return
+    this.setup.counts.processed++
+    this.setup.partition.close([(event as Received<unknown>).read])
+  }
+  unit<A, E, R>(
+    events: ReadonlyArray<Event<unknown>>,
+    effect: Effect.Effect<A, E, R>
+  ): Effect.Effect<A | undefined, E, Exclude<R, UnitOfWork | Scope.Scope>> {
+    const { halted, setup } = this
+    if (setup === undefined || halted === undefined) {
+      throw new Error(
+        "Event.mapEffect and mapBatch work on the events of Processor.stream, not on those of Topic.stream"
+      )
+    }
+    const own = events as ReadonlyArray<Received<unknown>>
+    return Effect.suspend(() => {
+      const lane = new Lane(setup)
+      let result: A | undefined
+      const around = wrapped(setup, () =>
+        Effect.map(effect as Effect.Effect<A, E>, (value) => {
+          result = value
+        })
+      )
+      const unit = Effect.provideContext(attempt(setup, lane, own, around.handle, around.from), lane.context)
+      return Effect.matchCauseEffect(unit, {
+        onSuccess: (kept) => {
+          if (!kept) setup.partition.close(own.map((event) => event.read))
+          return Effect.succeed(kept ? result : undefined)
+        },
+        // It halts with its own offset; the pipeline only waits for the end.
+        onFailure: (cause) => {
+          const reason = Cause.findErrorOption(cause)
+          return reason._tag === "Some"
+            ? Effect.andThen(Deferred.fail(halted, reason.value), Effect.never)
+            : Effect.failCause(cause as Cause.Cause<never>)
+        }
+      })
+    }) as Effect.Effect<A | undefined, E, Exclude<R, UnitOfWork | Scope.Scope>>
+  }
+}

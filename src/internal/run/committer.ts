@@ -1,0 +1,167 @@
+/**
+ * Commits what the partitions of one processor and shard have done: one commit in flight, and whatever is done meanwhile
+ * goes into the next. No interval, and no wait when idle. A commit is sent again unchanged until it is answered.
+ */
+import { type Context, Effect, Latch, Schedule } from "effect"
+import type { Broker, Commit, CommitResult, Durability, Layout } from "../../Broker.ts"
+import type { EngineError, Misconfigured } from "../../Errors.ts"
+import type { Partition } from "./partition.ts"
+
+type BrokerService = Context.Service.Shape<typeof Broker>
+
+/** Rows and emits in one call. */
+const maxWrites = 5_000
+
+type Taken = readonly [partition: Partition, commit: Commit]
+
+/** It will answer again: nothing is wrong with what was asked. */
+const away = (error: EngineError | Misconfigured): boolean =>
+  error._tag === "EngineError" && (error.reason === "Unreachable" || error.reason === "Full")
+
+export interface Committer {
+  /** This partition has something to commit. */
+  readonly add: (partition: Partition) => void
+  /** Completes when all that is done now is committed, or never will be. */
+  readonly flush: (partition: Partition) => Effect.Effect<void>
+  readonly run: Effect.Effect<never, unknown>
+}
+
+const retry = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
+
+export const make = (options: {
+  readonly broker: BrokerService
+  readonly durability: Durability
+  readonly onCommitted: (commit: Commit) => void
+  readonly onRefused: (
+    partition: Partition,
+    commit: Commit,
+    result: Exclude<CommitResult, { _tag: "Done" | "DoneBefore" }>
+  ) => void
+  /** A row that cannot be encoded: nothing of this partition is committed any more. */
+  readonly onDefect: (partition: Partition, defect: unknown) => void
+}): Committer => {
+  let dirty: Array<Partition> = []
+  const work = Latch.makeUnsafe(false)
+  const waiting = new Map<Partition, Array<() => void>>()
+  const declared = new Set<Layout>()
+
+  const add = (partition: Partition): void => {
+    dirty.push(partition)
+    work.openUnsafe()
+  }
+
+  const settled = (partition: Partition): boolean => partition.fenced || partition.clean
+
+  const flush = (partition: Partition): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (settled(partition)) return Effect.void
+      return Effect.callback<void>((resume) => {
+        const known = waiting.get(partition) ?? []
+        waiting.set(partition, known)
+        known.push(() => resume(Effect.void))
+      })
+    })
+
+  const notify = (partition: Partition): void => {
+    if (waiting.size === 0 || !settled(partition)) return
+    const callbacks = waiting.get(partition)
+    waiting.delete(partition)
+    for (const callback of callbacks ?? []) callback()
+  }
+
+  /** The commits of the partitions in line, as many as one call may carry. */
+  const cut = (): Array<Taken> => {
+    const taken: Array<Taken> = []
+    let writes = 0
+    let i = 0
+    for (; i < dirty.length; i++) {
+      const partition = dirty[i]!
+      if (taken.length > 0 && writes + partition.staged > maxWrites) break
+      writes += partition.staged
+      partition.queued = false
+      if (partition.fenced) {
+        notify(partition)
+        continue
+      }
+      try {
+        const commit = partition.cut()
+        if (commit !== undefined) {
+          partition.inFlight = true
+          taken.push([partition, commit])
+        } else notify(partition)
+      } catch (defect) {
+        partition.fenced = true
+        options.onDefect(partition, defect)
+        notify(partition)
+      }
+    }
+    dirty = dirty.slice(i)
+    return taken
+  }
+
+  const send = (commits: ReadonlyArray<Commit>): Effect.Effect<ReadonlyArray<CommitResult>, EngineError> =>
+    options.broker.commit(commits, options.durability).pipe(
+      // It is stored, and the same numbers again tell how each partition fared.
+      Effect.catchTag("DurabilityNotReached", (error) =>
+        Effect.andThen(
+          Effect.logWarning(`a commit is ${error.message}`),
+          options.broker.commit(commits, "memory") as Effect.Effect<ReadonlyArray<CommitResult>, EngineError>
+        )
+      ),
+      Effect.retry({ schedule: retry, while: away })
+    )
+
+  const commit = (taken: ReadonlyArray<Taken>): Effect.Effect<void, EngineError> => {
+    if (taken.length === 0) return Effect.void
+    return Effect.map(send(taken.map(([, commit]) => commit)), (results) => {
+      taken.forEach(([partition, commit], i) => {
+        const result = results[i]!
+        partition.inFlight = false
+        if (result._tag === "Done" || result._tag === "DoneBefore") {
+          partition.committed(commit)
+          options.onCommitted(commit)
+        } else options.onRefused(partition, commit, result)
+        notify(partition)
+      })
+    })
+  }
+
+  /** Topics that are emitted to for the first time: a stored one with another layout halts, before anything is written. */
+  const declare = (taken: ReadonlyArray<Taken>): Effect.Effect<ReadonlyArray<Taken>, EngineError> => {
+    const fresh = new Set(
+      taken.flatMap(([, { emits }]) => emits.map(({ topic }) => topic)).filter((t) => !declared.has(t))
+    )
+    if (fresh.size === 0) return Effect.succeed(taken)
+    return Effect.map(
+      Effect.forEach(fresh, (topic) =>
+        Effect.matchEffect(Effect.retry(options.broker.declare([topic]), { schedule: retry, while: away }), {
+          onSuccess: () => Effect.succeed(void declared.add(topic)),
+          onFailure: (error) => (error._tag === "EngineError" ? Effect.fail(error) : Effect.succeed({ topic, error }))
+        })
+      ),
+      (answers) => {
+        const refused = answers.filter((answer) => answer !== undefined)
+        return taken.filter(([partition, { emits }]) => {
+          const reason = refused.find(({ topic }) => emits.some((emit) => emit.topic === topic))
+          if (reason === undefined) return true
+          partition.inFlight = false
+          options.onDefect(partition, reason.error)
+          notify(partition)
+          return false
+        })
+      }
+    )
+  }
+
+  const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
+    if (dirty.length === 0) {
+      work.closeUnsafe()
+      return work.await
+    }
+    const taken = cut()
+    return taken.length === 0 ? Effect.void : Effect.flatMap(declare(taken), commit)
+  })
+
+  // After the fibers of this turn, so that what they finish travels together.
+  return { add, flush, run: Effect.forever(Effect.andThen(Effect.yieldNow, once)) }
+}

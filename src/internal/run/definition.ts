@@ -1,0 +1,64 @@
+/** What a processor is, whatever its types: made by `Processor`, run by the worker. */
+import type { Cause, Duration, Effect, Layer, Scope, Stream } from "effect"
+import type { Start } from "../../Broker.ts"
+import type { Event } from "../../Event.ts"
+import type { Settlement } from "../../Policy.ts"
+import type * as Table from "../../Table.ts"
+import type { Any } from "../../Topic.ts"
+
+// The worker gives handlers what they need before they run, so below this line they need nothing.
+type Handled = Effect.Effect<unknown, unknown>
+type Events = Stream.Stream<Event<unknown>, unknown>
+
+export type Shape =
+  | {
+      readonly _tag: "Each"
+      readonly acknowledge: "after" | "before"
+      readonly handler: (value: any, event: any) => Handled
+    }
+  | {
+      readonly _tag: "Batch"
+      readonly size: number
+      readonly within: Duration.Duration
+      readonly handler: (values: any, events: any) => Handled
+    }
+  | {
+      readonly _tag: "Stream"
+      readonly acknowledge: "emitted" | "upTo"
+      readonly pipeline: (
+        events: Stream.Stream<Event<any>>
+      ) => Stream.Stream<Event<unknown> | ReadonlyArray<Event<unknown>>, unknown>
+    }
+
+/** What stands around a handler, innermost first. */
+export type Wrap =
+  | {
+      readonly _tag: "Catch"
+      /** The settlement, if this policy takes the failure. */
+      readonly settle: (cause: Cause.Cause<unknown>, event: Event<unknown>) => Settlement | undefined
+    }
+  | {
+      readonly _tag: "Around"
+      readonly f: (
+        handle: Effect.Effect<void, unknown>,
+        events: readonly [Event<unknown>, ...ReadonlyArray<Event<unknown>>]
+      ) => Effect.Effect<void, unknown>
+    }
+
+export interface Definition {
+  readonly name: string
+  readonly topics: readonly [Any, ...ReadonlyArray<Any>]
+  readonly tables: ReadonlyArray<Table.Declared>
+  readonly shape: Shape
+  readonly concurrency: { readonly _tag: "One" } | { readonly _tag: "PerKey" | "Unordered"; readonly lanes: number }
+  readonly maxUncommitted: number | undefined
+  readonly prefetch: { readonly events: number | undefined; readonly bytes: number | undefined }
+  readonly startFrom: Start
+  readonly slowAfter: Duration.Duration | undefined
+  readonly onLost: "halt" | "resume"
+  readonly onClaim: ((partition: number) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  readonly wraps: ReadonlyArray<Wrap>
+  readonly middleware: ReadonlyArray<(events: Events) => Events>
+  /** Layers of its own (`Part.provide`), innermost first. */
+  readonly layers: ReadonlyArray<Layer.Layer<any, never, any>>
+}

@@ -1,0 +1,340 @@
+/**
+ * One processor in one worker: starts a partition when it is granted (claim, then run), stops it when it is to be given
+ * away (stop handing out, let the handler finish, commit, close), and tells the worker what went wrong.
+ */
+import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
+import type { Broker, Claim, Durability, Fence } from "../../Broker.ts"
+import { EngineError } from "../../Errors.ts"
+import * as Metrics from "../../Metrics.ts"
+import type { Codec } from "../../Serializer.ts"
+import type { Settings } from "../../Settings.ts"
+import type { TableStore } from "../../TableStore.ts"
+import { CurrentMiddleware } from "../publish/middleware.ts"
+import { codecOf } from "../record/record.ts"
+import { Books } from "./books.ts"
+import * as Committer from "./committer.ts"
+import type { Definition } from "./definition.ts"
+import * as Fetcher from "./fetcher.ts"
+import * as Host from "./host.ts"
+import type { Lease } from "./lease.ts"
+import { Log } from "./log.ts"
+import { Losses, warnOf } from "./losses.ts"
+import { CurrentObserver } from "./observer.ts"
+import { type Limit, Partition } from "./partition.ts"
+import { Pressure } from "./pressure.ts"
+import { Rows } from "./rows.ts"
+import { type Counts, type Halted, run } from "./runner.ts"
+
+export interface Options {
+  readonly definition: Definition
+  readonly broker: Context.Service.Shape<typeof Broker>
+  readonly tables: Context.Service.Shape<typeof TableStore>
+  readonly serializer: Codec
+  readonly settings: Settings
+  readonly durability: Durability
+  readonly limit: Limit | undefined
+  readonly lease: Lease
+  readonly counts: Counts
+  readonly incarnation: string
+  /** What the handler needs. */
+  readonly context: Context.Context<never>
+  /** A partition halted, or the engine refuses for good: the worker ends. */
+  readonly onFailure: (failure: Halted | EngineError) => void
+  /** The engine refused this partition: it is to be granted anew. `inForce`: the epoch that it has. */
+  readonly onLost: (partition: number, epoch: bigint, inForce: bigint | undefined) => void
+  /** Something was committed. */
+  readonly onProgress: () => void
+}
+
+interface Running {
+  readonly partition: Partition
+  readonly fiber: Fiber.Fiber<void, Halted>
+  readonly scope: Scope.Closeable
+}
+
+export interface Group {
+  readonly definition: Definition
+  readonly epochs: ReadonlyMap<number, bigint>
+  /** Claim and run; the epoch in force if the claim is refused. */
+  readonly start: (partition: number, epoch: bigint) => Effect.Effect<bigint | undefined, EngineError>
+  /** Let go in order: what runs may finish within the grace, what is done is committed. */
+  readonly stop: (partition: number, grace: number) => Effect.Effect<void>
+  /** It is somebody else's already, or may be: nothing more is started or committed from this moment on. */
+  readonly revoke: (partition: number) => void
+  /** What comes after `revoke`: interrupt what runs, and close. */
+  readonly drop: (partition: number) => Effect.Effect<void>
+  readonly pause: (partition: number, paused: boolean) => void
+  /** Nothing read ahead, in hand or uncommitted. */
+  readonly quiet: () => boolean
+  /** Nothing in hand or uncommitted. */
+  readonly settled: () => boolean
+  /** Milliseconds after which an event in hand is reported. */
+  readonly slowAfter: number
+  /** Report events that have been in hand for long. */
+  readonly watch: Effect.Effect<void>
+}
+
+/** One report of a slow event in so many milliseconds. */
+const reportMillis = 60_000
+
+export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { broker, definition, settings } = options
+    const scope = yield* Effect.scope
+    const running = new Map<number, Running>()
+    const epochs = new Map<number, bigint>()
+    const shards = Math.min(broker.shards, definition.topics[0].partitions)
+    const bounds = {
+      events: definition.prefetch.events ?? settings.prefetch.events,
+      bytes: definition.prefetch.bytes ?? settings.prefetch.bytes,
+      uncommitted: definition.maxUncommitted ?? settings.maxUncommitted
+    }
+
+    const observer = Context.get(options.context, CurrentObserver)
+    const middleware = Context.get(options.context, CurrentMiddleware)
+    const metrics = Metrics.ofProcessor(definition.name, options.context)
+    let commits = 0
+    let lost = 0
+    let stalled = 0
+    const onCommitted = (): void => {
+      metrics.commits(++commits)
+      metrics.processed(options.counts.processed)
+      metrics.failed(options.counts.failed)
+      metrics.ignored(options.counts.ignored)
+      options.onProgress()
+    }
+
+    const inputs = new Set(definition.topics.map((topic) => topic.name))
+    const annotate = Effect.annotateLogs({ processor: definition.name })
+
+    const context = yield* Effect.context<never>()
+    const fork = Effect.runForkWith(context)
+    const losses = new Losses({
+      definition,
+      onFailure: options.onFailure,
+      onRestart: options.onLost,
+      onEntriesLost: (entries) => metrics.lost((lost += entries)),
+      warn: warnOf(fork, definition)
+    })
+
+    const committers = Array.from({ length: shards }, () =>
+      Committer.make({
+        broker,
+        durability: options.durability,
+        onCommitted,
+        onRefused: losses.refused,
+        onDefect: (partition, defect) => losses.halt(partition, Cause.die(defect))
+      })
+    )
+    const fetchers = yield* Effect.forEach(committers, (_, shard) =>
+      Fetcher.make({
+        broker,
+        shard,
+        *partitions() {
+          for (const { partition } of running.values()) if (partition.partition % shards === shard) yield partition
+        },
+        prefetch: bounds.events,
+        block: settings.readTimeout,
+        verify: Effect.suspend(() => verify(shard)),
+        onLost: losses.read
+      })
+    )
+    const failed = (error: unknown): void => {
+      if (error instanceof EngineError) options.onFailure(error)
+    }
+    for (let shard = 0; shard < shards; shard++) {
+      yield* Effect.forkIn(
+        Effect.catch(fetchers[shard]!.run, (error) => Effect.sync(() => failed(error))),
+        scope
+      )
+      yield* Effect.forkIn(
+        Effect.catch(committers[shard]!.run, (error) => Effect.sync(() => failed(error))),
+        scope
+      )
+    }
+
+    const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
+      const { topics } = definition
+      const place = (key: string): number => topics[0].partitioner(key, topics[0].partitions)
+      const rows = new Rows(
+        definition.tables.map((table) => table.definition),
+        options.serializer,
+        { partition: number, partitionOf: place },
+        {
+          row: (table, key) =>
+            Effect.map(options.tables.readMany(definition.name, table, number, [key]), ([row]) => row),
+          page: (table) => options.tables.entries(definition.name, table, number, "")
+        }
+      )
+      const shard = number % shards
+      return new Partition({
+        processor: definition.name,
+        partition: number,
+        fence,
+        number: claimed.number,
+        logs: topics.map((topic) => new Log(topic, codecOf(topic, options.serializer), new Books(), claimed)),
+        rows,
+        bounds,
+        limit: options.limit,
+        lease: options.lease,
+        pressure: new Pressure(definition.name, inputs, broker),
+        onDirty: committers[shard]!.add,
+        onRoom: fetchers[shard]!.changed
+      })
+    }
+
+    /** Install our epochs again after a reconnect, and compare what the engine has with what we know. */
+    const verify = (shard: number): Effect.Effect<void, EngineError> =>
+      Effect.forEach(
+        Array.from(running.values()).filter(({ partition }) => partition.partition % shards === shard),
+        ({ partition }) =>
+          Effect.map(broker.claim(definition.name, partition.partition, definition.topics, partition.fence), (claim) =>
+            losses.verified(partition, claim)
+          ),
+        { concurrency: 16, discard: true }
+      )
+
+    const start: Group["start"] = (number, epoch) =>
+      Effect.gen(function* () {
+        const fence: Fence = { epoch, incarnation: options.incarnation }
+        const claim = yield* broker.claim(definition.name, number, definition.topics, fence)
+        if (claim._tag === "Refused") return claim.inForce
+        const partition = open(number, fence, claim)
+        const shard = number % shards
+        const own = yield* Scope.make()
+        const host = Host.make({
+          processor: definition.name,
+          partition: number,
+          shards: broker.shards,
+          serializer: options.serializer,
+          middleware,
+          rows: partition.rows
+        })
+        const flush = committers[shard]!.flush(partition)
+        const runs = run({
+          definition,
+          partition,
+          host,
+          context: options.context,
+          counts: options.counts,
+          flush,
+          observer
+        })
+        // In the runner's own fiber: however long it takes, the heartbeats go on.
+        const runner =
+          definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)
+        const ready = yield* Deferred.make<void>()
+        const fiber = yield* Effect.forkIn(Effect.andThen(Deferred.await(ready), runner), scope)
+        fiber.addObserver((exit) => {
+          if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
+          partition.stop()
+          const failure = Cause.findErrorOption(exit.cause)
+          if (failure._tag === "Some") options.onFailure(failure.value)
+          else losses.halt(partition, exit.cause)
+        })
+        running.set(number, { partition, fiber, scope: own })
+        epochs.set(number, epoch)
+        losses.claimed(partition, claim)
+        yield* Deferred.succeed(ready, undefined)
+        fetchers[shard]!.changed()
+        return undefined
+      })
+
+    /** Interrupt what still runs; a handler that cannot be interrupted does not hold the release. */
+    const interrupt = (one: Running): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        one.fiber.interruptUnsafe()
+        return Effect.flatMap(Effect.timeoutOption(Fiber.await(one.fiber), "1 second"), (exit) =>
+          exit._tag === "Some"
+            ? Effect.void
+            : annotate(
+                Effect.logWarning(
+                  "a handler cannot be interrupted; its partition is released, and its commit will be refused"
+                ).pipe(Effect.annotateLogs({ partition: one.partition.partition }))
+              )
+        )
+      })
+
+    const close = (number: number, one: Running): Effect.Effect<void> =>
+      Effect.andThen(
+        Scope.close(one.scope, Exit.void),
+        Effect.sync(() => {
+          one.partition.giveBack()
+          if (running.get(number) === one) {
+            running.delete(number)
+            epochs.delete(number)
+          }
+        })
+      )
+
+    const stop: Group["stop"] = (number, grace) =>
+      Effect.gen(function* () {
+        const one = running.get(number)
+        if (one === undefined) return
+        one.partition.stop()
+        const ended = yield* Effect.timeoutOption(Fiber.await(one.fiber), Duration.millis(grace))
+        if (ended._tag === "None") yield* interrupt(one)
+        // The last commit and its answer, or the lease's end: then the fence answers for it.
+        yield* Effect.timeoutOption(committers[number % shards]!.flush(one.partition), settings.lease)
+        yield* close(number, one)
+      })
+
+    const drop: Group["drop"] = (number) =>
+      Effect.gen(function* () {
+        const one = running.get(number)
+        if (one === undefined) return
+        yield* interrupt(one)
+        yield* close(number, one)
+      })
+
+    const revoke: Group["revoke"] = (number) => {
+      const one = running.get(number)
+      if (one === undefined) return
+      one.partition.fenced = true
+      one.partition.stop()
+    }
+
+    const slowAfter = definition.slowAfter === undefined ? settings.slowAfter : Duration.toMillis(definition.slowAfter)
+    const reported = new WeakMap<Partition, number>()
+    const watch = Effect.gen(function* () {
+      const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+      for (const { partition } of running.values()) {
+        const oldest = partition.oldest(now)
+        if (oldest === undefined || now - oldest.at < slowAfter) {
+          reported.delete(partition)
+          continue
+        }
+        if (now - (reported.get(partition) ?? -Infinity) < reportMillis) continue
+        reported.set(partition, now)
+        metrics.stalled(++stalled)
+        yield* annotate(
+          Effect.logWarning(
+            definition.shape._tag === "Stream"
+              ? "StalledEvents: an event was taken by the pipeline and never emitted; drop it with Event.filter, or emit it"
+              : "a handler has been running for long; it is not interrupted (use Effect.timeout for a limit)"
+          ).pipe(
+            Effect.annotateLogs({
+              partition: partition.partition,
+              offset: oldest.offset,
+              inHand: partition.taken,
+              millis: now - oldest.at
+            })
+          )
+        )
+      }
+    })
+
+    return {
+      definition,
+      epochs,
+      start,
+      stop,
+      revoke,
+      drop,
+      pause: (number, paused) => running.get(number)?.partition.pause(paused),
+      quiet: () => Array.from(running.values()).every(({ partition }) => partition.quiet),
+      settled: () => Array.from(running.values()).every(({ partition }) => partition.settled),
+      slowAfter,
+      watch
+    }
+  })

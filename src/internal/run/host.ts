@@ -1,0 +1,44 @@
+/** What the units of work of one partition reach: its rows, and the topics of its shard. */
+import type { Codec } from "../../Serializer.ts"
+import type { Any } from "../../Topic.ts"
+import { type Middleware, through } from "../publish/middleware.ts"
+import type { Received } from "../record/received.ts"
+import { codecOf } from "../record/record.ts"
+import type { Rows } from "./rows.ts"
+import type { Host } from "./unit.ts"
+
+export const make = (options: {
+  readonly processor: string
+  readonly partition: number
+  readonly shards: number
+  readonly serializer: Codec
+  readonly middleware: ReadonlyArray<Middleware>
+  readonly rows: Rows
+}): Host => {
+  const { middleware, partition, processor, rows, serializer, shards } = options
+  let turn = 0
+  const reachable = (topic: Any, target: number): number => {
+    if (target % shards === partition % shards) return target
+    throw new Error(
+      `topic ${topic.name}, partition ${target} is in another shard than partition ${partition} of ${processor}: ` +
+        `emit within the shard, or use Topic.publish`
+    )
+  }
+  // Events without a key go round the partitions of this shard.
+  const next = (topic: Any) => (): number => (partition + turn++ * shards) % topic.partitions
+  return {
+    rows,
+    encode: (topic, value, emit) => {
+      const codec = codecOf(topic, serializer)
+      const event = codec.encode(value, through(middleware, topic, value, emit), next(topic))
+      return { topic, codec, partition: reachable(topic, event.partition), event, entry: undefined }
+    },
+    forward: (topic, event) => {
+      const codec = codecOf(topic, serializer)
+      const target =
+        event.key === undefined ? partition % topic.partitions : topic.partitioner(event.key, topic.partitions)
+      const entry = (event as Received<unknown>).stored()
+      return { topic, codec, partition: reachable(topic, target), event: undefined, entry }
+    }
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * Keeps a worker's lease and acts on the coordinator's statement: claims what it does not run, stops what is not its own
+ * any more, gives up what is wanted elsewhere, and releases whatever it stopped. Everything follows from the whole
+ * statement, so a lost answer or wake costs nothing but time.
+ */
+import { type Context, Duration, Effect, Latch, Random, type Scope, Semaphore, Stream } from "effect"
+import type { Coordinator, Grant, Owned, Statement } from "../../Coordinator.ts"
+import type { EngineError, MemberReplaced } from "../../Errors.ts"
+import type { Group } from "./group.ts"
+import type { Lease } from "./lease.ts"
+
+type CoordinatorService = Context.Service.Shape<typeof Coordinator>
+
+export interface Options {
+  readonly coordinator: CoordinatorService
+  readonly member: string
+  readonly incarnation: string
+  readonly lease: Lease
+  /** Milliseconds. */
+  readonly leaseMillis: number
+  readonly settle: number
+  readonly grace: number
+  readonly groups: ReadonlyMap<string, Group>
+  readonly onChange: (change: Change) => void
+}
+
+export type Change =
+  | { readonly _tag: "Joined" | "Left"; readonly member: string }
+  | {
+      readonly _tag: "Claimed" | "Released"
+      readonly processor: string
+      readonly partition: number
+      readonly epoch: bigint
+    }
+
+export interface Ownership {
+  /** Completes when the first statement was acted on. */
+  readonly joined: Effect.Effect<void>
+  /** Fails when the worker cannot go on. */
+  readonly run: Effect.Effect<never, EngineError | MemberReplaced>
+  /** A partition was refused by its shard: have it granted anew. */
+  readonly lost: (processor: string, partition: number, epoch: bigint, inForce: bigint | undefined) => void
+  /** Let go of everything in order, then leave. */
+  readonly leave: Effect.Effect<void>
+  /** Changes of owner after the first statement. */
+  readonly rebalances: () => number
+}
+
+export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { coordinator, groups, incarnation, leaseMillis, member, onChange } = options
+    const scope = yield* Effect.scope
+    const wake = Latch.makeUnsafe(false)
+    const joined = Latch.makeUnsafe(false)
+    let known = 0n
+    let released: Array<Grant> = []
+    let refused: Array<Grant> = []
+    /** Partitions that are being stopped. */
+    const stopping = new Set<string>()
+    let leaving = false
+    /** Held while partitions are started, so that none is started behind the back of `leave`. */
+    const starting = Semaphore.makeUnsafe(1)
+    let rebalances = 0
+
+    const id = (processor: string, partition: number): string => `${processor}/${partition}`
+
+    const release = (grant: Grant): void => {
+      released.push(grant)
+      wake.openUnsafe()
+    }
+
+    const lost: Ownership["lost"] = (processor, partition, epoch, inForce) => {
+      const group = groups.get(processor)
+      // A late refusal of an ownership that ended: the partition may run here again, under another epoch.
+      if (group === undefined || leaving || group.epochs.get(partition) !== epoch) return
+      if (inForce !== undefined && inForce > epoch) refused.push({ processor, partition, epoch: inForce })
+      seize(group, { processor, partition, epoch }, true)
+    }
+
+    /** Stop a partition in the background; the statement of a later sync decides what becomes of it. */
+    const retire = (grant: Grant, how: Effect.Effect<void>, giveBack: boolean): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const key = id(grant.processor, grant.partition)
+        if (stopping.has(key)) return Effect.void
+        stopping.add(key)
+        return Effect.ensuring(
+          how,
+          Effect.sync(() => {
+            stopping.delete(key)
+            rebalances++
+            onChange({ _tag: "Released", ...grant })
+            if (giveBack) release(grant)
+            else wake.openUnsafe()
+          })
+        )
+      })
+
+    const context = yield* Effect.context<never>()
+    const fork = (effect: Effect.Effect<unknown>): void => {
+      Effect.runForkWith(context)(Effect.forkIn(effect, scope))
+    }
+
+    /** It is not ours any more. From this very moment on: an event that is started later could be anybody's. */
+    const seize = (group: Group, grant: Grant, giveBack: boolean): void => {
+      group.revoke(grant.partition)
+      fork(retire(grant, group.drop(grant.partition), giveBack))
+    }
+
+    const start = (group: Group, owned: Owned): Effect.Effect<void, EngineError> =>
+      Effect.gen(function* () {
+        if (leaving) return
+        const { epoch, partition, processor } = owned
+        const inForce = yield* group.start(partition, epoch)
+        if (inForce !== undefined) {
+          refused.push({ processor, partition, epoch: inForce })
+          return release({ processor, partition, epoch })
+        }
+        group.pause(partition, owned.paused)
+        if (joined.isOpen()) rebalances++
+        onChange({ _tag: "Claimed", processor, partition, epoch })
+      })
+
+    const apply = (mine: ReadonlyArray<Owned>): Effect.Effect<void, EngineError> =>
+      Effect.gen(function* () {
+        if (leaving) return
+        const wanted = new Map(mine.map((owned) => [id(owned.processor, owned.partition), owned]))
+        for (const [processor, group] of groups) {
+          for (const [partition, epoch] of group.epochs) {
+            const owned = wanted.get(id(processor, partition))
+            if (owned?.epoch === epoch) group.pause(partition, owned.paused)
+            // Taken away: whoever has it now is behind a higher epoch.
+            else seize(group, { processor, partition, epoch }, false)
+          }
+        }
+        const starts: Array<Effect.Effect<void, EngineError>> = []
+        for (const owned of mine) {
+          const group = groups.get(owned.processor)
+          if (group === undefined || stopping.has(id(owned.processor, owned.partition))) continue
+          const running = group.epochs.has(owned.partition)
+          const { epoch, partition, processor } = owned
+          if (running && owned.giveUp) {
+            fork(retire({ processor, partition, epoch }, group.stop(partition, options.grace), true))
+          } else if (!running && owned.giveUp) release({ processor, partition, epoch })
+          else if (!running) starts.push(start(group, owned))
+        }
+        yield* starting.withPermits(1)(Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true }))
+      })
+
+    let statement: ReadonlyArray<Owned> = []
+    const once = Effect.gen(function* () {
+      wake.closeUnsafe()
+      const asked = options.lease.now()
+      const sent = { released, refused }
+      released = []
+      refused = []
+      const answer: Statement = yield* Effect.onError(
+        coordinator.sync({
+          member,
+          incarnation,
+          lease: leaseMillis,
+          settle: options.settle,
+          known,
+          groups: new Map(Array.from(groups, ([name, group]) => [name, group.definition.topics[0].partitions])),
+          released: sent.released,
+          refused: sent.refused
+        }),
+        // The answer may be lost: a release sent twice does nothing the second time.
+        () =>
+          Effect.sync(() => {
+            released = [...sent.released, ...released]
+            refused = [...sent.refused, ...refused]
+          })
+      )
+      // 10 % early, so that no clock needs to agree with the engine's to the millisecond.
+      options.lease.renew(asked, leaseMillis * 0.9)
+      known = answer.number
+      if (answer.mine !== undefined) statement = answer.mine
+      yield* apply(statement)
+      if (joined.openUnsafe()) onChange({ _tag: "Joined", member })
+      return answer.next
+    })
+
+    /** The lease may be over: what is in flight will be judged by its epoch, and all of it is asked for anew. */
+    const expire = Effect.forEach(
+      groups,
+      ([processor, group]) =>
+        Effect.sync(() => {
+          for (const [partition, epoch] of group.epochs) {
+            seize(group, { processor, partition, epoch }, true)
+          }
+        }),
+      { discard: true }
+    )
+
+    let failures = 0
+    const synced = Effect.gen(function* () {
+      if (joined.isOpen() && !options.lease.held) yield* expire
+      const next = yield* once
+      failures = 0
+      return next
+    })
+    const cycle = Effect.gen(function* () {
+      const next = yield* Effect.catchTag(synced, "EngineError", (error) =>
+        error.reason === "Unsupported" || error.reason === "Refused"
+          ? Effect.fail(error)
+          : Effect.gen(function* () {
+              yield* Effect.logDebug("sync failed; trying again", error)
+              return Math.min(leaseMillis / 10, 50 * 2 ** failures++) * (0.5 + (yield* Random.next))
+            })
+      )
+      yield* Effect.timeoutOption(wake.await, Duration.millis(next))
+      // Wakes that come close together are one.
+      yield* Effect.yieldNow
+    })
+
+    const wakes = coordinator.wakes(member).pipe(
+      Stream.runForEach(() => Effect.sync(() => wake.openUnsafe())),
+      Effect.catch(() => Effect.sleep("1 second")),
+      Effect.forever
+    )
+
+    const leave = Effect.gen(function* () {
+      leaving = true
+      yield* Effect.timeoutOption(starting.withPermits(1)(Effect.void), leaseMillis)
+      yield* Effect.forEach(
+        Array.from(groups.values()),
+        (group) =>
+          Effect.forEach(Array.from(group.epochs.keys()), (partition) => group.stop(partition, options.grace), {
+            concurrency: "unbounded",
+            discard: true
+          }),
+        { concurrency: "unbounded", discard: true }
+      )
+      yield* coordinator.leave(member, incarnation).pipe(
+        Effect.timeoutOption("2 seconds"),
+        Effect.catch((error) => Effect.logDebug("leaving failed; the lease will end by itself", error))
+      )
+      onChange({ _tag: "Left", member })
+    })
+
+    return {
+      joined: joined.await,
+      run: Effect.andThen(Effect.forkIn(wakes, scope), Effect.forever(cycle)),
+      lost,
+      leave,
+      rebalances: () => rebalances
+    }
+  })
