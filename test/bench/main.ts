@@ -109,6 +109,8 @@ const serve = (text: string): void => {
   const { setup, variants } = sections.find((candidate) => candidate.id === section)!
   const variant = [...setup, ...variants].find((candidate) => candidate.id === id)!
   const world = makeWorld(settings, variant)
+  // Nobody waits for the figures any more.
+  process.once("disconnect", () => process.exit(1))
   process.on("message", (round: number) => {
     variant.run(world, round).then(
       (measure) => process.send!({ measure } satisfies Answer),
