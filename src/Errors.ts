@@ -142,22 +142,6 @@ export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfi
   }
 }
 
-/** A commit of one unit of work is larger than one atomic operation may be. */
-export class UnitTooLarge extends Schema.TaggedError<UnitTooLarge>()("UnitTooLarge", {
-  processor: Schema.String,
-  partition: Schema.Int,
-  offset: Schema.String,
-  writes: Schema.Int,
-  bytes: Schema.Int
-}) {
-  override get message(): string {
-    return (
-      `${this.processor}/${this.partition}@${this.offset}: one unit of work made ${this.writes} writes (${this.bytes} bytes); ` +
-      `the limit is 5,000 writes and 1 MiB: write less per event, or make batches smaller`
-    )
-  }
-}
-
 /**
  * A failure that no policy took, or a defect. Defects are always possible, so a worker always has it in its type.
  * `EventsLost`, `LogTruncated` and `WentBack` arise between events: no policy can settle them (see `onLost`).
