@@ -38,14 +38,13 @@ const program = new URL("support/embedded.process.ts", import.meta.url).pathname
 const processOf = (
   role: string,
   file: string,
-  argument: string,
-  options: { readonly uid?: number } = {}
+  argument: string
 ): Effect.Effect<{ readonly child: ChildProcess; readonly lines: Queue.Queue<string> }, never, Scope.Scope> =>
   Effect.gen(function* () {
     const lines = yield* Queue.unbounded<string>()
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, [program, role, file, argument], { stdio: ["ignore", "pipe", "inherit"], ...options })
+        spawn(process.execPath, [program, role, file, argument], { stdio: ["ignore", "pipe", "inherit"] })
       ),
       (child) => Effect.sync(() => child.kill("SIGKILL"))
     )
@@ -290,8 +289,7 @@ describe("a file that cannot be used is refused with its name and what to do", (
       chmodSync(file, 0o444)
       chmodSync(directory, 0o555)
       // Nothing is read-only for root: then another user tries.
-      const isRoot = process.getuid?.() === 0
-      const { lines } = yield* processOf("open", file, "", isRoot ? { uid: 65_534 } : {})
+      const { lines } = yield* processOf("open", file, process.getuid?.() === 0 ? "65534" : "")
       const message = yield* Queue.take(lines)
       chmodSync(directory, 0o755)
       assert.include(message, file)

@@ -5,7 +5,7 @@
  * - `read`: prints each event and when it came (nanoseconds of the monotonic clock, which processes share)
  * - `write`: appends and commits for ever, and prints each number once both are answered
  * - `hold`: keeps a write transaction open for the milliseconds given in place of a topic
- * - `open`: prints the error with which the file cannot be opened
+ * - `open`: prints the error with which the file cannot be opened; as the user whose number stands in place of a topic
  */
 import { DatabaseSync } from "node:sqlite"
 import { Effect, Layer } from "effect"
@@ -63,7 +63,11 @@ const hold = Effect.gen(function* () {
 })
 
 const engine = EmbeddedBroker.layer.pipe(Layer.provide(layerFile({ file })))
-const open = Effect.flatMap(Effect.flip(Effect.scoped(Layer.build(engine))), (error) => say(error.message))
+const open = Effect.suspend(() => {
+  // Not when it is spawned: that user may not reach the folder that node stands in.
+  if (argument !== "") process.setuid!(Number(argument))
+  return Effect.flatMap(Effect.flip(Effect.scoped(Layer.build(engine))), (error) => say(error.message))
+})
 const roles: Record<string, Effect.Effect<void, unknown>> = {
   read: Effect.scoped(read).pipe(Effect.provide(engine)),
   write: write.pipe(Effect.provide(engine)),
