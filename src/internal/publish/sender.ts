@@ -8,6 +8,7 @@ import { Cause, Clock, type Context, Effect, Exit, Schedule } from "effect"
 import type { Append, Appended, Broker, Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError, OffsetConflict, TopicFull } from "../../Errors.ts"
 import type { Any, EmitOptions, Position, PublishError } from "../../Topic.ts"
+import { backoff } from "../backoff.ts"
 import { offset } from "../entryId.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
@@ -300,7 +301,7 @@ export class Sender {
     return call.pipe(
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Unreachable",
-        schedule: backoff
+        schedule: patiently
       }),
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Full" && !this.failsWhenFull,
@@ -454,7 +455,4 @@ const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<
 /** A full server: its memory is asked for again. */
 const untilRoom = Schedule.spaced("200 millis")
 
-const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
-  Schedule.jittered,
-  Schedule.upTo({ duration: patience })
-)
+const patiently = backoff("50 millis", "2 seconds").pipe(Schedule.upTo({ duration: patience }))

@@ -2,9 +2,10 @@
  * Commits what the partitions of one processor and shard have done: one commit in flight, and whatever is done meanwhile
  * goes into the next. No interval, and no wait when idle. A commit is sent again unchanged until it is answered.
  */
-import { type Context, Effect, Latch, Schedule } from "effect"
+import { type Context, Effect, Latch } from "effect"
 import type { Broker, Commit, CommitResult, Durability, Layout } from "../../Broker.ts"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
+import { backoff } from "../backoff.ts"
 import type { Partition } from "./partition.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
@@ -26,7 +27,7 @@ export interface Committer {
   readonly run: Effect.Effect<never, unknown>
 }
 
-const retry = Schedule.min([Schedule.exponential("20 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
+const retry = backoff("20 millis", "1 second")
 
 export const make = (options: {
   readonly broker: BrokerService
@@ -90,7 +91,6 @@ export const make = (options: {
           taken.push([partition, commit])
         } else notify(partition)
       } catch (defect) {
-        partition.fenced = true
         options.onDefect(partition, defect)
         notify(partition)
       }

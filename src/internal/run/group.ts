@@ -18,7 +18,7 @@ import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
-import { Losses, warnOf } from "./losses.ts"
+import { Losses } from "./losses.ts"
 import { CurrentObserver } from "./observer.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
@@ -114,7 +114,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       onFailure: options.onFailure,
       onRestart: options.onLost,
       onEntriesLost: (entries) => metrics.lost((lost += entries)),
-      warn: warnOf(fork, definition)
+      warn: (message) => void fork(annotate(Effect.logWarning(message)))
     })
 
     const committers = Array.from({ length: shards }, () =>
@@ -287,13 +287,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         yield* close(number, one)
       })
 
-    const revoke: Group["revoke"] = (number) => {
-      const one = running.get(number)
-      if (one === undefined) return
-      one.partition.fenced = true
-      one.partition.stop()
-    }
-
     const slowAfter = definition.slowAfter === undefined ? settings.slowAfter : Duration.toMillis(definition.slowAfter)
     const reported = new WeakMap<Partition, number>()
     const watch = Effect.gen(function* () {
@@ -329,7 +322,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       epochs,
       start,
       stop,
-      revoke,
+      revoke: (number) => running.get(number)?.partition.revoke(),
       drop,
       pause: (number, paused) => running.get(number)?.partition.pause(paused),
       quiet: () => Array.from(running.values()).every(({ partition }) => partition.quiet),

@@ -3,7 +3,7 @@
  * (`EventsLost`), the log ends early (`LogTruncated`), commits are gone (`WentBack`), or another owner is in force. The
  * processor's `onLost` decides: halt, or go on with what there is, reported.
  */
-import { Cause, Effect } from "effect"
+import { Cause } from "effect"
 import type { Batch, Claim, Commit, CommitResult, LogInfo } from "../../Broker.ts"
 import {
   type BetweenEvents,
@@ -44,8 +44,7 @@ export class Losses {
 
   /** The worker ends with this partition's position and cause. */
   halt(partition: Partition, cause: Cause.Cause<any>): void {
-    partition.fenced = true
-    partition.stop()
+    partition.revoke()
     const { processor, position } = partition
     this.onFailure(new ProcessorHalted<unknown>({ processor, partition: partition.partition, offset: position, cause }))
   }
@@ -80,8 +79,7 @@ export class Losses {
 
   /** Drop all that we know of it, and have it granted anew. */
   private restart(partition: Partition, inForce: bigint | undefined): void {
-    partition.fenced = true
-    partition.stop()
+    partition.revoke()
     this.onRestart(partition.partition, partition.fence.epoch, inForce)
   }
 
@@ -129,9 +127,3 @@ const known = (partition: Partition, claim: Claimed): ReadonlyArray<readonly [Lo
     const info = claim.logs.find((info) => info.topic === log.topic.name)
     return info === undefined ? [] : [[log, info] as const]
   })
-
-/** For logs off the hot path. */
-export const warnOf =
-  (fork: (effect: Effect.Effect<void>) => void, definition: Definition) =>
-  (message: string): void =>
-    fork(Effect.annotateLogs(Effect.logWarning(message), { processor: definition.name }))

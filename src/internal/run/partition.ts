@@ -342,6 +342,12 @@ export class Partition {
     this.stops.openUnsafe()
   }
 
+  /** It is not ours any more, or may not be: nothing is started or committed from this moment on. */
+  revoke(): void {
+    this.fenced = true
+    this.stop()
+  }
+
   /** Keep everything, hand out nothing, or go on. */
   pause(paused: boolean): void {
     if (this.paused === paused) return

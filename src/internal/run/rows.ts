@@ -3,11 +3,12 @@
  * writes that are not committed yet. Nobody else writes them while the epoch is ours, so the cache is never stale; it is
  * thrown away whole when the epoch ends.
  */
-import { Effect, Schedule } from "effect"
+import { Effect } from "effect"
 import { EncodeError, type EngineError } from "../../Errors.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { TableStore } from "../../TableStore.ts"
+import { backoff } from "../backoff.ts"
 import { type ValueCodec, valueCodec } from "../record/stored.ts"
 
 /** What a key without a row holds. */
@@ -92,7 +93,7 @@ const encode = (row: Row): string | Uint8Array => {
   }
 }
 
-const retry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(Schedule.jittered)
+const retry = backoff("50 millis", "2 seconds")
 
 /** Which topic key a table key goes with, and where it lives. */
 export interface Placement {
