@@ -58,6 +58,13 @@ export interface Group {
   readonly generation: number
 }
 
+/** Why a partition was put aside, and the unit of work that did it: first and last offset in each topic it has events of. */
+export interface Quarantine {
+  readonly reason: "failure" | "crash loop"
+  readonly error: string
+  readonly positions: ReadonlyArray<{ readonly topic: string; readonly first: string; readonly last: string }>
+}
+
 export class Coordinator extends Context.Service<
   Coordinator,
   {
@@ -74,6 +81,11 @@ export class Coordinator extends Context.Service<
      * if it has one and the processor is paused. `undefined`: it runs unpaused.
      */
     takeEpoch(processor: string, partition: number): Effect.Effect<bigint | undefined, EngineError>
+    /**
+     * Put a partition of ours aside for the whole cluster and give it back, in one: it leaves the targets until it is
+     * released. Does nothing if the epoch is not the one in the books, or it is aside already.
+     */
+    quarantine(grant: Grant, member: string, entry: Quarantine): Effect.Effect<void, EngineError>
     /** Forget a group without members; false if it has some. */
     removeGroup(processor: string): Effect.Effect<boolean, EngineError>
   }

@@ -41,6 +41,25 @@ export class EncodeError extends Schema.TaggedError<EncodeError>()("EncodeError"
   }
 }
 
+/**
+ * A handler staged more than one commit carries: 5,000 rows and emitted events, or 1 MiB in more than one of them. None of
+ * it was stored.
+ */
+export class UnitTooLarge extends Schema.TaggedError<UnitTooLarge>()("UnitTooLarge", {
+  processor: Schema.String,
+  partition: Schema.Int,
+  offset: Schema.String,
+  writes: Schema.Int,
+  bytes: Schema.Int
+}) {
+  override get message(): string {
+    return (
+      `${this.processor}/${this.partition}@${this.offset} staged ${this.writes} writes of ${this.bytes} bytes; one unit of ` +
+      `work holds 5,000 writes and 1 MiB: use smaller batches or values, or Topic.publishAll for output that may be repeated`
+    )
+  }
+}
+
 /** The partition holds as many unconsumed events as it may; `heldBy` is the processor that holds the floor. */
 export class TopicFull extends Schema.TaggedError<TopicFull>()("TopicFull", {
   topic: Schema.String,

@@ -6,6 +6,7 @@
 import { Context, type DateTime, Effect, type Scope, Stream } from "effect"
 import type { Pipeable } from "effect/Pipeable"
 import type { NoInfer } from "effect/Types"
+import type { UnitTooLarge } from "./Errors.ts"
 
 export const TypeId = "~millrace/Event"
 
@@ -44,6 +45,9 @@ export class UnitOfWork extends Context.Service<UnitOfWork, { readonly event: Ev
   "millrace/Event/UnitOfWork"
 ) {}
 
+/** Code that stages something in a unit of work may stage too much. */
+export type Excess<R> = [Extract<R, UnitOfWork>] extends [never] ? never : UnitTooLarge
+
 /** The event being handled, for code that was not handed it. In a batch: the last one. */
 export const current: Effect.Effect<Event<unknown>, never, UnitOfWork> = Effect.map(UnitOfWork, (unit) => unit.event)
 
@@ -75,12 +79,13 @@ export const mapEffect =
   <A, B, E2, R2>(f: (value: A, event: Event<A>) => Effect.Effect<B, E2, R2>) =>
   <E, R>(
     self: Stream.Stream<Event<A>, E, R>
-  ): Stream.Stream<Event<B>, E | E2, R | Exclude<R2, UnitOfWork | Scope.Scope>> =>
+  ): Stream.Stream<Event<B>, E | E2 | Excess<R2>, R | Exclude<R2, UnitOfWork | Scope.Scope>> =>
     self.pipe(
       Stream.mapEffect((event) =>
         event[TypeId].unit(
           [event],
-          Effect.map(f(event.value, event), (value) => event.withValue(value))
+          // Once for each try.
+          Effect.suspend(() => Effect.map(f(event.value, event), (value) => event.withValue(value)))
         )
       ),
       Stream.filter((event) => event !== undefined)
@@ -93,26 +98,28 @@ export const mapBatch =
   ) =>
   <E, R>(
     self: Stream.Stream<ReadonlyArray<Event<A>>, E, R>
-  ): Stream.Stream<ReadonlyArray<Event<B>>, E | E2, R | Exclude<R2, UnitOfWork | Scope.Scope>> =>
+  ): Stream.Stream<ReadonlyArray<Event<B>>, E | E2 | Excess<R2>, R | Exclude<R2, UnitOfWork | Scope.Scope>> =>
     self.pipe(
       Stream.mapEffect((events) => {
         const first = events[0]
         if (first === undefined) return Effect.succeed([])
         return first[TypeId].unit(
           events,
-          Effect.map(
-            f(
-              events.map((event) => event.value),
-              events
-            ),
-            (values) => {
-              if (values.length !== events.length) {
-                throw new Error(`Event.mapBatch: ${events.length} events went in, ${values.length} values came out`)
+          Effect.suspend(() =>
+            Effect.map(
+              f(
+                events.map((event) => event.value),
+                events
+              ),
+              (values) => {
+                if (values.length !== events.length) {
+                  throw new Error(`Event.mapBatch: ${events.length} events went in, ${values.length} values came out`)
+                }
+                return values.map((value, i) => events[i]!.withValue(value))
               }
-              return values.map((value, i) => events[i]!.withValue(value))
-            }
+            )
           )
         )
       }),
       Stream.filter((events) => events !== undefined && events.length > 0)
-    ) as Stream.Stream<ReadonlyArray<Event<B>>, E | E2, R | Exclude<R2, UnitOfWork | Scope.Scope>>
+    ) as Stream.Stream<ReadonlyArray<Event<B>>, E | E2 | Excess<R2>, R | Exclude<R2, UnitOfWork | Scope.Scope>>

@@ -1,12 +1,16 @@
 /**
  * What a worker counts, as Effect metrics: any exporter of Effect's shows them (`PrometheusMetrics`, `Otlp`). They are
- * updated once per commit, not per event.
+ * updated once per commit, not per event; `millrace_failures_total` at each failure.
  *
  * | metric | attributes | counts |
  * | --- | --- | --- |
  * | `millrace_events_processed_total` | processor | events whose handling is committed |
  * | `millrace_events_failed_total` | processor | failures of handlers, those that a policy settled included |
+ * | `millrace_events_retried_total` | processor | events that were tried again after a failure |
  * | `millrace_events_ignored_total` | processor | events that `Policy.ignore` acknowledged |
+ * | `millrace_events_dead_lettered_total` | processor | events that `Policy.deadLetter` acknowledged |
+ * | `millrace_partitions_quarantined_total` | processor | partitions that `Policy.quarantine` put aside |
+ * | `millrace_failures_total` | processor, outcome, tag | failed events by what became of them (`retry`, `split`, `ignore`, `deadLetter`, `quarantine`, `halt`) and by the tag of their error |
  * | `millrace_entries_lost_total` | processor | entries trimmed before this processor had read them |
  * | `millrace_events_stalled_total` | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | processor | commits of a partition |
@@ -17,7 +21,14 @@ const counter = (name: string, description: string) => Metric.counter(name, { de
 
 export const processed = counter("millrace_events_processed_total", "Events whose handling is committed")
 export const failed = counter("millrace_events_failed_total", "Failures of handlers")
+export const retried = counter("millrace_events_retried_total", "Events that were tried again after a failure")
 export const ignored = counter("millrace_events_ignored_total", "Events that Policy.ignore acknowledged")
+export const deadLettered = counter("millrace_events_dead_lettered_total", "Events that Policy.deadLetter acknowledged")
+export const quarantined = counter(
+  "millrace_partitions_quarantined_total",
+  "Partitions that Policy.quarantine put aside"
+)
+export const failures = counter("millrace_failures_total", "Failed events by outcome and by the tag of their error")
 export const lost = counter("millrace_entries_lost_total", "Entries trimmed before a processor had read them")
 export const stalled = counter("millrace_events_stalled_total", "Reports of events in hand for longer than slowAfter")
 export const commits = counter("millrace_commits_total", "Commits of a partition")
@@ -36,7 +47,12 @@ export const ofProcessor = (processor: string, context: Context.Context<never>) 
   return {
     processed: of(processed),
     failed: of(failed),
+    retried: of(retried),
     ignored: of(ignored),
+    deadLettered: of(deadLettered),
+    quarantined: of(quarantined),
+    settled: (outcome: string, tag: string, events: number): void =>
+      Metric.withAttributes(failures, { processor, outcome, tag }).updateUnsafe(events, context),
     lost: of(lost),
     stalled: of(stalled),
     commits: of(commits)

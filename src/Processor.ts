@@ -6,14 +6,15 @@
  * Policies nest like Effect operators: what comes first in the pipe is closest to the handler. What no policy takes
  * halts the worker, typed.
  */
-import { Cause, DateTime, Duration, type Effect, type Scope, type Stream } from "effect"
+import { Cause, DateTime, Duration, type Effect, type Schedule, type Scope, type Stream } from "effect"
 import { dual } from "effect/Function"
 import { pipeArguments } from "effect/Pipeable"
 import type { NoInfer, Tags } from "effect/Types"
 import { Broker, type Lag, type Start } from "./Broker.ts"
 import { Coordinator } from "./Coordinator.ts"
 import type { DecodeError, EncodeError, EngineError, EventsLost, Misconfigured } from "./Errors.ts"
-import type { Event, UnitOfWork } from "./Event.ts"
+import type { Event, Excess, UnitOfWork } from "./Event.ts"
+import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { parseOffset } from "./internal/entryId.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Operations from "./internal/operations.ts"
@@ -63,6 +64,11 @@ export interface BatchOptions<T, Tables> extends Settings<Tables> {
   readonly topic: T
   readonly size: number
   readonly within: Duration.Input
+  /**
+   * What a failure of several events together does. `"whole"` (default): retries and policies meet the batch as one.
+   * `"split"`: its events are tried again one by one, each a unit of work of its own with retries and policies of its own.
+   */
+  readonly onFailure?: "whole" | "split" | undefined
 }
 
 export interface StreamOptions<T, Tables> extends Settings<Tables> {
@@ -178,7 +184,7 @@ export const make = <
   name: string,
   options: Options<T, Tables, C>,
   handler: (value: Topic.Value<T>, event: Event<Topic.Value<T>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E, EngineError> | DecodeError, Needs<R, Tables, C>> => {
+): Processor<Exclude<E, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
   const { acknowledge = "after", concurrency } = options
   if (acknowledge !== "after" && acknowledge !== "before") {
     throw invalid(`processor ${name}: acknowledge is "after" or "before", not ${JSON.stringify(acknowledge)}`)
@@ -217,13 +223,19 @@ export const batch = <
   name: string,
   options: BatchOptions<T, Tables>,
   handler: (values: NonEmpty<Topic.Value<T>>, events: NonEmpty<Event<Topic.Value<T>>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E, EngineError> | DecodeError, Needs<R, Tables>> =>
-  define(name, options.topic, options, {
+): Processor<Exclude<E, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
+  const { onFailure = "whole" } = options
+  if (onFailure !== "whole" && onFailure !== "split") {
+    throw invalid(`processor ${name}: onFailure is "whole" or "split", not ${JSON.stringify(onFailure)}`)
+  }
+  return define(name, options.topic, options, {
     _tag: "Batch",
+    onFailure,
     size: checkCount(`processor ${name}: size`, options.size),
     within: positive(`processor ${name}: within`, options.within),
     handler: handler as never
   })
+}
 
 /**
  * Any stream operators, per partition; what is emitted (alone or in an array) is done. Table writes and emits stand
@@ -275,8 +287,41 @@ export const repartition = <A, K, K2>(
 
 // ----------------------------------------------------------------------------------------------------------- policies
 
-const wrap = (self: Processor<any, any>, added: Wrap): Processor<any, any> =>
-  self.with({ wraps: [...self.definition.wraps, added] })
+const wrap = (self: Processor<any, any>, added: Wrap): Processor<any, any> => {
+  const wraps = [...self.definition.wraps, added]
+  // A name that is too long for a dead-letter topic is refused here.
+  deadTopicsOf({ topics: self.definition.topics, wraps })
+  return self.with({ wraps })
+}
+
+export interface RetryOptions<E, R> {
+  /** How long to wait before each try, and for how many tries; it sees the errors. */
+  readonly schedule?: Schedule.Schedule<unknown, NoInfer<E>, never, R> | undefined
+  /** Tries after the first, at most. */
+  readonly times?: number | undefined
+  readonly while?: ((error: NoInfer<E>) => boolean) | undefined
+}
+
+/**
+ * Try again in place, with fresh staged writes; the number of the attempt is on the event. Meanwhile the partition waits,
+ * or with `concurrency: { perKey }` the key; it can be given away all the same. `E` stays: it can still run out. Defects
+ * and entries that cannot be decoded are not tried again. Give it a schedule, a count, or both.
+ */
+export const retry: {
+  <E, R2 = never>(options: RetryOptions<E, R2>): <R>(self: Processor<E, R>) => Processor<E, R | R2>
+  <E, R, R2 = never>(self: Processor<E, R>, options: RetryOptions<E, R2>): Processor<E, R | R2>
+} = dual(2, (self: Processor<any, any>, options: RetryOptions<any, any>) => {
+  const { schedule, times } = options
+  const at = `processor ${self.name}: retry`
+  if (schedule === undefined && times === undefined) {
+    throw invalid(
+      `${at} without a schedule and a count would try for ever without a pause: give it "schedule" or "times"`
+    )
+  }
+  if (times !== undefined) checkCount(`${at}: times`, times, 0)
+  // What the schedule needs is in the processor's own requirements.
+  return wrap(self, { _tag: "Retry", schedule: schedule as never, times, while: options.while as never })
+})
 
 const tagOf = (error: unknown): unknown =>
   typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
@@ -296,6 +341,7 @@ export const catchTag: {
   const tags: ReadonlyArray<unknown> = typeof tag === "string" ? [tag] : tag
   return wrap(self, {
     _tag: "Catch",
+    deadTopics: policy.deadTopics,
     settle: (cause, event) => {
       const error = Cause.findErrorOption(cause)
       return error._tag === "Some" && tags.includes(tagOf(error.value)) ? policy.decide(error.value, event) : undefined
@@ -309,6 +355,7 @@ const catch_: {
 } = dual(2, (self: Processor<any, any>, policy: Policy<any, any>) =>
   wrap(self, {
     _tag: "Catch",
+    deadTopics: policy.deadTopics,
     settle: (cause, event) => {
       const error = Cause.findErrorOption(cause)
       return error._tag === "Some" ? policy.decide(error.value, event) : undefined
@@ -328,6 +375,7 @@ export const catchDefect: {
 } = dual(2, (self: Processor<any, any>, policy: Policy<any, any>) =>
   wrap(self, {
     _tag: "Catch",
+    deadTopics: policy.deadTopics,
     settle: (cause, event) => {
       const defect = cause.reasons.find(Cause.isDieReason)
       return defect === undefined ? undefined : policy.decide(defect.defect, event)

@@ -20,6 +20,10 @@ import type {
   TopicFull
 } from "./Errors.ts"
 import type { Event, UnitOfWork } from "./Event.ts"
+import { deadHeaders } from "./internal/dead/headers.ts"
+import { type DeadLetter, letters } from "./internal/dead/letters.ts"
+import { redrive as putBack } from "./internal/dead/redrive.ts"
+import { deadOf } from "./internal/dead/topic.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Bulk from "./internal/publish/bulk.ts"
 import { CurrentMiddleware, type Middleware } from "./internal/publish/middleware.ts"
@@ -30,6 +34,7 @@ import { tail } from "./internal/tail.ts"
 import * as Partitioner from "./Partitioner.ts"
 import * as Retention from "./Retention.ts"
 import type { Codec, Serializer } from "./Serializer.ts"
+import type { TableStore } from "./TableStore.ts"
 
 const TypeId = "~millrace/Topic"
 
@@ -189,6 +194,12 @@ export interface Changes {
   readonly retention?: Retention.Retention | undefined
 }
 
+/**
+ * Where `Policy.deadLetter` sends events of a topic: `<name>.dead`, with its schema and partitions, kept for ever. A
+ * processor on it gets typed events; what could not be decoded is a `DecodeError` there too.
+ */
+export const dead = <A, K>(self: Topic<A, K>): Topic<A, K> => deadOf(self)
+
 /** Store one event now, whoever calls; succeeds when the engine has it. Concurrent calls travel together. */
 export const publish = <A, K>(
   topic: Topic<A, K>,
@@ -266,3 +277,43 @@ export const stream = <A, K>(
     readonly partitions?: NonEmpty<number> | undefined
   }
 ): Stream.Stream<Event<A>, DecodeError | EventsLost | EngineError, Client> => tail(topic, options)
+
+// ------------------------------------------------------------------------------------------------------- dead letters
+
+export { type DeadLetter, deadHeaders }
+
+export interface DeadOptions {
+  /** The name that `Policy.deadLetter` was given, if letters of this topic do not go to `<name>.dead`. */
+  readonly topic?: string | undefined
+}
+
+/** The dead letters of a topic that were not put back, up to the present end; order holds within a partition. */
+export const deadLetters = <A, K>(
+  topic: Topic<A, K>,
+  options?: DeadOptions
+): Stream.Stream<DeadLetter<A>, EngineError, Client | TableStore> => letters(topic, deadOf(topic, options?.topic))
+
+/**
+ * Put dead letters back at the end of their partition of the topic, all or those of these offsets; gives how many. Each
+ * is put back exactly once, also if the program dies in between and does it again, and is no longer listed. It comes
+ * back with its first attempt, its own headers, and `Topic.deadHeaders.redrivenFrom`.
+ */
+export const redrive = <A, K>(
+  topic: Topic<A, K>,
+  options?: DeadOptions & {
+    /** As `deadLetters` gives them: an offset alone names a letter in each partition. */
+    readonly offsets?: Iterable<{ readonly partition: number; readonly offset: string }> | undefined
+  }
+): Effect.Effect<number, EngineError, Client | TableStore> =>
+  Effect.suspend(() => {
+    let wanted: Map<number, Set<string>> | undefined
+    if (options?.offsets !== undefined) {
+      wanted = new Map()
+      for (const { offset, partition } of options.offsets) {
+        const offsets = wanted.get(partition)
+        if (offsets === undefined) wanted.set(partition, new Set([offset]))
+        else offsets.add(offset)
+      }
+    }
+    return putBack(topic, deadOf(topic, options?.topic), wanted)
+  })

@@ -25,6 +25,7 @@ import { Broker, type Durability } from "./Broker.ts"
 import { Coordinator } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
 import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
+import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
@@ -42,8 +43,17 @@ export interface Counts {
   readonly processed: number
   /** Failures of handlers, those that a policy settled included. */
   readonly failed: number
+  /** Events that were tried again after a failure, by `Processor.retry` or out of a split batch; once for each try. */
+  readonly retried: number
+  /** Events that `Policy.ignore` acknowledged. */
   readonly ignored: number
+  /** Events that `Policy.deadLetter` acknowledged. */
+  readonly deadLettered: number
+  /** Partitions that `Policy.quarantine` put aside. */
+  readonly quarantined: number
 }
+
+const nothing: Counts = { processed: 0, failed: 0, retried: 0, ignored: 0, deadLettered: 0, quarantined: 0 }
 
 export interface Summary {
   readonly parts: Readonly<Record<string, Counts>>
@@ -163,8 +173,8 @@ const declare = (parts: Parts) =>
   Effect.gen(function* () {
     const broker = yield* Broker
     const tables = yield* TableStore
-    const topics = new Map(parts.flatMap((part) => part.definition.topics.map((topic) => [topic.name, topic])))
-    yield* broker.declare(Array.from(topics.values()))
+    const all = parts.flatMap(({ definition }) => [...deadTopicsOf(definition), ...definition.topics])
+    yield* broker.declare(Array.from(new Map(all.map((topic) => [topic.name, topic])).values()))
     for (const { definition } of parts) {
       const [topic] = definition.topics
       yield* broker.register(definition.name, definition.topics, definition.startFrom)
@@ -208,7 +218,7 @@ const startIn = (given: Parts, options: Options) =>
           .replace(/[^A-Za-z0-9._-]/g, "-")
           .slice(0, 60) || "worker"
       }-${incarnation.slice(0, 8)}`
-    const counts = new Map(parts.map((part) => [part.name, { processed: 0, failed: 0, ignored: 0 }]))
+    const counts = new Map(parts.map((part) => [part.name, { ...nothing }]))
     const end = yield* Deferred.make<void, Failure<unknown>>()
     const changes = yield* PubSub.unbounded<Change>()
     const limit = options.limit === undefined ? undefined : { remaining: options.limit, waiting: new Set<() => void>() }
@@ -249,6 +259,7 @@ const startIn = (given: Parts, options: Options) =>
         context: services,
         onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
         onLost: (partition, epoch, inForce) => ownership?.lost(part.name, partition, epoch, inForce),
+        onQuarantine: (partition, epoch, entry) => ownership?.quarantine(part.name, partition, epoch, entry),
         onProgress: moved
       })
       groups.set(part.name, group)
@@ -300,7 +311,11 @@ const startIn = (given: Parts, options: Options) =>
     )
     const behind = Effect.map(
       Effect.forEach(parts, (part) => broker.lag(part.name)),
-      (lags) => lags.flat().some((lag) => lag.events > 0)
+      // What was put aside is nobody's to finish until it is released.
+      (lags) =>
+        lags.some((ofPart, i) =>
+          ofPart.some((lag) => lag.events > 0 && ownership?.isAside(parts[i]!.name, lag.partition) !== true)
+        )
     )
     const idle: Handle["idle"] = Effect.gen(function* () {
       yield* Effect.raceFirst(ownership.joined, Deferred.await(end))

@@ -7,7 +7,7 @@ import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, drain, numbers } from "./support/engines.ts"
+import { behaviour, counts, drain, numbers } from "./support/engines.ts"
 import { type Reading, reading, readings } from "./support/readings.ts"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { n: Schema.Int }) {}
@@ -74,7 +74,7 @@ describe("around and middleware", () => {
         []
       )
       assert.strictEqual(yield* Table.lookup(totals, "k"), 2)
-      assert.deepStrictEqual(summary.parts.p, { processed: 3, failed: 2, ignored: 2 })
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 3, failed: 2, ignored: 2 }))
     })
   )
 

@@ -6,7 +6,7 @@ import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, drain, halted, numbers, start, until } from "./support/engines.ts"
+import { behaviour, counts, drain, halted, numbers, start, until } from "./support/engines.ts"
 import { assertRising, reading, readings, Seen } from "./support/readings.ts"
 
 const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
@@ -144,7 +144,7 @@ describe("perKey", () => {
           })
         ).pipe(Processor.catch(Policy.ignore))
       ])
-      assert.deepStrictEqual(summary.parts.p, { processed: 90, failed: 10, ignored: 10 })
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 90, failed: 10, ignored: 10 }))
       assert.strictEqual(yield* Table.lookup(totals, "k3"), 0)
       assert.strictEqual(yield* Table.lookup(totals, "k4"), 10)
     })

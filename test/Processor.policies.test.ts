@@ -6,7 +6,7 @@ import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, drain, halted, intrude, numbers, start, until } from "./support/engines.ts"
+import { behaviour, counts, drain, halted, intrude, numbers, start, until } from "./support/engines.ts"
 import { assertRising, collect, type Reading, reading, readings, Seen } from "./support/readings.ts"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { n: Schema.Int }) {}
@@ -141,7 +141,7 @@ describe("ignore", () => {
       ])
       assert.deepStrictEqual(seen.all, numbers(100))
       assertRising(seen.lists.values())
-      assert.deepStrictEqual(summary.parts.p, { processed: 99, failed: 1, ignored: 1 })
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 99, failed: 1, ignored: 1 }))
       assert.strictEqual(yield* Table.lookup(totals, "k0"), 9)
       assert.strictEqual(yield* Table.lookup(totals, "k1"), 10)
       assert.deepStrictEqual(
@@ -183,8 +183,8 @@ describe("ignore", () => {
         )
       )
       const summary = yield* drain([both, all, choose])
-      assert.deepStrictEqual(summary.parts.q, { processed: 4, failed: 2, ignored: 2 })
-      assert.deepStrictEqual(summary.parts.r, { processed: 4, failed: 2, ignored: 2 })
+      assert.deepStrictEqual(summary.parts.q, counts({ processed: 4, failed: 2, ignored: 2 }))
+      assert.deepStrictEqual(summary.parts.r, counts({ processed: 4, failed: 2, ignored: 2 }))
       assert.deepStrictEqual(chosen, [
         ["Declined", false],
         ["Broken", false]
@@ -207,12 +207,12 @@ describe("ignore", () => {
         }).pipe(Processor.catch(Policy.ignore))
       assert.strictEqual(Cause.squash((yield* halted([part({})])).cause), "boom")
       const summary = yield* drain([part({}).pipe(Processor.catchDefect(Policy.ignore))])
-      assert.deepStrictEqual(summary.parts.p, { processed: 1, failed: 2, ignored: 2 })
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 1, failed: 2, ignored: 2 }))
       yield* Processor.remove("p")
       const lanes = yield* drain([
         part({ concurrency: { unordered: 2 } as never }).pipe(Processor.catchDefect(Policy.ignore))
       ])
-      assert.deepStrictEqual(lanes.parts.p, { processed: 2, failed: 2, ignored: 2 })
+      assert.deepStrictEqual(lanes.parts.p, counts({ processed: 2, failed: 2, ignored: 2 }))
     })
   )
 })
@@ -267,7 +267,7 @@ describe("acknowledge before", () => {
           })
         ).pipe(Processor.catchTag("Declined", Policy.ignore))
       ])
-      assert.deepStrictEqual(summary.parts.p, { processed: 3, failed: 1, ignored: 1 })
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 3, failed: 1, ignored: 1 }))
       assert.strictEqual(yield* Table.lookup(totals, "k"), 3)
     })
   )

@@ -6,7 +6,7 @@ import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, drain, halted, numbers, start, until } from "./support/engines.ts"
+import { behaviour, counts, drain, halted, numbers, start, until } from "./support/engines.ts"
 import { collect, reading, readings } from "./support/readings.ts"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { n: Schema.Int }) {}
@@ -271,7 +271,7 @@ describe("units of work", () => {
         numbers(10).filter((n) => n !== 3)
       )
       assert.strictEqual(yield* Table.lookup(totals, "k0"), 9)
-      assert.deepStrictEqual(summary.parts.p, { processed: 9, failed: 1, ignored: 1 })
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 9, failed: 1, ignored: 1 }))
     })
   )
 

@@ -9,7 +9,7 @@ import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, halted, numbers, start, until } from "./support/engines.ts"
+import { behaviour, counts, halted, numbers, start, until } from "./support/engines.ts"
 import { type Reading, reading, readings } from "./support/readings.ts"
 
 const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
@@ -68,7 +68,7 @@ describe("entries that cannot be decoded", () => {
         yield* worker.idle
         const summary = yield* worker.stop
         assert.deepStrictEqual(seen.toSorted(), numbers(6))
-        assert.deepStrictEqual(summary.parts.p, { processed: 6, failed: 1, ignored: 1 })
+        assert.deepStrictEqual(summary.parts.p, counts({ processed: 6, failed: 1, ignored: 1 }))
       })
     )
 
@@ -137,7 +137,7 @@ describe("the engine's own failures", () => {
           const idle = yield* Effect.forkChild(worker.idle)
           yield* until(engine, "it went on", () => idle.pollUnsafe() !== undefined)
           const summary = yield* worker.stop
-          assert.deepStrictEqual(summary.parts[shape.name], { processed: 3, failed: 0, ignored: 0 })
+          assert.deepStrictEqual(summary.parts[shape.name], counts({ processed: 3, failed: 0, ignored: 0 }))
         }
         assert.deepStrictEqual(
           attempts,

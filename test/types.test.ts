@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Context, type DateTime, Effect, Layer, Schema, Stream } from "effect"
+import { Context, type DateTime, Effect, Layer, Schedule, Schema, Stream } from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
   DecodeError,
@@ -20,7 +20,8 @@ import type {
   Misconfigured,
   OffsetConflict,
   ProcessorHalted,
-  TopicFull
+  TopicFull,
+  UnitTooLarge
 } from "../src/Errors.ts"
 import {
   type Engine,
@@ -87,7 +88,8 @@ export const inferred = () => {
   // What a processor infers: the handler's errors and the codec's; its requirements without what it supplies itself.
   expectTypeOf(plain).toEqualTypeOf<Processor.Processor<DecodeError, never>>()
   expectTypeOf(billing).toEqualTypeOf<Processor.Processor<Declined | Unpaid | DecodeError, Payments>>()
-  expectTypeOf(counting).toEqualTypeOf<Processor.Processor<DecodeError, never>>()
+  // What stages something may stage too much.
+  expectTypeOf(counting).toEqualTypeOf<Processor.Processor<DecodeError | UnitTooLarge, never>>()
   Processor.make("values", { topic: orders }, (value, event) => {
     expectTypeOf(value).toEqualTypeOf<Order>()
     expectTypeOf(event).toEqualTypeOf<Event.Event<Order>>()
@@ -112,7 +114,7 @@ export const inferred = () => {
   const looking = Processor.make("looking", { topic: orders }, (order) => Table.lookup(totals, order.customer))
   expectTypeOf(looking).toEqualTypeOf<Processor.Processor<DecodeError, Table.Client>>()
   const emitting = Processor.make("emitting", { topic: orders }, () => Topic.emit(refunds, { id: 1 }))
-  expectTypeOf(emitting).toEqualTypeOf<Processor.Processor<EncodeError | DecodeError, never>>()
+  expectTypeOf(emitting).toEqualTypeOf<Processor.Processor<EncodeError | DecodeError | UnitTooLarge, never>>()
   expectTypeOf(Processor.repartition("copy", { topic: orders, to: Topic.variant(orders, "copies") })).toEqualTypeOf<
     Processor.Processor<DecodeError | EncodeError, never>
   >()
@@ -129,7 +131,7 @@ export const inferred = () => {
       Stream.groupedWithin(10, "1 second")
     )
   )
-  expectTypeOf(piped).toEqualTypeOf<Processor.Processor<Unpaid | DecodeError, Payments>>()
+  expectTypeOf(piped).toEqualTypeOf<Processor.Processor<Unpaid | DecodeError | UnitTooLarge, Payments>>()
 
   // Policies take errors out, and bring requirements in.
   expectTypeOf(Processor.catchTag(billing, "Declined", Policy.ignore)).toEqualTypeOf<
@@ -140,6 +142,34 @@ export const inferred = () => {
   >()
   expectTypeOf(billing.pipe(Processor.catch(Policy.ignore))).toEqualTypeOf<Processor.Processor<never, Payments>>()
   expectTypeOf(Processor.catchDefect(billing, Policy.ignore)).toEqualTypeOf<typeof billing>()
+  // Trying again takes nothing out: it can run out.
+  const retried = billing.pipe(
+    Processor.retry({
+      schedule: Schedule.exponential("100 millis"),
+      times: 5,
+      while: (error) => {
+        expectTypeOf(error).toEqualTypeOf<Declined | Unpaid | DecodeError>()
+        return error._tag === "Unpaid"
+      }
+    })
+  )
+  expectTypeOf(retried).toEqualTypeOf<typeof billing>()
+  expectTypeOf(Processor.retry(billing, { times: 3 })).toEqualTypeOf<typeof billing>()
+  const paced = Schedule.recurs(3).pipe(Schedule.addDelay(() => Effect.as(Clerk, "1 second" as const)))
+  expectTypeOf(billing.pipe(Processor.retry({ schedule: paced }))).toEqualTypeOf<
+    Processor.Processor<Declined | Unpaid | DecodeError, Payments | Clerk>
+  >()
+  const safe = retried.pipe(
+    Processor.catchTag("Declined", Policy.deadLetter()),
+    Processor.catchTag("DecodeError", Policy.quarantine)
+  )
+  expectTypeOf(safe).toEqualTypeOf<Processor.Processor<Unpaid, Payments>>()
+  expectTypeOf(safe.pipe(Processor.catch(Policy.deadLetter({ topic: "errors" })))).toEqualTypeOf<
+    Processor.Processor<never, Payments>
+  >()
+  expectTypeOf(counting.pipe(Processor.catchTag("UnitTooLarge", Policy.ignore))).toEqualTypeOf<
+    Processor.Processor<DecodeError, never>
+  >()
   billing.pipe(
     Processor.catchTag(
       "Unpaid",
@@ -168,7 +198,7 @@ export const inferred = () => {
   expectTypeOf(Worker.run([billing, counting], { limit: 5 })).toEqualTypeOf<
     Effect.Effect<
       Worker.Summary,
-      ProcessorHalted<Declined | Unpaid | DecodeError> | EngineError | MemberReplaced | Misconfigured,
+      ProcessorHalted<Declined | Unpaid | DecodeError | UnitTooLarge> | EngineError | MemberReplaced | Misconfigured,
       Payments | Engine.Services
     >
   >()
@@ -186,7 +216,7 @@ export const inferred = () => {
   expectTypeOf(Worker.launch(Layer.mergeAll(web, Worker.layer([counting])))).toEqualTypeOf<
     Effect.Effect<
       Worker.Summary,
-      ProcessorHalted<DecodeError> | EngineError | MemberReplaced | Misconfigured,
+      ProcessorHalted<DecodeError | UnitTooLarge> | EngineError | MemberReplaced | Misconfigured,
       Engine.Services
     >
   >()
@@ -381,6 +411,22 @@ export const refusedProcessors = () => {
   Processor.repartition("wrong", { topic: orders, to: numbers })
   // @ts-expect-error: Event<unknown>
   plain.pipe(Processor.middleware(Stream.map((event) => event.value)))
+  // @ts-expect-error: '"halves"' is not assignable
+  Processor.batch("wrong", { topic: orders, ...size, onFailure: "halves" }, () => Effect.void)
+  // @ts-expect-error: 'string' is not assignable to type 'number'
+  billing.pipe(Processor.retry({ times: "5" }))
+  // @ts-expect-error: This comparison appears to be unintentional
+  billing.pipe(Processor.retry({ times: 5, while: (error) => error._tag === "Nothing" }))
+  // @ts-expect-error: 'number' is not assignable to type 'Schedule
+  billing.pipe(Processor.retry({ schedule: 5 }))
+  // @ts-expect-error: "Declined"
+  billing.pipe(Processor.catchTag("Declined", Policy.deadLetter()), Processor.catchTag("Declined", Policy.quarantine))
+  // @ts-expect-error: "UnitTooLarge"
+  plain.pipe(Processor.catchTag("UnitTooLarge", Policy.ignore))
+  // @ts-expect-error: 'number' is not assignable to type 'string'
+  Policy.deadLetter({ topic: 5 })
+  // @ts-expect-error: 'string' is not assignable to type
+  Topic.redrive(orders, { offsets: ["1-0.0"] })
   // @ts-expect-error: 'number' is not assignable to type 'Effect<void
   plain.pipe(Processor.around(() => 5))
 

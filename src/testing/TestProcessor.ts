@@ -9,6 +9,7 @@ import * as Engine from "../Engine.ts"
 import type { ProcessorHalted } from "../Errors.ts"
 import type { Event } from "../Event.ts"
 import { CurrentObserver } from "../internal/run/observer.ts"
+import type { Settlement } from "../Policy.ts"
 import type * as Processor from "../Processor.ts"
 import * as Table from "../Table.ts"
 import * as Topic from "../Topic.ts"
@@ -24,9 +25,14 @@ export interface Input {
 export interface Settled {
   readonly offset: string
   readonly value: unknown
-  readonly policy: "ignore"
+  readonly policy: "ignore" | "deadLetter" | "quarantine"
   readonly cause: Cause.Cause<unknown>
 }
+
+const policies = { Ignore: "ignore", DeadLetter: "deadLetter", Quarantine: "quarantine" } as const satisfies Record<
+  Settlement["_tag"],
+  Settled["policy"]
+>
 
 export interface Result<out E> {
   /** What the processor emitted to this topic, in order per partition. */
@@ -52,8 +58,8 @@ export const run = <E, R>(
     const settled: Array<Settled> = []
     const targets = new Map<string, Topic.Any>()
     const observer = {
-      settled: (_: string, event: Event<unknown>, __: unknown, cause: Cause.Cause<unknown>) => {
-        settled.push({ offset: event.offset, value: event.value, policy: "ignore", cause })
+      settled: (_: string, event: Event<unknown>, settlement: Settlement, cause: Cause.Cause<unknown>) => {
+        settled.push({ offset: event.offset, value: event.value, policy: policies[settlement._tag], cause })
       }
     }
     const watched = Layer.effect(

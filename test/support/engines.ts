@@ -147,6 +147,17 @@ export const halted = (
     (failure) => (failure._tag === "ProcessorHalted" ? Effect.succeed(failure) : Effect.die(failure))
   )
 
+/** What a part did, where only some of it is of interest. */
+export const counts = (some: Partial<Worker.Counts>): Worker.Counts => ({
+  processed: 0,
+  failed: 0,
+  retried: 0,
+  ignored: 0,
+  deadLettered: 0,
+  quarantined: 0,
+  ...some
+})
+
 /** The numbers from 0 on. */
 export const numbers = (length: number, from = 0): Array<number> => Array.from({ length }, (_, i) => i + from)
 

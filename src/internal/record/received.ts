@@ -61,6 +61,15 @@ export class Source {
   valueFields(index: number): ReadonlyArray<string | Uint8Array> {
     return this.valueOf(this.entry, index)
   }
+  /** Every field but those that say something about the value: for an entry whose values cannot be told apart. */
+  rawFields(): ReadonlyArray<string | Uint8Array> {
+    const { fields } = this.entry
+    const kept: Array<Uint8Array> = []
+    for (let i = 0; i < fields.length; i += 2) {
+      if (!describes(text(fields[i]!), this.flat)) kept.push(fields[i]!, fields[i + 1]!)
+    }
+    return kept
+  }
   key(index: number): string | undefined {
     if (this.k === undefined) return undefined
     this.keys ??= this.count === 1 ? [text(this.k)] : parseArray(this.k)
@@ -80,6 +89,9 @@ export class Source {
     return millis(this.id)
   }
 }
+
+const describes = (name: string, flat: boolean): boolean =>
+  flat ? name === "~k" || name === "~h" || name === "~t" : name === "n" || name === "k" || name === "h" || name === "t"
 
 export const text = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString()
@@ -142,10 +154,25 @@ export class Received<A> implements Event<A> {
     return event
   }
   /** The event as an entry of its own, its value as it was stored. */
-  stored(): NewEntry {
-    const { headers, key, source } = this
+  stored(headers = this.headers): NewEntry {
+    return this.entryOf(this.source.valueFields(this.index), headers)
+  }
+  /**
+   * The same for one that perhaps nobody can decode: its own bytes if they can be told from those of its neighbours, else
+   * those of the whole entry, and then `inBatch` names the header that says which of how many events it is.
+   */
+  kept(headers: Readonly<Record<string, string>>, inBatch: string): NewEntry {
+    const { failure, index, source } = this
+    if (failure === undefined || failure.reason === "Schema" || source.count === 1) {
+      const fields = source.valueFields(index)
+      return this.entryOf(fields.length > 0 ? fields : source.rawFields(), headers)
+    }
+    return this.entryOf(source.rawFields(), { ...headers, [inBatch]: `${index}/${source.count}` })
+  }
+  private entryOf(value: ReadonlyArray<string | Uint8Array>, headers: Readonly<Record<string, string>>): NewEntry {
+    const { key, source } = this
     const flat = source.flat ? "~" : ""
-    const fields = [...source.valueFields(this.index)]
+    const fields = [...value]
     if (key !== undefined) fields.push(`${flat}k`, key)
     if (headers !== noHeaders) fields.push(`${flat}h`, JSON.stringify(headers))
     fields.push(`${flat}t`, String(source.time(this.index)))

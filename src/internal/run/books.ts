@@ -2,10 +2,10 @@
 import { Cause, Deferred, Effect, type Scope } from "effect"
 import type { Event, UnitOfWork } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
-import { wrapped } from "./failing.ts"
 import { attempt, Lane } from "./lane.ts"
 import type { Book, Log } from "./log.ts"
 import type { Halted, Setup } from "./runner.ts"
+import { wrapped } from "./wrapped.ts"
 
 export class Books implements Book {
   /** Set by the log itself: they refer to each other. */
@@ -33,6 +33,11 @@ export class Books implements Book {
     }
     const own = events as ReadonlyArray<Received<unknown>>
     return Effect.suspend(() => {
+      const { partition } = setup
+      // What was not started belongs to the next owner; it leaves the pipeline and is not acknowledged.
+      if (partition.stopping || own.some((event) => partition.barred(event))) return Effect.succeed(undefined)
+      // Each unit of a pipeline counts its own attempts.
+      for (const event of own) event.attempt = event.read.attempt = 1
       const lane = new Lane(setup)
       let result: A | undefined
       const around = wrapped(setup, () =>
@@ -42,9 +47,10 @@ export class Books implements Book {
       )
       const unit = Effect.provideContext(attempt(setup, lane, own, around.handle, around.from), lane.context)
       return Effect.matchCauseEffect(unit, {
-        onSuccess: (kept) => {
-          if (!kept) setup.partition.close(own.map((event) => event.read))
-          return Effect.succeed(kept ? result : undefined)
+        onSuccess: (ended) => {
+          if (typeof ended === "object") partition.bar(own, ended)
+          else if (ended === "settled") partition.close(own.map((event) => event.read))
+          return Effect.succeed(ended === "handled" ? result : undefined)
         },
         // It halts with its own offset; the pipeline only waits for the end.
         onFailure: (cause) => {

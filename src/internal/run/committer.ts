@@ -7,11 +7,9 @@ import type { Broker, Commit, CommitResult, Durability, Layout } from "../../Bro
 import type { EngineError, Misconfigured } from "../../Errors.ts"
 import { backoff } from "../backoff.ts"
 import type { Partition } from "./partition.ts"
+import { maxBytes, maxWrites } from "./unit.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
-
-/** Rows and emits in one call. */
-const maxWrites = 5_000
 
 type Taken = readonly [partition: Partition, commit: Commit]
 
@@ -42,6 +40,8 @@ export const make = (options: {
   readonly onDefect: (partition: Partition, defect: unknown) => void
 }): Committer => {
   let dirty: Array<Partition> = []
+  /** Cut, and too large to travel with the others. */
+  let held: Taken | undefined
   const work = Latch.makeUnsafe(false)
   const waiting = new Map<Partition, Array<() => void>>()
   const declared = new Set<Layout>()
@@ -74,10 +74,18 @@ export const make = (options: {
   const cut = (): Array<Taken> => {
     const taken: Array<Taken> = []
     let writes = 0
+    let bytes = 0
+    if (held !== undefined) {
+      taken.push(held)
+      writes = held[0].cutWrites
+      bytes = held[0].cutBytes
+      held = undefined
+    }
     let i = 0
-    for (; i < dirty.length; i++) {
+    while (i < dirty.length && held === undefined) {
       const partition = dirty[i]!
       if (taken.length > 0 && writes + partition.staged > maxWrites) break
+      i++
       writes += partition.staged
       partition.queued = false
       if (partition.fenced) {
@@ -88,7 +96,9 @@ export const make = (options: {
         const commit = partition.cut()
         if (commit !== undefined) {
           partition.inFlight = true
-          taken.push([partition, commit])
+          bytes += partition.cutBytes
+          if (taken.length > 0 && bytes > maxBytes) held = [partition, commit]
+          else taken.push([partition, commit])
         } else notify(partition)
       } catch (defect) {
         options.onDefect(partition, defect)
@@ -154,7 +164,7 @@ export const make = (options: {
   }
 
   const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
-    if (dirty.length === 0) {
+    if (dirty.length === 0 && held === undefined) {
       work.closeUnsafe()
       return work.await
     }

@@ -1,5 +1,5 @@
 /** What a processor is, whatever its types: made by `Processor`, run by the worker. */
-import type { Cause, Duration, Effect, Layer, Scope, Stream } from "effect"
+import type { Cause, Duration, Effect, Layer, Schedule, Scope, Stream } from "effect"
 import type { Start } from "../../Broker.ts"
 import type { Event } from "../../Event.ts"
 import type { Settlement } from "../../Policy.ts"
@@ -20,6 +20,8 @@ export type Shape =
       readonly _tag: "Batch"
       readonly size: number
       readonly within: Duration.Duration
+      /** After the failure of a batch of several: settle it as one, or try each of its events alone. */
+      readonly onFailure: "whole" | "split"
       readonly handler: (values: any, events: any) => Handled
     }
   | {
@@ -30,12 +32,23 @@ export type Shape =
       ) => Stream.Stream<Event<unknown> | ReadonlyArray<Event<unknown>>, unknown>
     }
 
+/** Try again in place, as long as the schedule, the count and the predicate allow. */
+export interface Retry {
+  readonly _tag: "Retry"
+  readonly schedule: Schedule.Schedule<unknown, unknown> | undefined
+  readonly times: number | undefined
+  readonly while: ((error: unknown) => boolean) | undefined
+}
+
 /** What stands around a handler, innermost first. */
 export type Wrap =
+  | Retry
   | {
       readonly _tag: "Catch"
       /** The settlement, if this policy takes the failure. */
       readonly settle: (cause: Cause.Cause<unknown>, event: Event<unknown>) => Settlement | undefined
+      /** Where it may send dead letters; `undefined`: to the source's own topic. */
+      readonly deadTopics: ReadonlyArray<string | undefined>
     }
   | {
       readonly _tag: "Around"

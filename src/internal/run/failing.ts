@@ -1,33 +1,28 @@
-/** What becomes of a failed unit of work: tried again while the engine is away, settled by a policy, or a halt. */
-import { Cause, Context, Effect } from "effect"
+/** What becomes of a failed unit of work: tried again, settled by a policy, or a halt. */
+import { Cause, Effect } from "effect"
+import type { Quarantine } from "../../Coordinator.ts"
 import { type BetweenEvents, ProcessorHalted } from "../../Errors.ts"
-import { type Event, UnitOfWork } from "../../Event.ts"
-import type { Settlement } from "../../Policy.ts"
+import { tagOf } from "../dead/headers.ts"
 import type { Received } from "../record/received.ts"
-import type { Wrap } from "./definition.ts"
 import type { Halted, Setup } from "./runner.ts"
+import { place, settle } from "./settling.ts"
+import { Tries } from "./tries.ts"
 import type { Unit } from "./unit.ts"
+
+type Events = ReadonlyArray<Received<unknown>>
+
+/**
+ * The same events again; settled, with what that needs staged in the unit; not to be acknowledged, since the partition is
+ * asked for; or nothing is acknowledged from here on, and the partition is put aside.
+ */
+export type Outcome = "again" | "settled" | "stopped" | Quarantine
 
 const isEngineError = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "EngineError"
 
-const infrastructure = (cause: Cause.Cause<unknown>): boolean =>
+/** The engine is away or busy: no failure of the event, and no policy sees it. */
+export const infrastructure = (cause: Cause.Cause<unknown>): boolean =>
   cause.reasons.some((reason) => Cause.isFailReason(reason) && isEngineError(reason.error))
-
-/** The first of these policies that takes the failure. */
-const settlementOf = (
-  wraps: ReadonlyArray<Wrap>,
-  from: number,
-  cause: Cause.Cause<unknown>,
-  event: Event<unknown>
-): Settlement | undefined => {
-  for (let i = from; i < wraps.length; i++) {
-    const wrap = wraps[i]!
-    const settlement = wrap._tag === "Catch" ? wrap.settle(cause, event) : undefined
-    if (settlement !== undefined) return settlement
-  }
-  return undefined
-}
 
 export const halt = (setup: Setup, offset: string, cause: Cause.Cause<unknown>): Halted =>
   new ProcessorHalted<unknown>({
@@ -37,68 +32,115 @@ export const halt = (setup: Setup, offset: string, cause: Cause.Cause<unknown>):
     cause: cause as Cause.Cause<BetweenEvents>
   })
 
-/** Acknowledge without effects: the reason stays visible. */
-const ignored = (setup: Setup, event: Event<unknown>, cause: Cause.Cause<unknown>): Effect.Effect<void> => {
-  setup.counts.ignored++
-  setup.observer?.settled(setup.definition.name, event, { _tag: "Ignore" }, cause)
-  return Effect.logDebug("ignored a failed event", cause).pipe(
-    Effect.annotateLogs({ processor: setup.definition.name, partition: event.partition, offset: event.offset })
+/** What was tried for the unit that ends with this event. */
+export const triesOf = (unit: Unit, event: Received<unknown>): Tries => {
+  if (unit.tries?.event !== event) unit.tries = new Tries(event)
+  return unit.tries
+}
+
+/** It went well, but for a failure that a policy inside a middleware settled. */
+export const wasSettled = ({ tries }: Unit, last: Received<unknown>): boolean =>
+  tries !== undefined && tries.event === last && tries.settled
+
+/** Waits as long as that, and until events may be handed out; false as soon as the partition is asked for. */
+const waits = (setup: Setup, events: Events, millis: number): Effect.Effect<boolean> => {
+  const { partition } = setup
+  const barred = (): boolean => events.some((event) => partition.barred(event))
+  const reopened: Effect.Effect<boolean> = Effect.suspend(() =>
+    partition.stopping || barred()
+      ? Effect.succeed(false)
+      : partition.open
+        ? Effect.succeed(true)
+        : Effect.flatMap(partition.reopening, () => reopened)
+  )
+  if (millis <= 0) return reopened
+  const isBarred = Effect.flatMap(partition.bars.await, () => (barred() ? Effect.void : Effect.never))
+  return Effect.flatMap(
+    Effect.raceFirst(Effect.sleep(millis), Effect.raceFirst(partition.stops.await, isBarred)),
+    () => reopened
   )
 }
 
-/** After a failure: true if a policy settled it, false to try the same events again, or the processor halts. */
+const againOrStopped = (go: boolean): Outcome => (go ? "again" : "stopped")
+
+/** After a failure of which a retry gave the delay: counted, waited for, and the next attempt's number is on the events. */
+export const tryAgain = (
+  setup: Setup,
+  events: Events,
+  cause: Cause.Cause<unknown>,
+  delay: number
+): Effect.Effect<Outcome> => {
+  setup.counts.retried += events.length
+  setup.count("retry", tagOf(Cause.squash(cause)), events.length)
+  return place(
+    setup,
+    events
+  )(Effect.logDebug(`a failed event is tried again in ${delay} ms`, cause)).pipe(
+    Effect.andThen(waits(setup, events, delay)),
+    Effect.map((go) => {
+      if (go) countAttempt(events)
+      return againOrStopped(go)
+    })
+  )
+}
+
+/** They are about to be tried once more. */
+export const countAttempt = (events: Events): void => {
+  for (const event of events) {
+    event.attempt++
+    // A pipeline may have changed it: the event that was read is what policies and letters speak of.
+    event.read.attempt = event.attempt
+  }
+}
+
+/** After a failure of these events, whose unit is undone; `from`: the first of the wraps that was not asked yet. */
 export const failed = (
   setup: Setup,
-  event: Event<unknown>,
+  unit: Unit,
+  events: Events,
   cause: Cause.Cause<unknown>,
   from: number
-): Effect.Effect<boolean, Halted> => {
-  // The engine is away or busy: no failure of the event, and no policy sees it.
+): Effect.Effect<Outcome, Halted> => {
+  const last = events[events.length - 1]!
+  const { verdict } = triesOf(unit, last)
+  if (verdict !== undefined) return Effect.succeed(verdict)
   if (infrastructure(cause)) {
-    return Effect.logWarning("an event waits for the engine", cause).pipe(
-      Effect.annotateLogs({ processor: setup.definition.name, partition: event.partition, offset: event.offset }),
-      Effect.andThen(Effect.sleep("1 second")),
-      Effect.as(false)
+    return place(
+      setup,
+      events
+    )(Effect.logWarning("an event waits for the engine", cause)).pipe(
+      Effect.andThen(waits(setup, events, 1_000)),
+      Effect.map(againOrStopped)
     )
   }
   setup.counts.failed++
-  const settlement = settlementOf(setup.definition.wraps, from, cause, event)
-  if (settlement === undefined) return Effect.fail(halt(setup, event.offset, cause))
-  return Effect.as(ignored(setup, event, cause), true)
+  return decide(setup, unit, events, cause, from)
 }
 
-/** The handler with what stands around it, up to the outermost `around`; the policies after it meet failures outside. */
-export const wrapped = (
+/** The first of the wraps that takes the failure. */
+const decide = (
   setup: Setup,
-  handle: (events: ReadonlyArray<Received<unknown>>) => Effect.Effect<unknown, unknown>
-): { readonly handle: typeof handle; readonly from: number } => {
-  const { wraps } = setup.definition
-  const from = wraps.findLastIndex((wrap) => wrap._tag === "Around") + 1
-  if (from === 0) return { handle, from }
-  return {
-    from,
-    handle: (events) => {
-      const last = events[events.length - 1]!
-      let effect = Effect.suspend(() => handle(events))
-      for (const wrap of wraps.slice(0, from)) {
-        effect =
-          wrap._tag === "Around"
-            ? wrap.f(Effect.asVoid(effect), events as never)
-            : Effect.catchCause(effect, (cause) => {
-                const settlement =
-                  Cause.hasInterruptsOnly(cause) || infrastructure(cause) ? undefined : wrap.settle(cause, last)
-                if (settlement === undefined) return Effect.failCause(cause)
-                setup.counts.failed++
-                return Effect.andThen(undoHandler, ignored(setup, last, cause))
-              })
+  unit: Unit,
+  events: Events,
+  cause: Cause.Cause<unknown>,
+  from: number
+): Effect.Effect<Outcome, Halted> =>
+  Effect.suspend(() => {
+    const { wraps } = setup.definition
+    const last = events[events.length - 1]!
+    for (let i = from; i < wraps.length; i++) {
+      const wrap = wraps[i]!
+      if (wrap._tag === "Retry" && mayRetry(events)) {
+        return Effect.flatMap(triesOf(unit, last).next(wrap, i, cause), (delay) =>
+          delay === undefined ? decide(setup, unit, events, cause, i + 1) : tryAgain(setup, events, cause, delay)
+        )
       }
-      return effect
+      const settlement = wrap._tag === "Catch" ? wrap.settle(cause, last) : undefined
+      if (settlement !== undefined) return settle(setup, unit, events, settlement, cause)
     }
-  }
-}
+    setup.count("halt", tagOf(Cause.squash(cause)), events.length)
+    return Effect.fail(halt(setup, last.offset, cause))
+  })
 
-/** What a handler staged before a policy settled its failure. */
-const undoHandler: Effect.Effect<void> = Effect.withFiber((fiber) => {
-  ;(Context.getUnsafe(fiber.context, UnitOfWork) as unknown as Unit).undo()
-  return Effect.void
-})
+/** The same bytes decode no better a second time. */
+export const mayRetry = (events: Events): boolean => events.every((event) => event.failure === undefined)

@@ -4,6 +4,7 @@
  */
 import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import type { Broker, Claim, Durability, Fence } from "../../Broker.ts"
+import type { Quarantine } from "../../Coordinator.ts"
 import { EngineError } from "../../Errors.ts"
 import * as Metrics from "../../Metrics.ts"
 import type { Codec } from "../../Serializer.ts"
@@ -24,6 +25,7 @@ import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
 import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
+import { Oversized } from "./unit.ts"
 
 export interface Options {
   readonly definition: Definition
@@ -42,6 +44,8 @@ export interface Options {
   readonly onFailure: (failure: Halted | EngineError) => void
   /** The engine refused this partition: it is to be granted anew. `inForce`: the epoch that it has. */
   readonly onLost: (partition: number, epoch: bigint, inForce: bigint | undefined) => void
+  /** A policy puts this partition aside: it is stopping, and to be taken out for the whole cluster. */
+  readonly onQuarantine: (partition: number, epoch: bigint, entry: Quarantine) => void
   /** Something was committed. */
   readonly onProgress: () => void
 }
@@ -96,11 +100,17 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     let commits = 0
     let lost = 0
     let stalled = 0
-    const onCommitted = (): void => {
-      metrics.commits(++commits)
+    const count = (): void => {
       metrics.processed(options.counts.processed)
       metrics.failed(options.counts.failed)
+      metrics.retried(options.counts.retried)
       metrics.ignored(options.counts.ignored)
+      metrics.deadLettered(options.counts.deadLettered)
+      metrics.quarantined(options.counts.quarantined)
+    }
+    const onCommitted = (): void => {
+      metrics.commits(++commits)
+      count()
       options.onProgress()
     }
 
@@ -117,13 +127,20 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       warn: (message) => void fork(annotate(Effect.logWarning(message)))
     })
 
+    /** Partitions whose rows were once too large together: each unit of work is measured there. */
+    const measured = new Set<number>()
     const committers = Array.from({ length: shards }, () =>
       Committer.make({
         broker,
         durability: options.durability,
         onCommitted,
         onRefused: losses.refused,
-        onDefect: (partition, defect) => losses.halt(partition, Cause.die(defect))
+        onDefect: (partition, defect) => {
+          if (!(defect instanceof Oversized)) return losses.halt(partition, Cause.die(defect))
+          // Which unit it was cannot be told any more: what is not committed is handled again, and measured.
+          measured.add(partition.partition)
+          losses.restart(partition, undefined)
+        }
       })
     )
     const fetchers = yield* Effect.forEach(committers, (_, shard) =>
@@ -164,7 +181,9 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           row: (table, key) =>
             Effect.map(options.tables.readMany(definition.name, table, number, [key]), ([row]) => row),
           page: (table) => options.tables.entries(definition.name, table, number, "")
-        }
+        },
+        // What is acknowledged beforehand cannot be handled again.
+        measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before")
       )
       const shard = number % shards
       return new Partition({
@@ -204,6 +223,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         const own = yield* Scope.make()
         const host = Host.make({
           processor: definition.name,
+          topics: definition.topics,
           partition: number,
           shards: broker.shards,
           serializer: options.serializer,
@@ -218,6 +238,19 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           context: options.context,
           counts: options.counts,
           flush,
+          count: metrics.settled,
+          quarantine: (entry) => {
+            const { unfinished } = partition
+            partition.stop()
+            count()
+            if (unfinished > 0) {
+              const warning =
+                `${unfinished} events before the failed one were taken by the pipeline and never emitted: ` +
+                "they are not acknowledged, and Processor.skip passes them too"
+              fork(annotate(Effect.logWarning(warning).pipe(Effect.annotateLogs({ partition: number }))))
+            }
+            options.onQuarantine(number, epoch, entry)
+          },
           observer
         })
         // In the runner's own fiber: however long it takes, the heartbeats go on.

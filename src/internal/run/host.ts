@@ -1,6 +1,8 @@
 /** What the units of work of one partition reach: its rows, and the topics of its shard. */
 import type { Codec } from "../../Serializer.ts"
 import type { Any } from "../../Topic.ts"
+import { deadHeaders } from "../dead/headers.ts"
+import { deadOf } from "../dead/topic.ts"
 import { type Middleware, through } from "../publish/middleware.ts"
 import type { Received } from "../record/received.ts"
 import { codecOf } from "../record/record.ts"
@@ -9,13 +11,14 @@ import type { Host } from "./unit.ts"
 
 export const make = (options: {
   readonly processor: string
+  readonly topics: ReadonlyArray<Any>
   readonly partition: number
   readonly shards: number
   readonly serializer: Codec
   readonly middleware: ReadonlyArray<Middleware>
   readonly rows: Rows
 }): Host => {
-  const { middleware, partition, processor, rows, serializer, shards } = options
+  const { middleware, partition, processor, rows, serializer, shards, topics } = options
   let turn = 0
   const reachable = (topic: Any, target: number): number => {
     if (target % shards === partition % shards) return target
@@ -39,6 +42,12 @@ export const make = (options: {
         event.key === undefined ? partition % topic.partitions : topic.partitioner(event.key, topic.partitions)
       const entry = (event as Received<unknown>).stored()
       return { topic, codec, partition: reachable(topic, target), event: undefined, entry }
+    },
+    // In the partition of the same number, whatever the key: so it is in the shard, and letters keep their order.
+    deadLetter: (event, name, headers) => {
+      const topic = deadOf(topics.find((source) => source.name === event.topic)!, name)
+      const entry = event.kept({ ...event.headers, ...headers }, deadHeaders.batch)
+      return { topic, codec: codecOf(topic, serializer), partition, event: undefined, entry }
     }
   }
 }

@@ -1,9 +1,9 @@
 /** Several handlers at once in one partition: by key, each key in order, or without any order. */
 import { Effect, Latch } from "effect"
 import type { Received } from "../record/received.ts"
-import { wrapped } from "./failing.ts"
 import { attempt, Lane, next } from "./lane.ts"
 import type { Halted, Setup } from "./runner.ts"
+import { wrapped } from "./wrapped.ts"
 
 interface Slot {
   readonly lane: Lane
@@ -56,9 +56,11 @@ export const lanes = (
         }
         return Effect.flatMap(slot.work.await, () => loop)
       }
-      return Effect.flatMap(attempt(setup, slot.lane, [event], around.handle, around.from), (handled) => {
-        if (handled) setup.counts.processed++
-        partition.close([event])
+      if (partition.barred(event)) return loop
+      return Effect.flatMap(attempt(setup, slot.lane, [event], around.handle, around.from), (ended) => {
+        if (ended === "handled") setup.counts.processed++
+        if (typeof ended === "object") partition.bar([event], ended)
+        else if (ended !== "stopped") partition.close([event])
         return loop
       })
     })
@@ -67,7 +69,7 @@ export const lanes = (
 
   const assign = (event: Received<unknown>): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (partition.stopping) return Effect.void
+      if (partition.stopping || partition.barred(event)) return Effect.void
       const key = concurrency._tag === "PerKey" ? event.key : undefined
       const slot = (key === undefined ? undefined : byKey.get(key)) ?? idle.pop()
       if (slot === undefined) {
@@ -94,7 +96,13 @@ export const lanes = (
     return Effect.flatMap(Effect.forEach(events, assign, { discard: true }), () => dispatch)
   })
 
-  return Effect.all([dispatch, ...slots.map(serve)], { concurrency: "unbounded", discard: true })
+  // The other keys finish what comes before an event that puts the partition aside.
+  return Effect.andThen(
+    Effect.all([dispatch, ...slots.map(serve)], { concurrency: "unbounded", discard: true }),
+    Effect.sync(() => {
+      if (partition.aside !== undefined && !partition.stopping) setup.quarantine(partition.aside)
+    })
+  )
 }
 
 const stopped = (setup: Setup): Effect.Effect<void> =>

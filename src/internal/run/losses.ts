@@ -78,7 +78,7 @@ export class Losses {
   }
 
   /** Drop all that we know of it, and have it granted anew. */
-  private restart(partition: Partition, inForce: bigint | undefined): void {
+  restart(partition: Partition, inForce: bigint | undefined): void {
     partition.revoke()
     this.onRestart(partition.partition, partition.fence.epoch, inForce)
   }

@@ -4,8 +4,9 @@
  * statement, so a lost answer or wake costs nothing but time.
  */
 import { type Context, Duration, Effect, Latch, Random, type Scope, Semaphore, Stream } from "effect"
-import type { Coordinator, Grant, Owned, Statement } from "../../Coordinator.ts"
+import type { Coordinator, Grant, Owned, Quarantine, Statement } from "../../Coordinator.ts"
 import type { EngineError, MemberReplaced } from "../../Errors.ts"
+import { backoff } from "../backoff.ts"
 import type { Group } from "./group.ts"
 import type { Lease } from "./lease.ts"
 
@@ -40,11 +41,17 @@ export interface Ownership {
   readonly run: Effect.Effect<never, EngineError | MemberReplaced>
   /** A partition was refused by its shard: have it granted anew. */
   readonly lost: (processor: string, partition: number, epoch: bigint, inForce: bigint | undefined) => void
+  /** A policy puts a partition aside: what is done is committed, then the cluster is told, until it answers. */
+  readonly quarantine: (processor: string, partition: number, epoch: bigint, entry: Quarantine) => void
+  /** This worker put it aside, and has not been given it since. */
+  readonly isAside: (processor: string, partition: number) => boolean
   /** Let go of everything in order, then leave. */
   readonly leave: Effect.Effect<void>
   /** Changes of owner after the first statement. */
   readonly rebalances: () => number
 }
+
+const patient = backoff("100 millis", "5 seconds")
 
 export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -106,6 +113,37 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       fork(retire(grant, group.drop(grant.partition), giveBack))
     }
 
+    /** The epochs under which partitions were put aside: a statement that is older than that starts none of them. */
+    const aside = new Map<string, bigint>()
+    /** Closed while the cluster is being told. */
+    const told = new Set<Latch.Latch>()
+    const quarantine: Ownership["quarantine"] = (processor, partition, epoch, entry) => {
+      const group = groups.get(processor)
+      const key = id(processor, partition)
+      if (group === undefined || stopping.has(key)) return
+      const grant = { processor, partition, epoch }
+      const done = Latch.makeUnsafe(false)
+      told.add(done)
+      aside.set(key, epoch)
+      const tell = Effect.suspend(() => coordinator.quarantine(grant, member, entry)).pipe(
+        Effect.tapError((error) =>
+          Effect.logWarning("a partition could not be put aside yet; it stays stopped here", error).pipe(
+            Effect.annotateLogs({ processor, partition })
+          )
+        ),
+        // Nothing is wrong with the partition's owner: it waits, and the partition with it.
+        Effect.retry(patient),
+        Effect.orDie,
+        Effect.ensuring(
+          Effect.sync(() => {
+            told.delete(done)
+            done.openUnsafe()
+          })
+        )
+      )
+      fork(retire(grant, Effect.andThen(group.stop(partition, options.grace), tell), false))
+    }
+
     const start = (group: Group, owned: Owned): Effect.Effect<void, EngineError> =>
       Effect.gen(function* () {
         if (leaving) return
@@ -135,7 +173,9 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
         const starts: Array<Effect.Effect<void, EngineError>> = []
         for (const owned of mine) {
           const group = groups.get(owned.processor)
-          if (group === undefined || stopping.has(id(owned.processor, owned.partition))) continue
+          const key = id(owned.processor, owned.partition)
+          if (group === undefined || stopping.has(key) || aside.get(key) === owned.epoch) continue
+          aside.delete(key)
           const running = group.epochs.has(owned.partition)
           const { epoch, partition, processor } = owned
           if (running && owned.giveUp) {
@@ -231,6 +271,9 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           }),
         { concurrency: "unbounded", discard: true }
       )
+      // Before leaving gives the grants back, under which partitions are put aside.
+      const all = Effect.forEach(told, (latch) => latch.await, { discard: true })
+      yield* Effect.timeoutOption(all, Math.min(leaseMillis, 5_000))
       yield* coordinator.leave(member, incarnation).pipe(
         Effect.timeoutOption("2 seconds"),
         Effect.catch((error) => Effect.logDebug("leaving failed; the lease will end by itself", error))
@@ -242,6 +285,8 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       joined: joined.await,
       run: Effect.andThen(Effect.forkIn(wakes, scope), Effect.forever(cycle)),
       lost,
+      quarantine,
+      isAside: (processor, partition) => aside.has(id(processor, partition)),
       leave,
       rebalances: () => rebalances
     }

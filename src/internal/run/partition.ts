@@ -4,13 +4,14 @@
  */
 import { Effect, Latch } from "effect"
 import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
+import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
 import { pack } from "./emits.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
 import type { Pressure } from "./pressure.ts"
 import type { Rows } from "./rows.ts"
-import type { Changes, Emitted } from "./unit.ts"
+import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
 
 /** Events handed out at a time. */
 const chunkEvents = 128
@@ -48,7 +49,16 @@ export class Partition {
   private window: Array<Received<unknown>> = []
   private windowHead = 0
   private readonly changes = new Map<Received<unknown>, Array<Changes>>()
+  /** Units of several events, from the first to the last: they go into one commit. */
+  private readonly spans = new Map<Received<unknown>, Received<unknown>>()
+  private spanEnd: Received<unknown> | undefined
   private emits: Array<Emitted> = []
+  private emitBytes = 0
+  /** Rows and emits, and bytes, of the commit that was cut last. */
+  cutWrites = 0
+  cutBytes = 0
+  /** Where it is to be put aside: what comes before this event is finished, nothing from it on is started. */
+  private barrier: { readonly event: Received<unknown>; readonly entry: Quarantine } | undefined
   /** The number that the next commit carries. */
   number: number
   /** Nothing is handed out any more. */
@@ -63,6 +73,8 @@ export class Partition {
   readonly pressure: Pressure
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
+  /** Opens when there is a barrier. */
+  readonly bars = Latch.makeUnsafe(false)
   /** In a commit that was not answered yet. */
   inFlight = false
   private readonly onDirty: (partition: Partition) => void
@@ -234,31 +246,20 @@ export class Partition {
     for (const event of events) this.window.push(event)
   }
 
-  /** Changes of a unit of work that count when its event is done. */
-  stage(event: Received<unknown>, changes: Changes): void {
+  /** Changes of a unit of work that count when its events are done. */
+  stage(events: ReadonlyArray<Received<unknown>>, changes: Changes): void {
     if (changes.rows.length === 0 && changes.emits.length === 0) return
-    const known = this.changes.get(event)
-    if (known === undefined) this.changes.set(event, [changes])
+    const last = events[events.length - 1]!
+    const known = this.changes.get(last)
+    if (known === undefined) this.changes.set(last, [changes])
     else known.push(changes)
+    if (events.length > 1) this.spans.set(events[0]!, last)
   }
 
   /** Close events of the window; whatever is done without a hole before it may be committed. */
   close(events: ReadonlyArray<Received<unknown>>): void {
-    for (const event of events) event.done = true
-    while (this.windowHead < this.window.length && this.window[this.windowHead]!.done) {
-      const event = this.window[this.windowHead]!
-      this.windowHead++
-      const changes = this.changes.get(event)
-      if (changes !== undefined) {
-        this.changes.delete(event)
-        for (const change of changes) this.merge(change)
-      }
-      this.done(event)
-    }
-    if (this.windowHead > 1_000 && this.windowHead * 2 > this.window.length) {
-      this.window = this.window.slice(this.windowHead)
-      this.windowHead = 0
-    }
+    for (const event of events) if (this.barrier === undefined || !this.barred(event)) event.done = true
+    this.advance()
   }
 
   /** Close everything that was handed out up to and including this event. */
@@ -267,14 +268,97 @@ export class Partition {
     if (at >= 0) this.close(this.window.slice(this.windowHead, at + 1))
   }
 
+  /** Merge what is done, as much as one commit carries. */
+  private advance(): void {
+    while (this.windowHead < this.window.length) {
+      const event = this.window[this.windowHead]!
+      if (!event.done || !this.mayMerge(event)) break
+      this.windowHead++
+      const changes = this.changes.get(event)
+      if (changes !== undefined) {
+        this.changes.delete(event)
+        for (const change of changes) this.merge(change)
+      }
+      if (this.spans.size > 0) this.spans.delete(event)
+      if (event === this.spanEnd) this.spanEnd = undefined
+      this.done(event)
+    }
+    if (this.windowHead > 1_000 && this.windowHead * 2 > this.window.length) {
+      this.window = this.window.slice(this.windowHead)
+      this.windowHead = 0
+    }
+  }
+
+  /** A commit ends at the border of a unit, and a unit is in one commit. */
+  private mayMerge(event: Received<unknown>): boolean {
+    if (this.spanEnd !== undefined || this.changes.size === 0) return true
+    const last = this.spans.get(event)
+    const end = last === undefined ? this.windowHead : this.window.indexOf(last, this.windowHead)
+    let writes = 0
+    let bytes = 0
+    for (let i = this.windowHead; i <= end; i++) {
+      for (const change of this.changes.get(this.window[i]!) ?? []) {
+        writes += change.rows.length + change.emits.length
+        bytes += change.bytes
+        change.rows.forEach((row, at) => {
+          bytes += this.rows.sizeOf(row, change.values[at])
+        })
+      }
+    }
+    if (!this.fits(writes, bytes)) return false
+    if (end > this.windowHead) this.spanEnd = last
+    return true
+  }
+
   private merge(change: Changes): void {
     change.rows.forEach((row, i) => this.rows.settle(row, change.values[i]))
-    for (const emitted of change.emits) this.emits.push(emitted)
+    this.emit(change.emits, change.bytes)
   }
 
   /** Emits of a unit that finished in order. */
-  emit(emits: ReadonlyArray<Emitted>): void {
+  emit(emits: ReadonlyArray<Emitted>, bytes: number): void {
     for (const emitted of emits) this.emits.push(emitted)
+    this.emitBytes += bytes
+  }
+
+  /** These may go into the commit that is being filled. */
+  private fits(writes: number, bytes: number): boolean {
+    const { staged } = this
+    return staged === 0 || (staged + writes <= maxWrites && this.stagedBytes + bytes <= maxBytes)
+  }
+
+  /** A unit that finished in order may go into the commit that is being filled. */
+  takes(unit: Unit): boolean {
+    return unit.size === 0 || (!unit.tooLarge && this.fits(unit.size, unit.weight))
+  }
+
+  // --------------------------------------------------------------------------------------------------------- put aside
+
+  /** A policy puts the partition aside at these events; of several such places the first counts. */
+  bar(events: ReadonlyArray<Received<unknown>>, entry: Quarantine): void {
+    const event = events[0]!.read
+    if (this.barrier !== undefined && this.barred(event)) return
+    this.barrier = { event, entry }
+    this.arrival.openUnsafe()
+    this.bars.openUnsafe()
+  }
+
+  /** Not to be started or acknowledged any more. */
+  barred(event: Received<unknown>): boolean {
+    if (this.barrier === undefined) return false
+    const at = this.window.indexOf(this.barrier.event, this.windowHead)
+    return at >= 0 && this.window.indexOf(event.read, this.windowHead) >= at
+  }
+
+  /** Why it is to be put aside, once what comes before is finished. */
+  get aside(): Quarantine | undefined {
+    return this.barrier?.entry
+  }
+
+  /** Events before the barrier that a pipeline has taken and not given back. */
+  get unfinished(): number {
+    if (this.barrier === undefined) return 0
+    return Math.max(0, this.window.indexOf(this.barrier.event, this.windowHead) - this.windowHead)
   }
 
   /** Rows or emits wait for a commit; asked for by whoever staged them without moving the offset. */
@@ -298,10 +382,23 @@ export class Partition {
     return this.rows.pending + this.emits.length
   }
 
+  private get stagedBytes(): number {
+    return this.emitBytes + this.rows.pendingBytes
+  }
+
+  /** Enough waits for a commit: nothing new is started before it. */
+  get full(): boolean {
+    return this.staged * 2 >= maxWrites || this.stagedBytes * 2 >= maxBytes
+  }
+
   /** What the next commit holds, or undefined if nothing moved. The same object is sent until it is answered. */
   cut(): Commit | undefined {
     const moved = this.logs.filter((log) => log.moved)
     if (moved.length === 0 && this.staged === 0) return undefined
+    this.cutWrites = this.staged
+    const rows = this.rows.cut()
+    this.cutBytes = this.rows.cutBytes + this.emitBytes
+    if (this.cutBytes > maxBytes && rows.length > 0 && !this.rows.measures) throw new Oversized()
     const commit: Commit = {
       ...this.fence,
       processor: this.processor,
@@ -315,10 +412,11 @@ export class Partition {
         entries: log.entries,
         events: log.events
       })),
-      rows: this.rows.cut(),
+      rows,
       emits: pack(this.emits)
     }
     this.emits = []
+    this.emitBytes = 0
     this.pressure.note(commit.emits)
     for (const log of moved) log.moved = false
     return commit
@@ -332,6 +430,8 @@ export class Partition {
       const log = this.logs.find((log) => log.topic.name === offset.topic)
       if (log !== undefined) log.committed = offset.events
     }
+    // What is done and did not fit.
+    this.advance()
     if (this.starved) this.onRoom()
   }
 
@@ -362,7 +462,11 @@ export class Partition {
 
   /** Everything done is committed. */
   get clean(): boolean {
-    return !this.queued && !this.inFlight && this.staged === 0 && this.logs.every((log) => !log.moved)
+    return !this.queued && !this.inFlight && this.staged === 0 && this.logs.every((log) => !log.moved) && !this.unmerged
+  }
+
+  private get unmerged(): boolean {
+    return this.windowHead < this.window.length && this.window[this.windowHead]!.done
   }
 
   /** Nothing read ahead, nothing in hand, nothing uncommitted. */

@@ -4,6 +4,7 @@
  * thrown away whole when the epoch ends.
  */
 import { Effect } from "effect"
+import type { Commit } from "../../Broker.ts"
 import { EncodeError, type EngineError } from "../../Errors.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Definition, Key } from "../../Table.ts"
@@ -81,9 +82,9 @@ export interface Stored {
   readonly page: (table: string) => Effect.Effect<Page, EngineError>
 }
 
-const encode = (row: Row): string | Uint8Array => {
+const encode = (row: Row, value: unknown): string | Uint8Array => {
   try {
-    return row.table.codec.encode(row.settled)
+    return row.table.codec.encode(value)
   } catch (error) {
     throw new EncodeError({
       target: `table ${row.table.definition.name}, key ${row.key}`,
@@ -94,6 +95,9 @@ const encode = (row: Row): string | Uint8Array => {
 }
 
 const retry = backoff("50 millis", "2 seconds")
+
+/** Before any row was encoded: large, so that the first commit is small. */
+const firstGuess = 8 * 1024
 
 /** Which topic key a table key goes with, and where it lives. */
 export interface Placement {
@@ -106,17 +110,58 @@ export class Rows {
   /** Rows that the next commit writes. */
   private dirty: Array<Row> = []
   private inFlight: ReadonlyArray<Row> = []
+  /** Bytes of an encoded row, about; unknown before the first commit. */
+  private average: number | undefined
+  /** Bytes of what was cut last. */
+  cutBytes = 0
+  /** Encoded sizes of the dirty rows, if rows are measured as they are written and not only as they are committed. */
+  private readonly sizes: Map<Row, number> | undefined
+  private measured = 0
   private readonly placement: Placement
   private readonly stored: Stored
-  constructor(definitions: ReadonlyArray<Definition>, codec: Codec, placement: Placement, stored: Stored) {
+  constructor(
+    definitions: ReadonlyArray<Definition>,
+    codec: Codec,
+    placement: Placement,
+    stored: Stored,
+    measures = false
+  ) {
     this.placement = placement
     this.stored = stored
+    this.sizes = measures ? new Map() : undefined
     for (const definition of definitions) this.tables.set(definition.name, new TableState(definition, codec))
   }
 
   /** How many rows the next commit writes. */
   get pending(): number {
     return this.dirty.length
+  }
+
+  /** Sizes are exact, at the price of encoding each row one more time. */
+  get measures(): boolean {
+    return this.sizes !== undefined
+  }
+
+  /** Bytes of any row, about. */
+  get rowBytes(): number {
+    return this.average ?? firstGuess
+  }
+
+  /** Bytes that the next commit writes; about, unless rows are measured. */
+  get pendingBytes(): number {
+    return this.sizes === undefined ? this.dirty.length * this.rowBytes : this.measured
+  }
+
+  /** Bytes of a row with this value; about, unless rows are measured. */
+  sizeOf(row: Row, value: unknown): number {
+    if (this.sizes === undefined) return this.rowBytes
+    if (value === missing) return row.key.length
+    try {
+      return row.key.length + byteLength(encode(row, value))
+    } catch {
+      // What a schema refuses is met by the commit.
+      return 0
+    }
   }
 
   table(definition: Definition): TableState {
@@ -193,6 +238,11 @@ export class Rows {
   /** A unit that wrote this row may be committed now. */
   settle(row: Row, value: unknown): void {
     row.settled = value
+    if (this.sizes !== undefined) {
+      const size = this.sizeOf(row, value)
+      this.measured += size - (this.sizes.get(row) ?? 0)
+      this.sizes.set(row, size)
+    }
     if (!row.dirty) {
       row.dirty = true
       this.dirty.push(row)
@@ -205,23 +255,29 @@ export class Rows {
     this.inFlight = []
   }
 
-  /** Everything that may be committed, encoded; what a schema refuses throws. */
-  cut(): ReadonlyArray<{
-    readonly table: string
-    readonly key: string
-    readonly value: string | Uint8Array | undefined
-  }> {
-    const rows = this.dirty
+  /** Everything that may be committed, encoded; what a schema refuses throws. Its size is in `cutBytes`. */
+  cut(): Commit["rows"] {
+    const dirty = this.dirty
     this.dirty = []
-    this.inFlight = rows
-    return rows.map((row) => {
+    this.inFlight = dirty
+    this.sizes?.clear()
+    this.measured = 0
+    let bytes = 0
+    const rows = dirty.map((row) => {
       row.dirty = false
       row.inFlight = true
-      return {
-        table: row.table.definition.name,
-        key: row.key,
-        value: row.settled === missing ? undefined : encode(row)
-      }
+      const value = row.settled === missing ? undefined : encode(row, row.settled)
+      bytes += row.key.length + (value === undefined ? 0 : byteLength(value))
+      return { table: row.table.definition.name, key: row.key, value }
     })
+    this.cutBytes = bytes
+    if (rows.length > 0) {
+      const average = bytes / rows.length
+      this.average = this.average === undefined ? average : (this.average + average) / 2
+    }
+    return rows
   }
 }
+
+const byteLength = (value: string | Uint8Array): number =>
+  typeof value === "string" ? Buffer.byteLength(value) : value.byteLength

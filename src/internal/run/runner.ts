@@ -3,7 +3,8 @@
  * one bookkeeping (`Partition`) and one way to fail: one event at a time (the fast path: no fiber, no allocation beyond
  * the handler's own), lanes (several at once, by key or without order), batches, and free-form streams.
  */
-import { type Context, Effect, Stream } from "effect"
+import { type Context, type Effect, Stream } from "effect"
+import type { Quarantine } from "../../Coordinator.ts"
 import type { ProcessorHalted } from "../../Errors.ts"
 import type { Definition } from "./definition.ts"
 import { unitRunner } from "./lane.ts"
@@ -18,7 +19,10 @@ import type { Host } from "./unit.ts"
 export interface Counts {
   processed: number
   failed: number
+  retried: number
   ignored: number
+  deadLettered: number
+  quarantined: number
 }
 
 export interface Setup {
@@ -30,6 +34,10 @@ export interface Setup {
   readonly counts: Counts
   /** Completes when everything done so far is committed. */
   readonly flush: Effect.Effect<void>
+  /** Counts failed events by what became of them and by the tag of their error. */
+  readonly count: (outcome: string, tag: string, events: number) => void
+  /** Everything before the failed unit is done: stop, and have the partition put aside for the whole cluster. */
+  readonly quarantine: (entry: Quarantine) => void
   readonly observer: Observer | undefined
 }
 
@@ -51,18 +59,17 @@ export const run = (setup: Setup): Effect.Effect<void, Halted> => {
             )
           )
     case "Batch": {
-      const handle = unitRunner(setup, (events) =>
-        shape.handler(
-          events.map((event) => event.value),
-          events
-        )
+      const handle = unitRunner(
+        setup,
+        (events) =>
+          shape.handler(
+            events.map((event) => event.value),
+            events
+          ),
+        shape.onFailure === "split"
       )
-      // A batch that was only gathered when the partition is stopped belongs to the next owner.
       return streamed(setup, (events) =>
-        events.pipe(
-          Stream.groupedWithin(shape.size, shape.within),
-          Stream.runForEach((batch) => (setup.partition.stopping ? Effect.void : handle(batch)))
-        )
+        events.pipe(Stream.groupedWithin(shape.size, shape.within), Stream.runForEach(handle))
       )
     }
     case "Stream":

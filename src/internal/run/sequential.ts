@@ -1,9 +1,10 @@
 /** One event at a time, in order: the fast path. No fiber, and nothing allocated beyond what the handler itself does. */
-import { Effect, Exit } from "effect"
+import { Cause, Effect, Exit } from "effect"
 import type { Received } from "../record/received.ts"
-import { failed, wrapped } from "./failing.ts"
-import { Lane, maxStaged, next } from "./lane.ts"
+import { failed, wasSettled } from "./failing.ts"
+import { Lane, next } from "./lane.ts"
 import type { Halted, Setup } from "./runner.ts"
+import { wrapped } from "./wrapped.ts"
 
 export const sequential = (
   setup: Setup,
@@ -19,51 +20,67 @@ export const sequential = (
   let events: Array<Received<unknown>> = []
   let i = 0
 
-  const done = (): void => {
-    if (unit.emits.length > 0) partition.emit(unit.emits)
+  /** A handler that went well is not done yet: its scope is open, or the commit that is being filled has no room. */
+  let held = false
+
+  const take = (): void => {
+    if (unit.emits.length > 0) partition.emit(unit.emits, unit.bytes)
     unit.settle()
-    counts.processed++
     partition.done(events[i]!)
     i++
   }
+  const done = (): void => {
+    if (direct || !wasSettled(unit, events[i]!)) counts.processed++
+    take()
+  }
   const each = Effect.whileLoop({
-    while: () => i < events.length && partition.open && partition.staged < maxStaged && !lane.scoped,
+    while: () => !held && i < events.length && partition.open && !partition.full,
     body: () => {
       const event = events[i]!
       unit.event = event
       if (direct && event.failure === undefined) return handler(event.value, event)
       return around.handle([event])
     },
-    // A scope that the handler used is closed first, outside of the loop.
+    // What takes effects is finished outside of the loop.
     step: () => {
-      if (!lane.scoped) done()
+      if (lane.scoped || !partition.takes(unit)) held = true
+      else done()
     }
+  })
+  /** Settled by a policy, with a dead letter staged or nothing. */
+  const settled: Effect.Effect<void, Halted> = Effect.suspend(() => {
+    if (partition.fenced) return Effect.void
+    if (!partition.takes(unit)) return Effect.flatMap(setup.flush, () => settled)
+    take()
+    return rest
+  })
+  const failing = (cause: Cause.Cause<unknown>): Effect.Effect<void, Halted> =>
+    Effect.suspend(() => {
+      unit.undo()
+      return Effect.flatMap(failed(setup, unit, [events[i]!], cause, around.from), (outcome) => {
+        if (outcome === "again") return rest
+        if (outcome === "settled") return settled
+        if (outcome !== "stopped") setup.quarantine(outcome)
+        return Effect.void
+      })
+    })
+  const closed: Effect.Effect<void, Halted> = Effect.suspend(() => {
+    held = false
+    if (unit.tooLarge) return failing(Cause.fail(unit.excess(setup.definition.name)))
+    // Refused by the engine: nothing of it is ever committed, and there is no room to wait for.
+    if (partition.fenced) return Effect.void
+    if (!partition.takes(unit)) return Effect.flatMap(setup.flush, () => closed)
+    done()
+    return rest
   })
   const rest: Effect.Effect<void, Halted> = Effect.suspend(() =>
     Effect.matchCauseEffect(each, {
       onSuccess: () => {
-        if (lane.scoped) return Effect.andThen(Effect.map(lane.close(Exit.void), done), rest)
+        if (held) return Effect.andThen(lane.close(Exit.void), closed)
         if (i >= events.length || partition.stopping) return Effect.void
         return Effect.flatMap(partition.open ? setup.flush : partition.reopening, () => rest)
       },
-      onFailure: (cause) => {
-        const event = events[i]!
-        return lane.close(Exit.failCause(cause)).pipe(
-          Effect.andThen(
-            Effect.suspend(() => {
-              unit.undo()
-              return failed(setup, event, cause, around.from)
-            })
-          ),
-          Effect.flatMap((settled) => {
-            if (settled) {
-              partition.done(event)
-              i++
-            }
-            return rest
-          })
-        )
-      }
+      onFailure: (cause) => Effect.andThen(lane.close(Exit.failCause(cause)), failing(cause))
     })
   )
   const cycle: Effect.Effect<void, Halted> = Effect.flatMap(next(setup), (chunk) => {
@@ -95,22 +112,27 @@ export const beforehand = (
       // Refused by the engine: somebody else has it.
       Effect.andThen(Effect.suspend(() => (partition.fenced ? Effect.void : handled(event))))
     )
+  const take = (): void => {
+    if (lane.unit.emits.length > 0) partition.emit(lane.unit.emits, lane.unit.bytes)
+    lane.unit.settle()
+    partition.touched()
+  }
   const handled = (event: Received<unknown>): Effect.Effect<void, Halted> =>
     Effect.flatMap(Effect.exit(Effect.suspend(() => around.handle([event]))), (exit) =>
-      Effect.andThen(
-        lane.close(exit),
-        Exit.isSuccess(exit)
-          ? Effect.sync(() => {
-              if (lane.unit.emits.length > 0) partition.emit(lane.unit.emits)
-              lane.unit.settle()
-              setup.counts.processed++
-              partition.touched()
-            })
-          : Effect.suspend(() => {
-              lane.unit.undo()
-              return Effect.asVoid(failed(setup, event, exit.cause, around.from))
-            })
-      )
+      Effect.flatMap(lane.close(exit), () => {
+        if (Exit.isSuccess(exit) && !lane.unit.tooLarge) {
+          if (!wasSettled(lane.unit, event)) setup.counts.processed++
+          return Effect.sync(take)
+        }
+        const cause = Exit.isSuccess(exit) ? Cause.fail(lane.unit.excess(setup.definition.name)) : exit.cause
+        lane.unit.undo()
+        return Effect.flatMap(failed(setup, lane.unit, [event], cause, around.from), (outcome) => {
+          if (outcome === "again") return handled(event)
+          if (outcome === "settled") take()
+          else if (outcome !== "stopped") setup.quarantine(outcome)
+          return Effect.void
+        })
+      })
     )
   const cycle: Effect.Effect<void, Halted> = Effect.flatMap(next(setup), (events) => {
     if (events === undefined) return Effect.void

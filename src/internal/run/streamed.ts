@@ -5,8 +5,8 @@ import { ProcessorHalted } from "../../Errors.ts"
 import type { Event } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
 import type { Books } from "./books.ts"
-import { failed, halt } from "./failing.ts"
-import { next } from "./lane.ts"
+import { halt } from "./failing.ts"
+import { attempt, Lane, next } from "./lane.ts"
 import type { Halted, Setup } from "./runner.ts"
 
 /** The partition's events as a stream through the middleware, into `consume`; halts that arise inside end it. */
@@ -18,6 +18,7 @@ export const streamed = (
     const { definition, partition } = setup
     const halted = Deferred.makeUnsafe<never, Halted>()
     for (const log of partition.logs) (log.origin as Books).attach(setup, halted)
+    const lane = new Lane(setup)
     let last: Received<unknown> | undefined
     /** An event that cannot be decoded and has no policy: the stream ends before it, and then it halts. */
     let undecodable: Halted | undefined
@@ -29,7 +30,7 @@ export const streamed = (
       partition.register(events)
       last = events[events.length - 1]!
       if (events.every((event) => event.failure === undefined)) return Effect.succeed(events as never)
-      return Effect.flatMap(settleUndecodable(setup, events), ({ good, halt }) => {
+      return Effect.flatMap(settleUndecodable(setup, lane, events), ({ good, halt }) => {
         undecodable = halt
         return good.length > 0 ? Effect.succeed(good as never) : pull
       })
@@ -45,24 +46,23 @@ export const streamed = (
         known._tag === "Some" && known.value instanceof ProcessorHalted ? known.value : halt(setup, position(), cause)
       )
     })
-    const ended = Effect.suspend(() =>
-      partition.stopping
-        ? Effect.void
-        : Effect.fail(
-            undecodable ??
-              halt(
-                setup,
-                position(),
-                Cause.die(new Error("the pipeline ended by itself; a processor's stream must not end"))
-              )
-          )
-    )
-    return Effect.raceFirst(Effect.andThen(consumed, ended), Deferred.await(halted)) as Effect.Effect<void, Halted>
+    const ended = Effect.suspend(() => {
+      if (partition.stopping) return Effect.void
+      // The pipeline has finished what comes before the event that puts the partition aside.
+      if (partition.aside !== undefined) return Effect.sync(() => setup.quarantine(partition.aside!))
+      const reason = new Error("the pipeline ended by itself; a processor's stream must not end")
+      return Effect.fail(undecodable ?? halt(setup, position(), Cause.die(reason)))
+    })
+    // A pipeline that waits for something else holds up its end, not the other partitions' worker.
+    const patience = Effect.andThen(partition.bars.await, Effect.sleep("10 seconds"))
+    const finished = Effect.andThen(Effect.raceFirst(consumed, patience), ended)
+    return Effect.raceFirst(finished, Deferred.await(halted)) as Effect.Effect<void, Halted>
   }).pipe(Effect.provideContext(setup.context))
 
 /** Events that cannot be decoded meet their policy; the good ones go on, up to one that halts. */
 const settleUndecodable = (
   setup: Setup,
+  lane: Lane,
   events: ReadonlyArray<Received<unknown>>
 ): Effect.Effect<{ readonly good: ReadonlyArray<Received<unknown>>; readonly halt: Halted | undefined }> =>
   Effect.gen(function* () {
@@ -72,9 +72,13 @@ const settleUndecodable = (
         good.push(event)
         continue
       }
-      const outcome = yield* Effect.exit(failed(setup, event, Cause.fail(event.failure), 0))
-      if (Exit.isSuccess(outcome)) setup.partition.close([event])
-      else {
+      const outcome = yield* Effect.exit(attempt(setup, lane, [event], () => Effect.fail(event.failure), 0))
+      if (Exit.isSuccess(outcome)) {
+        if (typeof outcome.value === "object") setup.partition.bar([event], outcome.value)
+        // Nothing after it is started.
+        if (typeof outcome.value === "object" || outcome.value === "stopped") return { good, halt: undefined }
+        setup.partition.close([event])
+      } else {
         const reason = Cause.findErrorOption(outcome.cause)
         return { good, halt: reason._tag === "Some" ? reason.value : halt(setup, event.offset, outcome.cause) }
       }

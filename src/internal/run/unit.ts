@@ -4,12 +4,14 @@
  */
 import { Context, Effect } from "effect"
 import type { NewEntry } from "../../Broker.ts"
-import type { EncodeError } from "../../Errors.ts"
+import { type EncodeError, UnitTooLarge } from "../../Errors.ts"
 import { type Event, UnitOfWork } from "../../Event.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { Any, EmitOptions } from "../../Topic.ts"
+import type { Received } from "../record/received.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row, Rows } from "./rows.ts"
+import type { Tries } from "./tries.ts"
 
 /** An event for another topic: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
@@ -20,11 +22,27 @@ export interface Emitted {
   readonly entry: NewEntry | undefined
 }
 
+/** What one commit carries: rows and emits, and bytes. A unit of work that is larger fails. */
+export const maxWrites = 5_000
+export const maxBytes = 1024 * 1024
+
+/** Rows that turned out larger than a commit may be, only when they were encoded for it: too late for their event. */
+export class Oversized extends Error {}
+
 /** What a unit changed, for runners that finish events out of order. */
 export interface Changes {
   readonly rows: ReadonlyArray<Row>
   readonly values: ReadonlyArray<unknown>
   readonly emits: ReadonlyArray<Emitted>
+  /** Of the emits. */
+  readonly bytes: number
+}
+
+/** How much a unit had staged at some moment. */
+export interface Mark {
+  readonly writes: number
+  readonly emits: number
+  readonly bytes: number
 }
 
 /** What a unit needs of the partition it runs in. */
@@ -33,6 +51,26 @@ export interface Host {
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
+  /** A dead letter for the topic of this name, or for the source's own one. */
+  readonly deadLetter: (
+    event: Received<unknown>,
+    topic: string | undefined,
+    headers: Readonly<Record<string, string>>
+  ) => Emitted
+}
+
+/** Bytes that an emit adds to a commit. */
+export const sizeOf = ({ entry, event }: Emitted): number => {
+  if (event !== undefined) return event.bytes + sizeOfHeaders(event.headers)
+  let bytes = 0
+  for (const field of entry!.fields) bytes += typeof field === "string" ? Buffer.byteLength(field) : field.byteLength
+  return bytes
+}
+
+const sizeOfHeaders = (headers: Readonly<Record<string, string>> | undefined): number => {
+  let bytes = 0
+  if (headers !== undefined) for (const name in headers) bytes += name.length + headers[name]!.length
+  return bytes
 }
 
 /** A unit that wrote more gives its arrays back. */
@@ -45,6 +83,10 @@ export class Unit {
   private rows: Array<Row> = []
   private before: Array<unknown> = []
   private writes = 0
+  /** Of the emits. */
+  bytes = 0
+  /** What was tried after failures of this event so far; of an earlier event if it is not this one's. */
+  tries: Tries | undefined
   readonly host: Host
   /** Rows must belong to the event's own key (`concurrency: { perKey }`): another key's handler may be writing them. */
   private readonly ownKeyOnly: boolean
@@ -78,6 +120,44 @@ export class Unit {
     return row
   }
 
+  emit(emitted: Emitted): void {
+    this.emits.push(emitted)
+    this.bytes += sizeOf(emitted)
+  }
+
+  /**
+   * Whether no commit can carry it. A single emit is bounded by its topic. Sizes of rows are known before their commit only
+   * where rows are measured.
+   */
+  get tooLarge(): boolean {
+    const { host, writes } = this
+    if (this.size <= maxWrites && this.bytes <= maxBytes && (writes === 0 || !host.rows.measures)) return false
+    const measured = this.measure()
+    if (writes === 0 && this.emits.length === 1) return false
+    return measured.writes > maxWrites || measured.bytes > maxBytes
+  }
+
+  /** Bytes that it adds to a commit; about, unless rows are measured. */
+  get weight(): number {
+    const { rows } = this.host
+    if (this.writes === 0) return this.bytes
+    return rows.measures ? this.measure().bytes : this.bytes + this.writes * rows.rowBytes
+  }
+
+  /** Each row once, however often it was written. */
+  private measure(): { readonly writes: number; readonly bytes: number } {
+    const rows = new Set<Row>()
+    for (let i = 0; i < this.writes; i++) rows.add(this.rows[i]!)
+    let { bytes } = this
+    for (const row of rows) bytes += this.host.rows.sizeOf(row, row.value)
+    return { writes: rows.size + this.emits.length, bytes }
+  }
+
+  excess(processor: string): UnitTooLarge {
+    const { offset, partition } = this.event
+    return new UnitTooLarge({ processor, partition, offset, ...this.measure() })
+  }
+
   write(row: Row, value: unknown): void {
     this.rows[this.writes] = row
     this.before[this.writes] = row.value
@@ -88,7 +168,7 @@ export class Unit {
   /** The handler succeeded: its changes, to be settled now or later. */
   take(): Changes {
     const rows = this.rows.slice(0, this.writes)
-    const changes = { rows, values: rows.map((row) => row.value), emits: this.emits }
+    const changes = { rows, values: rows.map((row) => row.value), emits: this.emits, bytes: this.bytes }
     this.clear()
     return changes
   }
@@ -109,24 +189,38 @@ export class Unit {
     this.clear()
   }
 
+  get mark(): Mark {
+    return { writes: this.writes, emits: this.emits.length, bytes: this.bytes }
+  }
+
+  /** Part of it failed: as if nothing had happened since. */
+  undoTo(mark: Mark): void {
+    for (let i = this.writes - 1; i >= mark.writes; i--) this.rows[i]!.value = this.before[i]
+    this.writes = mark.writes
+    this.emits.length = mark.emits
+    this.bytes = mark.bytes
+  }
+
   private clear(): void {
     if (this.writes > keptWrites) {
       this.rows = []
       this.before = []
     }
     this.writes = 0
+    this.bytes = 0
     if (this.emits.length > 0) this.emits = []
   }
 }
 
-const unitOf = (context: Context.Context<never>): Unit => Context.getUnsafe(context, UnitOfWork) as unknown as Unit
+export const unitOf = (context: Context.Context<never>): Unit =>
+  Context.getUnsafe(context, UnitOfWork) as unknown as Unit
 
 /** The staged form of `Topic.emit` and `Topic.forward`. */
 export const stage = (make: (host: Host) => Emitted): Effect.Effect<void, EncodeError, UnitOfWork> =>
   Effect.withFiber((fiber) => {
     const unit = unitOf(fiber.context)
     try {
-      unit.emits.push(make(unit.host))
+      unit.emit(make(unit.host))
       return Effect.void
     } catch (error) {
       return isEncodeError(error) ? Effect.fail(error) : Effect.die(error)

@@ -1,0 +1,90 @@
+/**
+ * Carries out what a policy decided about failed events: acknowledges them without effects, turns them into dead letters,
+ * or has their partition put aside. Each says in metric and log what was done, where, and what to do next.
+ */
+import { Cause, Clock, Effect } from "effect"
+import type { Quarantine } from "../../Coordinator.ts"
+import type { Settlement } from "../../Policy.ts"
+import { failureHeaders, messageOf, sourceHeaders, tagOf } from "../dead/headers.ts"
+import type { Received } from "../record/received.ts"
+import type { Setup } from "./runner.ts"
+import type { Unit } from "./unit.ts"
+
+type Events = ReadonlyArray<Received<unknown>>
+
+/** Where a log line belongs. */
+export const place = (setup: Setup, events: Events) => {
+  const last = events[events.length - 1]!
+  const { offset, partition, topic } = last
+  return Effect.annotateLogs({
+    processor: setup.definition.name,
+    topic,
+    partition,
+    offset,
+    ...(events.length > 1 ? { events: events.length } : {})
+  })
+}
+
+/** Stages what the settlement needs in the unit, which was undone before. */
+export const settle = (
+  setup: Setup,
+  unit: Unit,
+  events: Events,
+  settlement: Settlement,
+  cause: Cause.Cause<unknown>
+): Effect.Effect<"settled" | Quarantine> => {
+  const { counts, definition, observer } = setup
+  const tag = tagOf(Cause.squash(cause))
+  const note = (policy: string): void => {
+    setup.count(policy, tag, events.length)
+    for (const event of events) observer?.settled(definition.name, event, settlement, cause)
+  }
+  switch (settlement._tag) {
+    case "Ignore":
+      counts.ignored += events.length
+      note("ignore")
+      return Effect.as(place(setup, events)(Effect.logDebug("ignored a failed event", cause)), "settled" as const)
+    case "DeadLetter":
+      return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        const failure = failureHeaders(definition.name, cause, now)
+        for (const event of events) {
+          unit.emit(setup.host.deadLetter(event.read, settlement.topic, { ...sourceHeaders(event), ...failure }))
+        }
+        counts.deadLettered += events.length
+        note("deadLetter")
+        const dead = unit.emits[unit.emits.length - 1]!.topic.name
+        return place(
+          setup,
+          events
+        )(
+          Effect.logWarning(
+            `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
+            cause
+          )
+        ).pipe(Effect.as("settled" as const))
+      })
+    case "Quarantine":
+      counts.quarantined++
+      note("quarantine")
+      return place(
+        setup,
+        events
+      )(
+        Effect.logError(
+          "a failed event puts its partition aside: release it with Processor.release, or skip it with Processor.skip",
+          cause
+        )
+      ).pipe(Effect.as(entryOf(events, cause)))
+  }
+}
+
+const entryOf = (events: Events, cause: Cause.Cause<unknown>): Quarantine => {
+  const positions = new Map<string, { readonly topic: string; readonly first: string; last: string }>()
+  for (const { offset, topic } of events) {
+    const known = positions.get(topic)
+    if (known === undefined) positions.set(topic, { topic, first: offset, last: offset })
+    else known.last = offset
+  }
+  const error = Cause.squash(cause)
+  return { reason: "failure", error: `${tagOf(error)}: ${messageOf(error)}`, positions: Array.from(positions.values()) }
+}
