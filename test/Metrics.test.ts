@@ -24,6 +24,47 @@ describe("Metrics", () => {
     }).pipe(Effect.provide(Engine.layerMemory))
   )
 
+  it.effect("count failed events by what became of them and by tag, as the summary does", () =>
+    Effect.gen(function* () {
+      yield* Topic.publishAll(numbers, [1, 2, 3, 4, 5, 6, 7, 8])
+      const tags = ["", "Slow", "Odd", "Lost", "Slow", "Odd", "Fine", "Fatal"]
+      const part = Processor.make("metrics-t", { topic: numbers }, (n) =>
+        n === 1 ? Effect.void : Effect.fail({ _tag: tags[n - 1] as "Slow" | "Odd" | "Lost" | "Fine" | "Fatal" })
+      ).pipe(
+        Processor.retry({ times: 2, while: (error) => error._tag === "Slow" }),
+        Processor.catchTag(["Slow", "Fine"], Policy.ignore),
+        Processor.catchTag(["Odd", "Lost"], Policy.deadLetter()),
+        Processor.catchTag("Fatal", Policy.quarantine)
+      )
+      const worker = Worker.layer([part])
+      const summary = yield* Effect.provide(Effect.andThen(Worker.idle, Worker.stop), worker)
+      assert.deepStrictEqual(summary.parts["metrics-t"], {
+        processed: 1,
+        failed: 11,
+        retried: 4,
+        ignored: 3,
+        deadLettered: 3,
+        quarantined: 1
+      })
+      assert.strictEqual(yield* of(Metrics.retried, "metrics-t"), 4)
+      assert.strictEqual(yield* of(Metrics.ignored, "metrics-t"), 3)
+      assert.strictEqual(yield* of(Metrics.deadLettered, "metrics-t"), 3)
+      assert.strictEqual(yield* of(Metrics.quarantined, "metrics-t"), 1)
+      const failures = (outcome: string, tag: string) =>
+        Effect.map(
+          Metric.value(Metric.withAttributes(Metrics.failures, { processor: "metrics-t", outcome, tag })),
+          ({ count }) => count
+        )
+      assert.strictEqual(yield* failures("retry", "Slow"), 4)
+      assert.strictEqual(yield* failures("ignore", "Slow"), 2)
+      assert.strictEqual(yield* failures("ignore", "Fine"), 1)
+      assert.strictEqual(yield* failures("deadLetter", "Odd"), 2)
+      assert.strictEqual(yield* failures("deadLetter", "Lost"), 1)
+      assert.strictEqual(yield* failures("quarantine", "Fatal"), 1)
+      assert.strictEqual(yield* failures("halt", "Fatal"), 0)
+    }).pipe(Effect.provide(Engine.layerMemory))
+  )
+
   it.effect("count reports of what stands still", () =>
     Effect.gen(function* () {
       yield* Topic.publish(numbers, 1)

@@ -1,11 +1,12 @@
 /** What becomes of failures: halt, ignore, choose, defects, acknowledged before. */
 import { assert, describe } from "@effect/vitest"
-import { Cause, Deferred, Effect, Latch, Schema, Stream } from "effect"
+import { Cause, Deferred, Effect, Latch, Logger, References, Schema, Stream } from "effect"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
+import { noting } from "./support/coordinators.ts"
 import { behaviour, counts, drain, halted, intrude, numbers, start, until } from "./support/engines.ts"
 import { assertRising, collect, type Reading, reading, readings, Seen } from "./support/readings.ts"
 
@@ -213,6 +214,60 @@ describe("ignore", () => {
         part({ concurrency: { unordered: 2 } as never }).pipe(Processor.catchDefect(Policy.ignore))
       ])
       assert.deepStrictEqual(lanes.parts.p, counts({ processed: 2, failed: 2, ignored: 2 }))
+    })
+  )
+})
+
+describe("what is seen of it", () => {
+  behaviour("each settled failure has a line: processor, partition, offset, and what to do next", () =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      const positions = yield* Topic.publishAll(
+        topic,
+        numbers(4).map((n) => reading(n))
+      )
+      const lines: Array<{ level: string; text: string; offset: unknown; processor: unknown; partition: unknown }> = []
+      const logger = Logger.make(({ fiber, logLevel, message }) => {
+        const { offset, partition, processor } = fiber.getRef(References.CurrentLogAnnotations)
+        if (offset !== undefined) lines.push({ level: logLevel, text: String(message), offset, partition, processor })
+      })
+      const tags = ["Fine", "Ignored", "Dead", "Aside"] as const
+      yield* Effect.gen(function* () {
+        const worker = yield* start([
+          Processor.make("p", { topic }, ({ n }) => (n === 0 ? Effect.void : Effect.fail({ _tag: tags[n]! }))).pipe(
+            Processor.retry({ times: 1, while: ({ _tag }) => _tag === "Ignored" }),
+            Processor.catchTag("Ignored", Policy.ignore),
+            Processor.catchTag("Dead", Policy.deadLetter()),
+            Processor.catchTag("Aside", Policy.quarantine)
+          )
+        ])
+        yield* worker.idle
+        yield* worker.stop
+      }).pipe(
+        noting([]),
+        Effect.provide(Logger.layer([logger])),
+        Effect.provideService(References.MinimumLogLevel, "Debug")
+      )
+      const of = (n: number) =>
+        lines.filter(({ offset }) => offset === positions[n]!.offset).map(({ level, text }) => [level, text])
+      assert.deepStrictEqual(of(0), [])
+      assert.deepStrictEqual(of(1), [
+        ["Debug", "a failed event is tried again in 0 ms"],
+        ["Debug", "ignored a failed event"]
+      ])
+      assert.deepStrictEqual(of(2), [
+        [
+          "Warn",
+          "a failed event goes to readings.dead: look at it with Topic.deadLetters, put it back with Topic.redrive"
+        ]
+      ])
+      assert.deepStrictEqual(of(3), [
+        [
+          "Error",
+          "a failed event puts its partition aside: release it with Processor.release, or skip it with Processor.skip"
+        ]
+      ])
+      for (const line of lines) assert.deepInclude(line, { processor: "p", partition: 0 })
     })
   )
 })

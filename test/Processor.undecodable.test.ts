@@ -132,7 +132,11 @@ describe("the engine's own failures", () => {
           })
         for (const shape of [shapes.make(handle), shapes.lanes(handle), shapes.stream(handle)]) {
           const worker = yield* start([
-            shape.pipe(Processor.catch(Policy.ignore), Processor.catchDefect(Policy.ignore))
+            shape.pipe(
+              Processor.retry({ times: 5 }),
+              Processor.catch(Policy.ignore),
+              Processor.catchDefect(Policy.ignore)
+            )
           ])
           const idle = yield* Effect.forkChild(worker.idle)
           yield* until(engine, "it went on", () => idle.pollUnsafe() !== undefined)
