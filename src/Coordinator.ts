@@ -46,6 +46,13 @@ export interface Statement {
   readonly next: number
 }
 
+/** Why a partition was put aside, and the unit of work that did it: first and last offset in each topic it has events of. */
+export interface Quarantine {
+  readonly reason: "failure" | "crash loop"
+  readonly error: string
+  readonly positions: ReadonlyArray<{ readonly topic: string; readonly first: string; readonly last: string }>
+}
+
 /** A group as the books have it: for tools and tests. */
 export interface Group {
   readonly processor: string
@@ -58,13 +65,6 @@ export interface Group {
   readonly generation: number
 }
 
-/** Why a partition was put aside, and the unit of work that did it: first and last offset in each topic it has events of. */
-export interface Quarantine {
-  readonly reason: "failure" | "crash loop"
-  readonly error: string
-  readonly positions: ReadonlyArray<{ readonly topic: string; readonly first: string; readonly last: string }>
-}
-
 export class Coordinator extends Context.Service<
   Coordinator,
   {
@@ -75,17 +75,17 @@ export class Coordinator extends Context.Service<
     wakes(member: string): Stream.Stream<void, EngineError>
     /** Keep owners, hand out nothing, for the whole cluster. */
     pause(processor: string, paused: boolean): Effect.Effect<void, EngineError>
+    /**
+     * Put a partition of ours aside for the whole cluster and give it back, in one: it leaves the targets until it is
+     * released. Does nothing if the epoch is not the one in the books, or it is aside already.
+     */
+    quarantine(grant: Grant, member: string, entry: Quarantine): Effect.Effect<void, EngineError>
     group(processor: string): Effect.Effect<Group, EngineError>
     /**
      * For operations on a stopped or paused processor (seek, remove): a new epoch for one partition, taken from its owner
      * if it has one and the processor is paused. `undefined`: it runs unpaused.
      */
     takeEpoch(processor: string, partition: number): Effect.Effect<bigint | undefined, EngineError>
-    /**
-     * Put a partition of ours aside for the whole cluster and give it back, in one: it leaves the targets until it is
-     * released. Does nothing if the epoch is not the one in the books, or it is aside already.
-     */
-    quarantine(grant: Grant, member: string, entry: Quarantine): Effect.Effect<void, EngineError>
     /** Forget a group without members; false if it has some. */
     removeGroup(processor: string): Effect.Effect<boolean, EngineError>
   }
