@@ -135,6 +135,8 @@ describe("quarantine", () => {
         numbers(30).map((n) => reading(n, 5))
       )
       const gate = yield* Latch.make(false)
+      // Until then the key of the event has the rest of its events in its queue.
+      const queued = yield* Latch.make(false)
       const asides: Array<Aside> = []
       const seen = new Seen()
       yield* Effect.gen(function* () {
@@ -142,14 +144,12 @@ describe("quarantine", () => {
           Processor.make("p", { topic, concurrency: { perKey: 5 } }, ({ key, n }) => {
             if (n === 7) return Effect.fail(new Bad({ n }))
             const handled = Effect.sync(() => seen.add(key, n))
-            return n === 3 ? Effect.andThen(gate.await, handled) : handled
+            return n === 3 || n === 2 ? Effect.andThen(n === 3 ? gate.await : queued.await, handled) : handled
           }).pipe(Processor.catchTag("Bad", Policy.quarantine))
         ])
-        yield* until(
-          engine,
-          "it failed, and one before it still runs",
-          () => seen.lists.get("k1")?.includes(6) ?? false
-        )
+        yield* until(engine, "the others are done", () => seen.lists.get("k4")?.includes(29) ?? false)
+        yield* queued.open
+        yield* until(engine, "it is about to fail", () => seen.lists.has("k2"))
         yield* engine.elapse(50)
         assert.deepStrictEqual(asides, [])
         yield* gate.open
@@ -159,6 +159,7 @@ describe("quarantine", () => {
       // What came after it may have run before it failed, and is not acknowledged.
       for (const n of [0, 1, 2, 3, 4, 5, 6]) assert.include(seen.all, n)
       assertRising(seen.lists.values())
+      for (const n of [12, 17, 22, 27]) assert.notInclude(seen.all, n, "the key of the event")
       assert.deepStrictEqual(yield* behind, [23])
     })
   )

@@ -1,6 +1,6 @@
 /** Processors that are streams: what is emitted is done, what is held back is not; units of work inside the pipeline. */
 import { assert, describe } from "@effect/vitest"
-import { Cause, Deferred, Effect, Latch, Schema, Stream } from "effect"
+import { Cause, Clock, Deferred, Effect, Latch, Schema, Stream } from "effect"
 import * as Event from "../src/Event.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
@@ -298,6 +298,47 @@ describe("units of work", () => {
       ])
       assert.strictEqual(yield* Table.lookup(totals, "k0"), 6)
       assert.strictEqual(yield* behind, 0)
+    })
+  )
+
+  behaviour("the array of Event.mapBatch is committed when all of it has left the pipeline", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      yield* Topic.publishAll(
+        topic,
+        numbers(8).map((n) => reading(n, 1))
+      )
+      const held = yield* Deferred.make<void>()
+      const part = (holds: boolean) =>
+        Processor.stream("p", { topic, tables: [totals] }, (events) =>
+          events.pipe(
+            Stream.groupedWithin(4, "1 hour"),
+            Event.mapBatch((values) =>
+              Effect.as(
+                Table.update(totals, "k0", (total) => total + values.length),
+                values
+              )
+            ),
+            Stream.flattenIterable,
+            Stream.tap(({ value }) =>
+              holds && value.n === 6 ? Effect.andThen(Deferred.succeed(held, undefined), Effect.never) : Effect.void
+            ),
+            Stream.rechunk(1)
+          )
+        )
+      const worker = yield* start([part(true)], { grace: 0 })
+      yield* Deferred.await(held)
+      yield* until(engine, "the first array is committed", () => Effect.map(behind, (events) => events <= 4))
+      yield* engine.elapse(50)
+      // 4 and 5 are emitted, and their unit's write stands with 7.
+      assert.strictEqual(yield* behind, 4)
+      const before = yield* Clock.currentTimeMillis
+      const closing = yield* Effect.forkChild(worker.close)
+      yield* until(engine, "the worker is gone", () => closing.pollUnsafe() !== undefined)
+      // What can never be committed is not waited for.
+      assert.isBelow((yield* Clock.currentTimeMillis) - before, 5_000)
+      yield* drain([part(false)])
+      assert.strictEqual(yield* Table.lookup(totals, "k0"), 8)
     })
   )
 

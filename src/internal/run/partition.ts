@@ -51,7 +51,6 @@ export class Partition {
   private readonly changes = new Map<Received<unknown>, Array<Changes>>()
   /** Units of several events, from the first to the last: they go into one commit. */
   private readonly spans = new Map<Received<unknown>, Received<unknown>>()
-  private spanEnd: Received<unknown> | undefined
   private emits: Array<Emitted> = []
   private emitBytes = 0
   /** Rows and emits, and bytes, of the commit that was cut last. */
@@ -268,20 +267,21 @@ export class Partition {
     if (at >= 0) this.close(this.window.slice(this.windowHead, at + 1))
   }
 
-  /** Merge what is done, as much as one commit carries. */
+  /** Merge what is done, unit by unit, as much as one commit carries. */
   private advance(): void {
-    while (this.windowHead < this.window.length) {
-      const event = this.window[this.windowHead]!
-      if (!event.done || !this.mayMerge(event)) break
-      this.windowHead++
-      const changes = this.changes.get(event)
-      if (changes !== undefined) {
-        this.changes.delete(event)
-        for (const change of changes) this.merge(change)
+    let end = this.unitEnd()
+    while (end !== undefined && this.hasRoom(end)) {
+      while (this.windowHead <= end) {
+        const event = this.window[this.windowHead++]!
+        const changes = this.changes.get(event)
+        if (changes !== undefined) {
+          this.changes.delete(event)
+          for (const change of changes) this.merge(change)
+        }
+        if (this.spans.size > 0) this.spans.delete(event)
+        this.done(event)
       }
-      if (this.spans.size > 0) this.spans.delete(event)
-      if (event === this.spanEnd) this.spanEnd = undefined
-      this.done(event)
+      end = this.unitEnd()
     }
     if (this.windowHead > 1_000 && this.windowHead * 2 > this.window.length) {
       this.window = this.window.slice(this.windowHead)
@@ -289,11 +289,20 @@ export class Partition {
     }
   }
 
-  /** A commit ends at the border of a unit, and a unit is in one commit. */
-  private mayMerge(event: Received<unknown>): boolean {
-    if (this.spanEnd !== undefined || this.changes.size === 0) return true
-    const last = this.spans.get(event)
-    const end = last === undefined ? this.windowHead : this.window.indexOf(last, this.windowHead)
+  /** Where the unit ends that begins with the oldest event; undefined if not all of it is done. */
+  private unitEnd(): number | undefined {
+    const first = this.window[this.windowHead]
+    if (first === undefined || !first.done) return undefined
+    const last = this.spans.size === 0 ? undefined : this.spans.get(first)
+    if (last === undefined) return this.windowHead
+    const end = this.window.indexOf(last, this.windowHead)
+    for (let i = this.windowHead + 1; i <= end; i++) if (!this.window[i]!.done) return undefined
+    return end
+  }
+
+  /** What the unit changed finds room in the commit that is being filled. */
+  private hasRoom(end: number): boolean {
+    if (this.changes.size === 0) return true
     let writes = 0
     let bytes = 0
     for (let i = this.windowHead; i <= end; i++) {
@@ -305,9 +314,7 @@ export class Partition {
         })
       }
     }
-    if (!this.fits(writes, bytes)) return false
-    if (end > this.windowHead) this.spanEnd = last
-    return true
+    return this.fits(writes, bytes)
   }
 
   private merge(change: Changes): void {
@@ -462,11 +469,13 @@ export class Partition {
 
   /** Everything done is committed. */
   get clean(): boolean {
-    return !this.queued && !this.inFlight && this.staged === 0 && this.logs.every((log) => !log.moved) && !this.unmerged
-  }
-
-  private get unmerged(): boolean {
-    return this.windowHead < this.window.length && this.window[this.windowHead]!.done
+    return (
+      !this.queued &&
+      !this.inFlight &&
+      this.staged === 0 &&
+      this.logs.every((log) => !log.moved) &&
+      this.unitEnd() === undefined
+    )
   }
 
   /** Nothing read ahead, nothing in hand, nothing uncommitted. */
