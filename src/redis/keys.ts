@@ -9,7 +9,7 @@
  * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number> <incarnation>"; `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
  * | `{ns:s}:tables:<processor>` | set | names of the tables that have rows here | until removed |
  * | `{ns:s}:table:<processor>:<table>:<p>` | hash | key to value | until removed |
- * | `{ns:s}:publisher:<topic>:<publisher>` | hash | partition to its last five appends, "<number> <entries> <ids> <holder>;..." | 10 minutes after the last append |
+ * | `{ns:s}:publisher:<topic>:<publisher>` | hash | `<p>`: the number of its last append; `<p>:<n % 5>`: one of the last five, "<number> <entries> <ids> <holder>" | 10 to 20 minutes after the last append |
  * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
  * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
  * | `{ns}:topics` | hash | topic to "<partitions> <shards>" | for ever |
