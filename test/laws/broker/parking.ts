@@ -177,7 +177,10 @@ const laneLaws = ({ it }: Laws): void => {
         park: [...range(1_200).map((event) => park("a", event)), park("b", "b1")],
         states: [state("a", 3, 5, "boom")]
       })
-      yield* change({ drop: ["a", "none"], park: [park("a", "new")] })
+      const [first] = (yield* page(processor, "a", 1)).events
+      // It goes with its lane, and takes nothing along of what is parked now.
+      const remove = [{ lane: "a", id: first!.id }]
+      yield* change({ drop: ["a", "none"], park: [park("a", "new")], remove })
       assert.deepStrictEqual(yield* lane(processor, "a"), ["new"])
       assert.deepStrictEqual(yield* lane(processor, "b"), ["b1"])
       assert.deepInclude((yield* lanesOf(processor))[0], { ...state("a", 0), count: 1 })
