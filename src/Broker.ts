@@ -225,6 +225,7 @@ export interface Commit extends Fence {
     readonly partition: number
     readonly entries: ReadonlyArray<NewEntry>
   }>
+  /** Only where something is parked or was: most commits have none. */
   readonly parking?: Parking | undefined
 }
 

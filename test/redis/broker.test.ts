@@ -131,9 +131,16 @@ it.live("a full server stops publishers, not those who empty it", () =>
       assert(error instanceof EngineError && error.reason === "Full")
       yield* register(processor, [topic])
       yield* claimed(processor, [topic], fence(1))
+      const broker = yield* Broker
+      assert.deepStrictEqual(yield* broker.mark(processor, 0, fence(1)), { _tag: "Done" })
       const rows = [{ table: "t", key: "k", value: "v" }]
-      const done = yield* commit(commitOf(processor, fence(1), 1, { offsets: [after(topic, entries, ids)], rows }))
+      const park = [{ lane: "k", topic: topic.name, offset: `${ids[0]}.0`, fields: ["v", "e0"] }]
+      const parking = { drop: [], park, remove: [], states: [] }
+      const offsets = [after(topic, entries, ids)]
+      const done = yield* commit(commitOf(processor, fence(1), 1, { offsets, rows, parking }))
       assert.deepStrictEqual(done, [{ _tag: "Done" }])
+      yield* broker.release(processor, 0, fence(1))
+      assert.lengthOf(yield* broker.lanes(processor, 0), 1)
       yield* redis.call("config", "set", "maxmemory", "0")
       yield* stored(topic, [single("x")])
     }).pipe(Effect.provide(engineOf(url)))
