@@ -9,6 +9,7 @@ import type { TableStore } from "../../src/TableStore.ts"
 import { appendLaws } from "./broker/append.ts"
 import { commitLaws } from "./broker/commit.ts"
 import { modelLaws } from "./broker/model.ts"
+import { parkedEventLaws } from "./broker/parkedEvents.ts"
 import { parkingLaws } from "./broker/parking.ts"
 import { probationLaws } from "./broker/probation.ts"
 import { readLaws } from "./broker/read.ts"
@@ -33,6 +34,7 @@ export const brokerLaws = (
     readLaws(laws)
     commitLaws(laws)
     parkingLaws(laws)
+    parkedEventLaws(laws)
     probationLaws(laws)
     retentionLaws(laws)
     startLaws(laws)

@@ -1,18 +1,8 @@
-/** Laws of parked events: lanes, their order and state, and that a commit changes them as one with everything else. */
+/** Laws of lanes: their order and state, and that a commit changes them as one with everything else. */
 import { assert } from "@effect/vitest"
-import { Effect, Schema } from "effect"
-import {
-  Broker,
-  type Fence,
-  type Lane,
-  maxLaneError,
-  type Park,
-  type Parked,
-  type Parking
-} from "../../../src/Broker.ts"
-import { codecOf } from "../../../src/internal/record/record.ts"
-import * as Serializer from "../../../src/Serializer.ts"
-import * as Topic from "../../../src/Topic.ts"
+import { Effect } from "effect"
+import { Broker, maxLaneError, type Parking } from "../../../src/Broker.ts"
+import { byName, lane, lanesOf, owner, page, park, parking, state, valuesOf, wholeLane } from "./parkingSupport.ts"
 import {
   after,
   claimed,
@@ -27,73 +17,14 @@ import {
   register,
   single,
   stored,
-  text,
   topicOf,
   unique
 } from "./support.ts"
 
-/** A parked event with this text as its value, and as its place. */
-const park = (lane: string, event: string): Park => ({ lane, topic: "source", offset: event, fields: ["v", event] })
-
-const parking = (rest: Partial<Parking>): { readonly parking: Parking } => ({
-  parking: { drop: [], park: [], remove: [], states: [], ...rest }
-})
-
-const state = (lane: string, attempts: number, due = 0, error = "", since = 0) => ({
-  lane,
-  attempts,
-  due,
-  since,
-  error
-})
-
-const byName = (lanes: ReadonlyArray<Lane>): ReadonlyArray<Lane> =>
-  lanes.toSorted((a, b) => (a.lane < b.lane ? -1 : a.lane > b.lane ? 1 : 0))
-
-const lanesOf = (processor: string, partition = 0) =>
-  Broker.use((broker) => Effect.map(broker.lanes(processor, partition), byName))
-
-const page = (processor: string, lane: string, count = 100, behind?: string, partition = 0) =>
-  Broker.use((broker) => broker.parked({ processor, partition, lane, after: behind, count }))
-
-/** All events of a lane, read in pages. */
-const wholeLane = (processor: string, lane: string, partition = 0) =>
-  Effect.gen(function* () {
-    const all: Array<Parked> = []
-    let next: string | undefined
-    do {
-      const found = yield* page(processor, lane, 100, next, partition)
-      all.push(...found.events)
-      next = found.next
-    } while (next !== undefined)
-    return all
-  })
-
-const valuesOf = (events: ReadonlyArray<Parked>) => events.map(({ fields }) => text(fields[1]))
-
-const lane = (processor: string, name: string, partition = 0) =>
-  Effect.map(wholeLane(processor, name, partition), valuesOf)
-
-/** An owner of partition 0, and its commits in a row. */
-const owner = (its: Fence = fence(1)) =>
-  Effect.gen(function* () {
-    const [topic, processor] = [topicOf(), unique("p")]
-    yield* register(processor, [topic])
-    let { number } = yield* claimed(processor, [topic], its)
-    const change = (rest: Partial<Parking>) =>
-      Effect.map(commit(commitOf(processor, its, number, parking(rest))), ([answer]) => {
-        assert.deepStrictEqual(answer, { _tag: "Done" })
-        number++
-      })
-    return { topic, processor, change, next: () => number }
-  })
-
 export const parkingLaws = (laws: Laws): void => {
   laneLaws(laws)
-  contentLaws(laws)
   judgementLaws(laws)
   endLaws(laws)
-  modelLaw(laws)
 }
 
 const laneLaws = ({ it }: Laws): void => {
@@ -248,90 +179,6 @@ const laneLaws = ({ it }: Laws): void => {
       const error = "é🙂 ".repeat(maxLaneError)
       yield* change({ park: [park("a", "a1")], states: [state("a", 1, 0, error)] })
       assert.strictEqual((yield* lanesOf(processor))[0]!.error, error.slice(0, maxLaneError))
-    })
-  )
-}
-
-const contentLaws = ({ it }: Laws): void => {
-  it.effect("fields come back byte for byte, with the place they came from", () =>
-    Effect.gen(function* () {
-      const { change, processor } = yield* owner()
-      const all = Uint8Array.from({ length: 256 }, (_, i) => i)
-      const large = Uint8Array.from({ length: 1_100_000 }, (_, i) => (i * 31) % 256)
-      const contents: ReadonlyArray<ReadonlyArray<string | Uint8Array>> = [
-        ["v", all],
-        [all, all, "", ""],
-        // Names that entries and parked events use themselves.
-        ["n", "3", "v", "[1,2,3]", "~lane", "x", "~topic", "y", "~offset", "z", "lane", "w"],
-        ["v", large],
-        range(7_000)
-      ]
-      yield* change({
-        park: contents.map((fields, i) => ({ lane: "a", topic: `topic.${i}`, offset: `${i}-1.${i}`, fields }))
-      })
-      const found = yield* wholeLane(processor, "a")
-      assert.strictEqual(found.length, contents.length)
-      for (const [i, { fields, offset, topic }] of found.entries()) {
-        assert.deepStrictEqual([topic, offset], [`topic.${i}`, `${i}-1.${i}`])
-        const expected = contents[i]!.map((field) => Buffer.from(field as string))
-        assert.strictEqual(fields.length, expected.length)
-        assert.isTrue(
-          expected.every((field, j) => field.equals(fields[j]!)),
-          `fields of ${i}`
-        )
-      }
-    })
-  )
-
-  const Value = Schema.Struct({ key: Schema.String, place: Schema.Int, bytes: Schema.Uint8ArrayFromBase64 })
-  const Flat = Schema.Struct({ key: Schema.String, place: Schema.Int, bytes: Schema.Uint8Array })
-  const topics: ReadonlyArray<readonly [string, Topic.Any]> = [
-    ["JSON", Topic.make("json", { schema: Value, partitionBy: (value) => value.key })],
-    ["MessagePack", Topic.make("packed", { schema: Value, serializer: Serializer.msgpack })],
-    ["flat", Topic.make("flat", { schema: Flat, encoding: "flat", partitionBy: (value) => value.key })]
-  ]
-  for (const [name, topic] of topics) {
-    it.effect(`an event of a ${name} topic, alone or one of a batch, is the same when it comes back`, () =>
-      Effect.gen(function* () {
-        const { change, processor } = yield* owner()
-        const codec = codecOf(topic, Serializer.json)
-        const origin = { drop: () => {}, unit: () => assert.fail("no units here") }
-        const encoded = ["a", "b", "c"].map((key, n) =>
-          codec.encode({ key, place: n, bytes: Uint8Array.of(0, 255, n) }, { headers: { n: String(n) } }, () => 0)
-        )
-        const entries = codec.maxEvents === 1 ? encoded.map((event) => codec.pack([event])) : [codec.pack(encoded)]
-        const log = topicOf()
-        yield* stored(log, entries)
-        const [batch] = yield* read([from(log)])
-        const events = batch!.entries.flatMap((entry) => codec.unpack(entry, 0, 0, origin, 1n))
-        assert.strictEqual(events.length, 3)
-        yield* change({
-          park: events.map((event) => ({ lane: "a", topic: event.topic, offset: event.offset, ...event.stored() }))
-        })
-        const found = yield* wholeLane(processor, "a")
-        for (const [i, { fields, offset }] of found.entries()) {
-          const [again] = codec.unpack({ id: offset.split(".")[0]!, count: 1, fields }, 0, 0, origin, 1n)
-          const { headers, key, timestamp, value } = events[i]!
-          assert.deepStrictEqual([again!.value, again!.key, again!.headers], [value, key, headers])
-          assert.deepStrictEqual([again!.timestamp, again!.failure], [timestamp, undefined])
-        }
-        assert.strictEqual(found.length, 3)
-      })
-    )
-  }
-
-  it.effect("one commit parks 5,000 events, and another removes them", () =>
-    Effect.gen(function* () {
-      const { change, processor } = yield* owner()
-      yield* change({ park: range(5_000).map((event, i) => park(`lane ${i % 1_250}`, event)) })
-      const lanes = yield* lanesOf(processor)
-      assert.deepStrictEqual([lanes.length, new Set(lanes.map(({ count }) => count))], [1_250, new Set([4])])
-      assert.deepStrictEqual(yield* lane(processor, "lane 7"), ["e7", "e1257", "e2507", "e3757"])
-      const remove = yield* Effect.forEach(lanes, ({ lane }) =>
-        Effect.map(page(processor, lane), ({ events }) => events.map(({ id }) => ({ lane, id })))
-      )
-      yield* change({ remove: remove.flat() })
-      assert.deepStrictEqual(yield* lanesOf(processor), [])
     })
   )
 }
@@ -507,59 +354,5 @@ const endLaws = ({ it }: Laws): void => {
         assert.deepStrictEqual(yield* lane(processor, "a", 2), [])
       }
     })
-  )
-}
-
-const Names = Schema.Literals(["a", "b", "c"])
-const Step = Schema.Struct({
-  drop: Schema.Array(Names).check(Schema.isMaxLength(1)),
-  park: Schema.Array(Names).check(Schema.isMaxLength(6)),
-  /** How many of each lane. */
-  remove: Schema.Struct({ a: Schema.Literals([0, 1, 2]), b: Schema.Literals([0, 1]), c: Schema.Literals([0, 1, 9]) }),
-  states: Schema.Array(Names).check(Schema.isMaxLength(2))
-})
-
-const modelLaw = ({ it }: Laws): void => {
-  it.effect.prop(
-    "random parks, removals, drops and states agree with a plain model",
-    [Schema.Array(Step).check(Schema.isMinLength(3))],
-    ([steps]) =>
-      Effect.gen(function* () {
-        const { change, processor } = yield* owner()
-        const model = new Map<string, { events: Array<string>; attempts: number }>()
-        let serial = 0
-        for (const step of steps) {
-          const found = new Map<string, ReadonlyArray<Parked>>()
-          for (const name of ["a", "b", "c"]) found.set(name, yield* wholeLane(processor, name))
-          const dropped = new Set<string>(step.drop)
-          const remove = (["a", "b", "c"] as const)
-            .filter((name) => !dropped.has(name))
-            .flatMap((name) =>
-              found
-                .get(name)!
-                .slice(0, step.remove[name])
-                .map(({ id }) => ({ lane: name as string, id }))
-            )
-          const parks = step.park.map((name) => park(name, `${name}${serial++}`))
-          const states = Array.from(new Set(step.states), (name) => state(name, ++serial))
-          yield* change({ drop: step.drop, park: parks, remove, states })
-          for (const name of dropped) model.delete(name)
-          for (const { lane, offset } of parks) {
-            const one = model.get(lane) ?? { events: [], attempts: 0 }
-            model.set(lane, one)
-            one.events.push(offset)
-          }
-          for (const { lane } of remove) model.get(lane)!.events.shift()
-          for (const [name, { events }] of model) if (events.length === 0) model.delete(name)
-          for (const { attempts, lane } of states) if (model.has(lane)) model.get(lane)!.attempts = attempts
-        }
-        for (const name of ["a", "b", "c"]) {
-          assert.deepStrictEqual(yield* lane(processor, name), model.get(name)?.events ?? [])
-        }
-        const lanes = (yield* lanesOf(processor)).map(({ attempts, count, lane }) => [lane, count, attempts])
-        const expected = Array.from(model, ([name, { attempts, events }]) => [name, events.length, attempts])
-        assert.deepStrictEqual(lanes, expected.toSorted())
-      }),
-    { arbitrary: { runs: 40, size: 30 } }
   )
 }
