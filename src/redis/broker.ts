@@ -6,7 +6,7 @@
  * Gotcha: what a method sends may have been done when it fails with `Unreachable`; send it again unchanged.
  */
 import { Effect, Layer, Random } from "effect"
-import { Broker, type Durability, type Layout, type Start } from "../Broker.ts"
+import { Broker, type Durability, type Layout, type Append as NewAppend, type Start } from "../Broker.ts"
 import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
 import * as Append from "./append.ts"
 import * as Claim from "./claim.ts"
@@ -79,13 +79,15 @@ const make = Effect.gen(function* () {
     keys.count(tag, topic, partition)
   ]
 
-  const append: Service["append"] = (appends, durability) =>
-    appends.length === 0
-      ? Effect.succeed([])
-      : build(() => Append.request(tagOf(appends[0]!.partition), appends)).pipe(
-          Effect.flatMap((request) => write(Append.append, request, durability)),
-          Effect.map(Append.answers)
-        )
+  const append: Service["append"] = (appends, durability) => {
+    const call = (part: ReadonlyArray<NewAppend>) =>
+      build(() => Append.request(tagOf(part[0]!.partition), part)).pipe(
+        Effect.flatMap((request) => write(Append.append, request, durability)),
+        Effect.map((reply) => Append.answers(part, reply))
+      )
+    const parts = Append.calls(appends)
+    return parts.length === 1 ? call(parts[0]!) : Effect.map(Effect.forEach(parts, call), (all) => all.flat())
+  }
 
   const commit: Service["commit"] = (commits, durability) =>
     Effect.map(

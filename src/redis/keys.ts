@@ -12,7 +12,7 @@
  * | `{ns:s}:parked:<processor>:<p>` | stream | parked events: `lane`, `topic` and `offset`, then the event's own fields | while there are any |
  * | `{ns:s}:lanes:<processor>:<p>` | hash | lane to "<first id> <last id> <events> <attempts> <due> <since> <error>" | while there are any |
  * | `{ns:s}:parkedNext:<processor>:<p>` | hash | id of a parked event to that of the next one in its lane | while there are any |
- * | `{ns:s}:publisher:<topic>:<publisher>` | hash | partition to its last five appends, "<number> <entries> <ids> <holder>;..." | 10 minutes after the last append |
+ * | `{ns:s}:publisher:<topic>:<publisher>` | hash | `<p>`: the number of its last append; `<p>:<n % 5>`: one of the last five, "<number> <entries> <ids> <holder>" | 10 to 20 minutes after the last append |
  * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
  * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
  * | `{ns}:topics` | hash | topic to "<partitions> <shards>" | for ever |
