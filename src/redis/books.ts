@@ -142,7 +142,7 @@ end
 local function all(map, size)
   if map.list then return map.list end
   local list, body = {}, bodyOf(map)
-  body = body .. string.rep("\0", size * map.width - #body)
+  body = body .. string.rep("\\0", size * map.width - #body)
   for from = 0, size - 1, 1000 do
     local count = math.min(1000, size - from)
     local values = { struct.unpack("<" .. string.rep(map.form, count), body, from * map.width + 1) }

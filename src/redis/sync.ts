@@ -78,7 +78,7 @@ if earliest and earliest <= now then
     local fresh = redis.call("ZCOUNT", leases, "(" .. from, text(now))
     absent = fresh >= 2 and fresh * 2 > redis.call("ZCARD", leases)
     -- Those that are left over are dropped by the next sync, which is due at once.
-    ended = redis.call("ZRANGEBYSCORE", leases, "-inf", absent and from or text(now), "LIMIT", 0, 200)
+    ended = redis.call("ZRANGEBYSCORE", leases, "-inf", absent and from or text(now), "LIMIT", 0, 100)
   end
 end
 for i, member in ipairs(ended) do
