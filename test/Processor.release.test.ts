@@ -15,6 +15,9 @@ const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, 
 
 type Positions = ReadonlyArray<{ readonly topic: string; readonly first: string; readonly last: string }>
 
+/** The wake of one who has only just begun may be lost; then it hears with its next sync. */
+const quick = { settle: 0, lease: "1500 millis" } as const
+
 /** Put partition 0 of "p" aside, as its worker would. */
 const putAside = (positions: Positions, partition = 0) =>
   Effect.gen(function* () {
@@ -23,6 +26,17 @@ const putAside = (positions: Positions, partition = 0) =>
     const grant = { processor: "p", partition, epoch }
     yield* coordinator.quarantine(grant, member, { reason: "failure", error: "Declined: no funds", positions })
     return member
+  })
+
+/** By a worker that came, handled nothing, and went. */
+const putAsideBy = (member: string, positions: Positions) =>
+  Effect.gen(function* () {
+    const coordinator = yield* Coordinator
+    const request = { member, incarnation: `${member}-1`, lease: 60_000, settle: 0, known: 0n }
+    const groups = new Map([["p", 1]])
+    const { mine } = yield* coordinator.sync({ ...request, groups, released: [], refused: [] })
+    yield* coordinator.quarantine(mine![0]!, member, { reason: "crash loop", error: "", positions })
+    yield* coordinator.leave(member, request.incarnation)
   })
 
 const offsetsOf = (topic: ReturnType<typeof readings>, values: ReadonlyArray<number>) =>
@@ -68,7 +82,7 @@ describe("release", () => {
         const topic = readings(1, Retention.forever)
         const offsets = yield* offsetsOf(topic, numbers(10))
         const { part, state } = holdingAt(4)
-        const worker = yield* start([part(topic)], { settle: 0 })
+        const worker = yield* start([part(topic)], quick)
         yield* atPoison(engine, () => state.held, 6)
         const before = yield* Processor.quarantined("p")
         assert.deepStrictEqual(before, [])
@@ -81,7 +95,7 @@ describe("release", () => {
         const expected = { processor: "p", partition: 0, offset: offsets[4], member, reason: "failure" }
         assert.deepStrictEqual(rest, { ...expected, error: "Declined: no funds", positions } as never)
         assert.isTrue(DateTime.isDateTime(since))
-        yield* start([part(topic)], { settle: 0 })
+        yield* start([part(topic)], quick)
         // What does not happen has no event: time for a rebalance and more.
         yield* engine.elapse(300)
         assert.strictEqual(state.held, 1)
@@ -100,18 +114,23 @@ describe("release", () => {
     Effect.gen(function* () {
       const topic = readings(4, Retention.forever)
       const seen: Array<number> = []
-      const part = Processor.make("p", { topic }, ({ n }, { partition }) =>
-        Effect.sync(() => void (partition === 1 ? seen.push(-1) : seen.push(n)))
+      let interrupted = 0
+      const part = Processor.make("p", { topic }, ({ n }) =>
+        n === 10 && interrupted === 0
+          ? Effect.onInterrupt(Effect.never, () => Effect.sync(() => void interrupted++))
+          : Effect.sync(() => void seen.push(n))
       )
-      const worker = yield* start([part], { settle: 0 })
+      yield* Topic.publish(topic, reading(10), { partition: 1 })
+      const worker = yield* start([part], quick)
       yield* until(engine, "it owns all", () =>
         Effect.map(
           Coordinator.use((coordinator) => coordinator.group("p")),
           ({ owners }) => owners.filter((owner) => owner !== undefined).length === 4
         )
       )
+      yield* engine.elapse(50)
       yield* putAside([], 1)
-      yield* engine.elapse(200)
+      yield* until(engine, "the handler was interrupted", () => interrupted === 1)
       for (let partition = 0; partition < 4; partition++) {
         yield* Topic.publish(topic, reading(partition), { partition })
       }
@@ -119,7 +138,8 @@ describe("release", () => {
       yield* engine.elapse(100)
       assert.deepStrictEqual(seen.toSorted(), [0, 2, 3])
       yield* Processor.release("p", 1)
-      yield* until(engine, "and the fourth", () => seen.length === 4)
+      yield* until(engine, "and the fourth", () => seen.length === 5)
+      assert.deepStrictEqual(seen.slice(3), [10, 1])
       yield* worker.close
     })
   )
@@ -152,6 +172,27 @@ describe("release", () => {
   )
 })
 
+describe("seek", () => {
+  behaviour("is refused while the other partitions run, and moves not even the one that is aside", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(2, Retention.forever)
+      yield* Topic.publish(topic, reading(0), { partition: 0 })
+      yield* Topic.publish(topic, reading(1), { partition: 1 })
+      const part = Processor.make("p", { topic }, () => Effect.void)
+      const worker = yield* start([part], quick)
+      yield* worker.idle
+      yield* putAside([])
+      yield* engine.elapse(50)
+      const refused = yield* Effect.flip(Processor.seek(part, "earliest"))
+      assert.include(refused.message, "seek: processor p is running")
+      assert.deepStrictEqual(
+        (yield* Processor.lag("p")).map((lag) => lag.events),
+        [0, 0]
+      )
+    })
+  )
+})
+
 describe("skip", () => {
   behaviour("goes on at the next event, live; nothing else is left out or done twice", (engine) =>
     Effect.gen(function* () {
@@ -159,7 +200,7 @@ describe("skip", () => {
       // One entry of ten events: the offset moves within it.
       const offsets = yield* offsetsOf(topic, numbers(10))
       const { part, state } = holdingAt(4)
-      const worker = yield* start([part(topic)], { settle: 0 })
+      const worker = yield* start([part(topic)], quick)
       yield* atPoison(engine, () => state.held, 6)
       yield* putAside([{ topic: "readings", first: offsets[4]!, last: offsets[4]! }])
       yield* until(engine, "the handler was interrupted", () => state.interrupted === 1)
@@ -200,7 +241,7 @@ describe("skip", () => {
         b,
         numbers(4).map((n) => ({ key: "b", n }))
       )).map(({ offset }) => offset)
-      const worker = yield* start([part], { settle: 0 })
+      const worker = yield* start([part], quick)
       const positions = [
         { topic: "readings", first: inA[0]!, last: inA[120]! },
         { topic: "others", first: inB[0]!, last: inB[2]! }
@@ -238,7 +279,7 @@ describe("skip", () => {
       const offsets = yield* offsetsOf(topic, numbers(3))
       offsets.push(...(yield* offsetsOf(topic, [3, 4, 5])))
       const { part, state } = holdingAt(1)
-      const worker = yield* start([part(topic)], { settle: 0 })
+      const worker = yield* start([part(topic)], quick)
       yield* atPoison(engine, () => state.held, 5)
       yield* putAside([{ topic: "readings", first: offsets[4]!, last: offsets[4]! }])
       yield* until(engine, "the handler was interrupted", () => state.interrupted === 1)
@@ -251,6 +292,24 @@ describe("skip", () => {
       yield* until(engine, "all is done", () => state.seen.length === 6)
       assert.deepStrictEqual(state.seen, numbers(6))
       yield* worker.close
+    })
+  )
+
+  behaviour("does not move back what was sought forward meanwhile", () =>
+    Effect.gen(function* () {
+      const topic = readings(1, Retention.forever)
+      const coordinator = yield* Coordinator
+      const seen: Array<number> = []
+      const part = Processor.make("p", { topic }, ({ n }) => Effect.sync(() => void seen.push(n)))
+      yield* drain([part])
+      const offsets = yield* offsetsOf(topic, numbers(4))
+      yield* putAsideBy("m", [{ topic: "readings", first: offsets[0]!, last: offsets[1]! }])
+      yield* Processor.seek(part, { offset: offsets[3]! })
+      assert.deepStrictEqual((yield* coordinator.group("p")).quarantined, [0])
+      yield* Processor.skip("p", 0)
+      assert.strictEqual((yield* Processor.lag("p"))[0]!.events, 1)
+      yield* drain([part])
+      assert.deepStrictEqual(seen, [3])
     })
   )
 
@@ -284,16 +343,7 @@ describe("skip", () => {
         const [poison] = yield* offsetsOf(topic, [i])
         yield* offsetsOf(topic, [100 + i])
         wanted = [...wanted, 100 + i]
-        // A worker that put it aside before it handled anything.
-        const member = { member: `m${i}`, incarnation: `i${i}`, lease: 60_000, settle: 0, known: 0n }
-        const groups = new Map([["p", 1]])
-        const { mine } = yield* coordinator.sync({ ...member, groups, released: [], refused: [] })
-        yield* coordinator.quarantine(mine![0]!, member.member, {
-          reason: "crash loop",
-          error: "",
-          positions: [{ topic: "readings", first: poison!, last: poison! }]
-        })
-        yield* coordinator.leave(member.member, member.incarnation)
+        yield* putAsideBy(`m${i}`, [{ topic: "readings", first: poison!, last: poison! }])
         const exit = yield* Processor.skip("p", 0).pipe(
           Effect.provideService(Broker, brokerThen),
           Effect.provideService(Coordinator, coordinatorThen),
