@@ -47,9 +47,15 @@ describe("Coordinator at scale", () => {
             yield* effect
             return (yield* cpu) - before
           })
+        let last = 0
+        /** The loop now, or when it was asked for last if that was slower: what is measured lies in between. */
         const unit = Effect.map(
           Effect.replicateEffect(costOf(Effect.promise(() => admin.eval(loop, 0))), 9),
-          (costs) => costs.toSorted((a, b) => a - b)[4]!
+          (costs) => {
+            const [before, now] = [last, costs.toSorted((a, b) => a - b)[4]!]
+            last = now
+            return Math.max(before, now)
+          }
         )
 
         /** The runs of scripts since `watch` began, in microseconds. */
