@@ -30,6 +30,7 @@ import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
+import * as Signals from "./internal/run/signals.ts"
 import type * as Part from "./Part.ts"
 import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
@@ -76,6 +77,11 @@ export interface Options {
   readonly member?: string | undefined
   /** Run only these processors. */
   readonly processors?: ReadonlyArray<string> | undefined
+  /**
+   * Handle signals: SIGTERM and SIGINT drain, a second one or SIGQUIT ends the process at once (130, 143, 131; nothing is
+   * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
+   */
+  readonly signals?: boolean | undefined
   /** How safe a commit must be. */
   readonly durability?: Durability | undefined
 }
@@ -210,6 +216,7 @@ const startIn = (given: Parts, options: Options) =>
     const scope = yield* Effect.scope
     const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
     const broker = yield* Broker
+    const coordinator = yield* Coordinator
     const incarnation = randomUUID()
     const member =
       options.member ??
@@ -267,7 +274,7 @@ const startIn = (given: Parts, options: Options) =>
 
     yield* declare(parts)
     ownership = yield* Ownership.make({
-      coordinator: yield* Coordinator,
+      coordinator,
       member,
       incarnation,
       lease,
@@ -286,7 +293,8 @@ const startIn = (given: Parts, options: Options) =>
         scope
       )
       const slow = Array.from(groups.values(), (group) => group.slowAfter)
-      const look = Math.max(1_000, Math.min(60_000, ...slow.map((millis) => millis / 5)))
+      // A report tells for how long an event has been in hand as exactly as this looks.
+      const look = options.signals ? 1_000 : Math.max(1_000, Math.min(60_000, ...slow.map((millis) => millis / 5)))
       yield* Effect.forkIn(
         Effect.forever(
           Effect.andThen(
@@ -297,6 +305,17 @@ const startIn = (given: Parts, options: Options) =>
         scope
       )
     } else Deferred.doneUnsafe(end, Exit.void)
+
+    if (options.signals) {
+      const clock = yield* Clock.Clock
+      yield* Signals.install({
+        drain: () => Deferred.doneUnsafe(end, Exit.void),
+        report: () => {
+          const now = clock.currentTimeMillisUnsafe()
+          return Array.from(groups.values(), (group) => group.report(now).join("\n")).join("\n")
+        }
+      }).pipe(Scope.provide(scope))
+    }
 
     const drain = yield* Effect.cached(parts.length === 0 ? Effect.void : ownership.leave)
     const summary = Effect.sync(
@@ -309,13 +328,16 @@ const startIn = (given: Parts, options: Options) =>
     const join: Handle["join"] = Effect.flatMap(Effect.exit(Deferred.await(end)), (exit) =>
       Effect.andThen(drain, Exit.isSuccess(exit) ? summary : Effect.failCause(exit.cause))
     )
+    /** What is put aside is nobody's to finish until it is released. */
+    const isBehind = Effect.fnUntraced(function* (name: string) {
+      const late = (yield* broker.lag(name)).filter((lag) => lag.events > 0)
+      if (late.length === 0) return false
+      const { quarantined } = yield* coordinator.group(name)
+      return late.some((lag) => !quarantined.includes(lag.partition))
+    })
     const behind = Effect.map(
-      Effect.forEach(parts, (part) => broker.lag(part.name)),
-      // What was put aside is nobody's to finish until it is released.
-      (lags) =>
-        lags.some((ofPart, i) =>
-          ofPart.some((lag) => lag.events > 0 && ownership?.isAside(parts[i]!.name, lag.partition) !== true)
-        )
+      Effect.forEach(parts, (part) => isBehind(part.name)),
+      (each) => each.includes(true)
     )
     const idle: Handle["idle"] = Effect.gen(function* () {
       yield* Effect.raceFirst(ownership.joined, Deferred.await(end))

@@ -1,4 +1,4 @@
-/** A coordinator that tells what it was asked to put aside, and may be away for the first calls. */
+/** A coordinator that tells what it is asked to put aside, and may be away for the first calls. */
 import { Effect, Layer } from "effect"
 import { Coordinator, type Grant, type Quarantine } from "../../src/Coordinator.ts"
 import { EngineError } from "../../src/Errors.ts"
@@ -9,9 +9,9 @@ export interface Aside {
   readonly entry: Quarantine
 }
 
-/** Run with it: the cluster's books stay as they are, so the next worker is given the partition as after a release. */
+/** Run with it. */
 export const noting =
-  (asides: Array<Aside>, options: { readonly away?: number; readonly before?: Effect.Effect<void> } = {}) =>
+  (asides: Array<Aside>, options: { readonly away?: number } = {}) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>) => {
     let { away = 0 } = options
     const layer = Layer.effect(
@@ -24,8 +24,10 @@ export const noting =
               if (away-- > 0) {
                 return Effect.fail(new EngineError({ operation: "quarantine", reason: "Unreachable", detail: "away" }))
               }
-              asides.push({ grant, member, entry })
-              return options.before ?? Effect.void
+              return Effect.andThen(
+                coordinator.quarantine(grant, member, entry),
+                Effect.sync(() => void asides.push({ grant, member, entry }))
+              )
             })
         })
       )

@@ -43,8 +43,6 @@ export interface Ownership {
   readonly lost: (processor: string, partition: number, epoch: bigint, inForce: bigint | undefined) => void
   /** A policy puts a partition aside: what is done is committed, then the cluster is told, until it answers. */
   readonly quarantine: (processor: string, partition: number, epoch: bigint, entry: Quarantine) => void
-  /** This worker put it aside, and has not been given it since. */
-  readonly isAside: (processor: string, partition: number) => boolean
   /** Let go of everything in order, then leave. */
   readonly leave: Effect.Effect<void>
   /** Changes of owner after the first statement. */
@@ -286,7 +284,6 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       run: Effect.andThen(Effect.forkIn(wakes, scope), Effect.forever(cycle)),
       lost,
       quarantine,
-      isAside: (processor, partition) => aside.has(id(processor, partition)),
       leave,
       rebalances: () => rebalances
     }
