@@ -12,7 +12,8 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "10" },
     seed: { type: "string", default: "1" },
     engine: { type: "string", default: "redis" },
-    parallel: { type: "string", default: "1" }
+    parallel: { type: "string", default: "1" },
+    verbose: { type: "boolean", default: false }
   }
 })
 
@@ -34,9 +35,10 @@ const print = (round: Round): void => {
   const isGreen = violations.length === 0
   const events = `${finding?.events ?? "?"} events, ${finding?.repeated ?? "?"} repeats`
   console.log(`${isGreen ? "green" : "RED"} ${engine} seed ${seed}: ${events}, ${Math.round(timeline.millis)} ms`)
-  if (isGreen) return
-  console.log(`  again: npm run chaos -- --rounds 1 --seed ${seed} --engine ${engine}; its files: ${directory}`)
-  for (const line of timeline.lines) console.log(`  ${line}`)
+  if (!isGreen) {
+    console.log(`  again: npm run chaos -- --rounds 1 --seed ${seed} --engine ${engine}; its files: ${directory}`)
+  }
+  if (!isGreen || values.verbose) for (const line of timeline.lines) console.log(`  ${line}`)
   for (const violation of violations.slice(0, shownViolations)) console.log(`  - ${violation}`)
   if (violations.length > shownViolations) console.log(`  - and ${violations.length - shownViolations} more`)
 }
