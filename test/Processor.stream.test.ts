@@ -4,6 +4,7 @@ import { Cause, Clock, Deferred, Effect, Latch, Schema, Stream } from "effect"
 import * as Event from "../src/Event.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
+import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
 import { behaviour, counts, drain, halted, numbers, start, until } from "./support/engines.ts"
@@ -339,6 +340,50 @@ describe("units of work", () => {
       assert.isBelow((yield* Clock.currentTimeMillis) - before, 5_000)
       yield* drain([part(false)])
       assert.strictEqual(yield* Table.lookup(totals, "k0"), 8)
+    })
+  )
+
+  behaviour("arrays of Event.mapBatch may be in any order, and overlap", () =>
+    Effect.gen(function* () {
+      const topic = readings(1, Retention.forever)
+      yield* Topic.publishAll(
+        topic,
+        numbers(48).map((n) => reading(n, 1))
+      )
+      type Readings = ReadonlyArray<Event.Event<{ readonly key: string; readonly n: number }>>
+      const orders: Record<string, (events: Readings) => ReadonlyArray<Readings>> = {
+        reversed: (events) => [events.toReversed()],
+        interleaved: (events) => [0, 1, 2].map((rest) => events.filter((_, i) => i % 3 === rest)),
+        turned: (events) => [[...events.slice(5), ...events.slice(0, 5)]]
+      }
+      for (const [name, arrange] of Object.entries(orders)) {
+        const sums = Table.make(`sums-${name}`, { key: Schema.String, value: Schema.Finite, initial: () => 0 })
+        const part = (holds: boolean) =>
+          Processor.stream(name, { topic, tables: [sums] }, (events) =>
+            events.pipe(
+              Stream.groupedWithin(12, "1 hour"),
+              Stream.map(arrange),
+              Stream.flattenIterable,
+              Event.mapBatch((values) =>
+                Effect.as(
+                  Table.update(sums, "k0", (sum) => sum + values.reduce((all, { n }) => all + n, 0)),
+                  values
+                )
+              ),
+              Stream.flattenIterable,
+              Stream.rechunk(1),
+              Stream.tap(({ value }) =>
+                holds && value.n === 29 ? Effect.andThen(Deferred.succeed(held, undefined), Effect.never) : Effect.void
+              )
+            )
+          )
+        const held = yield* Deferred.make<void>()
+        const worker = yield* start([part(true)], { grace: 0 })
+        yield* Deferred.await(held)
+        yield* Effect.forkScoped(worker.close)
+        yield* drain([part(false)])
+        assert.strictEqual(yield* Table.lookup(sums, "k0"), (47 * 48) / 2, name)
+      }
     })
   )
 

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Deferred, Effect, Exit, Fiber, Latch, Layer, Logger, References, Schema } from "effect"
 import { TestClock } from "effect/testing"
+import { Coordinator } from "../src/Coordinator.ts"
 import * as Engine from "../src/Engine.ts"
 import * as Part from "../src/Part.ts"
 import * as Processor from "../src/Processor.ts"
@@ -32,6 +33,21 @@ const warnings = (messages: Array<string>) =>
   ])
 
 describe("the end", () => {
+  behaviour("a worker that was stopped is no member any more, however long its layer lives on", (engine) =>
+    Effect.gen(function* () {
+      const worker = yield* start([Processor.make("p", { topic: readings(2) }, () => Effect.void)], {
+        lease: "300 millis",
+        settle: 0
+      })
+      yield* worker.stop
+      const members = Coordinator.use((coordinator) => Effect.map(coordinator.group("p"), (group) => group.members))
+      assert.deepStrictEqual(yield* members, [])
+      // Past the time of several syncs.
+      yield* engine.elapse(400)
+      assert.deepStrictEqual(yield* members, [])
+    })
+  )
+
   behaviour("without parts it ends at once, with an empty summary", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* Worker.run([]), { parts: {}, rebalances: 0 })

@@ -231,14 +231,18 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     )
 
     let failures = 0
+    /** A sync after leaving would join again, and be granted what nobody here runs. */
+    let left = false
+    const syncing = Semaphore.makeUnsafe(1)
     const synced = Effect.gen(function* () {
+      if (left) return yield* Effect.never
       if (joined.isOpen() && !options.lease.held) yield* expire
       const next = yield* once
       failures = 0
       return next
     })
     const cycle = Effect.gen(function* () {
-      const next = yield* Effect.catchTag(synced, "EngineError", (error) =>
+      const next = yield* Effect.catchTag(syncing.withPermits(1)(synced), "EngineError", (error) =>
         error.reason === "Unsupported" || error.reason === "Refused"
           ? Effect.fail(error)
           : Effect.gen(function* () {
@@ -272,6 +276,9 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       // Before leaving gives the grants back, under which partitions are put aside.
       const all = Effect.forEach(told, (latch) => latch.await, { discard: true })
       yield* Effect.timeoutOption(all, Math.min(leaseMillis, 5_000))
+      left = true
+      // One that is under way is answered first.
+      yield* Effect.timeoutOption(syncing.withPermits(1)(Effect.void), "2 seconds")
       yield* coordinator.leave(member, incarnation).pipe(
         Effect.timeoutOption("2 seconds"),
         Effect.catch((error) => Effect.logDebug("leaving failed; the lease will end by itself", error))

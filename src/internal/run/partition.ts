@@ -12,6 +12,7 @@ import type { Book, Log } from "./log.ts"
 import type { Pressure } from "./pressure.ts"
 import type { Rows } from "./rows.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
+import { Window } from "./window.ts"
 
 /** Events handed out at a time. */
 const chunkEvents = 128
@@ -45,19 +46,16 @@ export class Partition {
   private bufferedBytes = 0
   /** Events handed out and not done. */
   taken = 0
-  /** Finished out of order: what was handed out, oldest first, from `windowHead` on. */
-  private window: Array<Received<unknown>> = []
-  private windowHead = 0
-  private readonly changes = new Map<Received<unknown>, Array<Changes>>()
-  /** Units of several events, from the first to the last: they go into one commit. */
-  private readonly spans = new Map<Received<unknown>, Received<unknown>>()
+  private readonly window = new Window({
+    fits: (changes) => this.fitsAll(changes),
+    merge: (changes) => this.merge(changes),
+    done: (event) => this.done(event)
+  })
   private emits: Array<Emitted> = []
   private emitBytes = 0
   /** Rows and emits, and bytes, of the commit that was cut last. */
   cutWrites = 0
   cutBytes = 0
-  /** Where it is to be put aside: what comes before this event is finished, nothing from it on is started. */
-  private barrier: { readonly event: Received<unknown>; readonly entry: Quarantine } | undefined
   /** The number that the next commit carries. */
   number: number
   /** Nothing is handed out any more. */
@@ -242,79 +240,22 @@ export class Partition {
 
   /** For runners that do not: remember what was handed out, in its order. */
   register(events: ReadonlyArray<Received<unknown>>): void {
-    for (const event of events) this.window.push(event)
+    this.window.add(events)
   }
 
   /** Changes of a unit of work that count when its events are done. */
   stage(events: ReadonlyArray<Received<unknown>>, changes: Changes): void {
-    if (changes.rows.length === 0 && changes.emits.length === 0) return
-    const last = events[events.length - 1]!
-    const known = this.changes.get(last)
-    if (known === undefined) this.changes.set(last, [changes])
-    else known.push(changes)
-    if (events.length > 1) this.spans.set(events[0]!, last)
+    this.window.stage(events, changes)
   }
 
   /** Close events of the window; whatever is done without a hole before it may be committed. */
   close(events: ReadonlyArray<Received<unknown>>): void {
-    for (const event of events) if (this.barrier === undefined || !this.barred(event)) event.done = true
-    this.advance()
+    this.window.close(events)
   }
 
   /** Close everything that was handed out up to and including this event. */
   closeUpTo(event: Received<unknown>): void {
-    const at = this.window.indexOf(event, this.windowHead)
-    if (at >= 0) this.close(this.window.slice(this.windowHead, at + 1))
-  }
-
-  /** Merge what is done, unit by unit, as much as one commit carries. */
-  private advance(): void {
-    let end = this.unitEnd()
-    while (end !== undefined && this.hasRoom(end)) {
-      while (this.windowHead <= end) {
-        const event = this.window[this.windowHead++]!
-        const changes = this.changes.get(event)
-        if (changes !== undefined) {
-          this.changes.delete(event)
-          for (const change of changes) this.merge(change)
-        }
-        if (this.spans.size > 0) this.spans.delete(event)
-        this.done(event)
-      }
-      end = this.unitEnd()
-    }
-    if (this.windowHead > 1_000 && this.windowHead * 2 > this.window.length) {
-      this.window = this.window.slice(this.windowHead)
-      this.windowHead = 0
-    }
-  }
-
-  /** Where the unit ends that begins with the oldest event; undefined if not all of it is done. */
-  private unitEnd(): number | undefined {
-    const first = this.window[this.windowHead]
-    if (first === undefined || !first.done) return undefined
-    const last = this.spans.size === 0 ? undefined : this.spans.get(first)
-    if (last === undefined) return this.windowHead
-    const end = this.window.indexOf(last, this.windowHead)
-    for (let i = this.windowHead + 1; i <= end; i++) if (!this.window[i]!.done) return undefined
-    return end
-  }
-
-  /** What the unit changed finds room in the commit that is being filled. */
-  private hasRoom(end: number): boolean {
-    if (this.changes.size === 0) return true
-    let writes = 0
-    let bytes = 0
-    for (let i = this.windowHead; i <= end; i++) {
-      for (const change of this.changes.get(this.window[i]!) ?? []) {
-        writes += change.rows.length + change.emits.length
-        bytes += change.bytes
-        change.rows.forEach((row, at) => {
-          bytes += this.rows.sizeOf(row, change.values[at])
-        })
-      }
-    }
-    return this.fits(writes, bytes)
+    this.window.closeUpTo(event)
   }
 
   private merge(change: Changes): void {
@@ -334,6 +275,19 @@ export class Partition {
     return staged === 0 || (staged + writes <= maxWrites && this.stagedBytes + bytes <= maxBytes)
   }
 
+  private fitsAll(changes: ReadonlyArray<Changes>): boolean {
+    let writes = 0
+    let bytes = 0
+    for (const change of changes) {
+      writes += change.rows.length + change.emits.length
+      bytes += change.bytes
+      change.rows.forEach((row, i) => {
+        bytes += this.rows.sizeOf(row, change.values[i])
+      })
+    }
+    return this.fits(writes, bytes)
+  }
+
   /** A unit that finished in order may go into the commit that is being filled. */
   takes(unit: Unit): boolean {
     return unit.size === 0 || (!unit.tooLarge && this.fits(unit.size, unit.weight))
@@ -341,31 +295,26 @@ export class Partition {
 
   // --------------------------------------------------------------------------------------------------------- put aside
 
-  /** A policy puts the partition aside at these events; of several such places the first counts. */
+  /** A policy puts the partition aside at these events: what comes before them is finished, and nothing more started. */
   bar(events: ReadonlyArray<Received<unknown>>, entry: Quarantine): void {
-    const event = events[0]!.read
-    if (this.barrier !== undefined && this.barred(event)) return
-    this.barrier = { event, entry }
+    this.window.bar(events, entry)
     this.arrival.openUnsafe()
     this.bars.openUnsafe()
   }
 
   /** Not to be started or acknowledged any more. */
   barred(event: Received<unknown>): boolean {
-    if (this.barrier === undefined) return false
-    const at = this.window.indexOf(this.barrier.event, this.windowHead)
-    return at >= 0 && this.window.indexOf(event.read, this.windowHead) >= at
+    return this.window.barred(event)
   }
 
   /** Why it is to be put aside, once what comes before is finished. */
   get aside(): Quarantine | undefined {
-    return this.barrier?.entry
+    return this.window.aside
   }
 
   /** Events before the barrier that a pipeline has taken and not given back. */
   get unfinished(): number {
-    if (this.barrier === undefined) return 0
-    return Math.max(0, this.window.indexOf(this.barrier.event, this.windowHead) - this.windowHead)
+    return this.window.unfinished
   }
 
   /** Rows or emits wait for a commit; asked for by whoever staged them without moving the offset. */
@@ -438,7 +387,7 @@ export class Partition {
       if (log !== undefined) log.committed = offset.events
     }
     // What is done and did not fit.
-    this.advance()
+    this.window.advance()
     if (this.starved) this.onRoom()
   }
 
@@ -470,11 +419,7 @@ export class Partition {
   /** Everything done is committed. */
   get clean(): boolean {
     return (
-      !this.queued &&
-      !this.inFlight &&
-      this.staged === 0 &&
-      this.logs.every((log) => !log.moved) &&
-      this.unitEnd() === undefined
+      !this.queued && !this.inFlight && this.staged === 0 && this.logs.every((log) => !log.moved) && !this.window.waits
     )
   }
 
@@ -496,7 +441,7 @@ export class Partition {
     }
     const position = this.logs.map((log) => log.position).join()
     if (this.still?.position !== position) this.still = { position, at: now }
-    const first = this.window[this.windowHead]
+    const first = this.window.oldest
     return { offset: first === undefined ? `after ${this.position}` : first.offset, at: this.still.at }
   }
 
