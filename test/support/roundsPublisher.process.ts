@@ -36,14 +36,14 @@ const next = (source: string): Work => {
 
 const publishing = Effect.fnUntraced(function* (source: string) {
   while (!ending) {
-    const events = Array.from({ length: 1 + random.below(8) }, () => next(source))
+    const events = Array.from({ length: 1 + random.below(6) }, () => next(source))
     write(events.map((event) => ({ what: "tried", ...event, partition: -1, offset: "-" })))
     const exit = yield* Effect.exit(Topic.publishAll(work, events))
     if (Exit.isSuccess(exit)) {
       write(events.map((event, i) => ({ what: "stored", ...event, ...exit.value[i]! })))
     } else write(events.map((event) => ({ what: "failed", ...event, partition: -1, offset: "-" })))
     // Real time: so that events come all through the round.
-    yield* Effect.sleep(5 + random.below(25))
+    yield* Effect.sleep(10 + random.below(50))
   }
 })
 

@@ -39,6 +39,10 @@ export const publishedFile = (directory: string, publisher: number): string => j
 // Starting a process is what a round costs most; all rounds share what was compiled.
 const compiled = join(tmpdir(), "millrace-chaos-compiled")
 
+/** How long anything may take that a process was told to do; the machine may be busy. */
+const patienceSeconds = 60
+
+const hasStarted = (line: Line): boolean => line.what === "started"
 const hasJoined = (line: Line): boolean => line.what === "joined"
 const hasFailed = (line: Line): boolean => line.what === "failed"
 
@@ -110,16 +114,16 @@ export const makeCast = (
     const why = (running: Running, failure: Line | undefined): string =>
       String(failure?.["error"] ?? running.child.errors())
 
-    const endIn = (seconds: number, running: Running) => Effect.timeoutOption(running.child.exit, seconds * 1_000)
+    const endOf = (running: Running) => Effect.timeoutOption(running.child.exit, patienceSeconds * 1_000)
 
     /** Told to end: it exits with 0, unless it had not begun to listen. */
     const terminate = (running: Running): Effect.Effect<void> =>
       Effect.gen(function* () {
         running.expected = true
         yield* running.child.signal("SIGTERM")
-        const code = yield* endIn(20, running)
+        const code = yield* endOf(running)
         if (code._tag === "None") {
-          timeline.problem(`${running.name} did not end within 20 s of SIGTERM`)
+          timeline.problem(`${running.name} did not end within ${patienceSeconds} s of SIGTERM`)
           return yield* running.child.signal("SIGKILL")
         }
         timeline.note(`${running.name} ended (${code.value})`)
@@ -174,7 +178,7 @@ export const makeCast = (
         yield* everyWorker(bootWorker)
         yield* Fiber.join(booting)
         // From here on there is work in the middle of which faults can come.
-        yield* everyWorker((worker) => workers[worker]!.child.until(hasJoined, "joined"))
+        yield* everyWorker((worker) => untilJoined(workers[worker]!))
       }),
       kill: inTurn(turns, (worker, away: number) =>
         Effect.gen(function* () {
@@ -216,17 +220,17 @@ export const makeCast = (
         Effect.gen(function* () {
           timeline.count("stops")
           const old = workers[worker]!
-          yield* old.child.until(hasJoined, "joined")
+          yield* untilJoined(old)
           old.expected = true
           yield* old.child.signal("SIGSTOP")
           const young = yield* bootWorker(worker)
-          yield* young.child.until(hasJoined, "joined")
+          yield* untilJoined(young)
           yield* Effect.sleep(millis)
           yield* old.child.signal("SIGCONT")
-          const code = yield* endIn(20, old)
+          const code = yield* endOf(old)
           const failure = yield* lastWords(old)
           if (code._tag === "None") {
-            timeline.problem(`${old.name} was replaced by ${young.name} and did not end within 20 s`)
+            timeline.problem(`${old.name} was replaced by ${young.name} and did not end within ${patienceSeconds} s`)
             yield* destroy(old)
           } else if (failure?.["tag"] !== "MemberReplaced") {
             timeline.problem(`${old.name} was replaced and ended with ${code.value}: ${why(old, failure)}`)
@@ -241,7 +245,7 @@ export const makeCast = (
         })
       ),
       endPublishers: Effect.suspend(() =>
-        Effect.forEach(publishers, (running) => Effect.andThen(heard(running), terminate(running)), {
+        Effect.forEach(publishers, (running) => Effect.andThen(untilStarted(running), terminate(running)), {
           concurrency: "unbounded",
           discard: true
         })
@@ -260,5 +264,20 @@ export const makeCast = (
     }
   })
 
+/** It has said so, or has ended. */
+const until = (fits: (line: Line) => boolean, running: Running): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { child, name } = running
+    const began = performance.now()
+    while (!child.lines.some(fits) && child.process.exitCode === null && child.process.signalCode === null) {
+      if (performance.now() - began > patienceSeconds * 1_000) {
+        return yield* Effect.die(new Error(`${name} is silent; it said ${JSON.stringify(child.lines)}`))
+      }
+      // Real time: another process starts.
+      yield* Effect.sleep("10 millis")
+    }
+  })
+
+const untilJoined = (running: Running): Effect.Effect<void> => until(hasJoined, running)
 /** It listens to signals: before, one would just end it. */
-const heard = ({ child }: Running): Effect.Effect<Line> => child.until((line) => line.what === "started", "started")
+const untilStarted = (running: Running): Effect.Effect<void> => until(hasStarted, running)

@@ -94,11 +94,11 @@ const ofRedis = (random: Seeded): Fault => {
 export const planOf = (seed: number, engine: EngineName): Plan => {
   // Neighbouring seeds give unlike plans, and the engines unlike ones too.
   const random = seeded(seed * 7_919 + (engine === "redis" ? 0 : 1))
-  const workers = Array.from({ length: between(random, 2, 5) }, (_, i) => ({
+  const workers = Array.from({ length: random.pick([2, 2, 2, 3, 3, 4]) }, (_, i) => ({
     member: random.chance(0.5) ? `worker-${i}` : undefined,
     signals: random.chance(0.5)
   }))
-  const publishers = Array.from({ length: between(random, 1, 3) }, (_, i) => [`p${i}a`, `p${i}b`])
+  const publishers = Array.from({ length: random.pick([1, 1, 2]) }, (_, i) => [`p${i}a`, `p${i}b`])
   const millis = between(random, 1_500, 2_500)
   const fault = (): Fault => {
     if (random.chance(0.08)) return { _tag: "KillPublisher", publisher: random.below(publishers.length) }

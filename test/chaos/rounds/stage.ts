@@ -32,11 +32,11 @@ export const makeStage = (
   plan: Plan,
   directory: string,
   timeline: Timeline
-): Effect.Effect<Stage, never, Scope.Scope> => (plan.engine === "file" ? ofFile(directory) : ofRedis(timeline))
+): Effect.Effect<Stage, never, Scope.Scope> =>
+  plan.engine === "file" ? ofFile(directory) : ofRedis(directory, timeline)
 
 const ofFile = (directory: string): Effect.Effect<Stage> =>
   Effect.sync(() => {
-    mkdirSync(directory, { recursive: true })
     const file = join(directory, "engine.db")
     const lock = (millis: number) =>
       Effect.acquireUseRelease(
@@ -56,17 +56,21 @@ const ofFile = (directory: string): Effect.Effect<Stage> =>
     return { url, direct: url, proxy: undefined, restartServer: () => none, lock }
   })
 
-const ofRedis = (timeline: Timeline): Effect.Effect<Stage, never, Scope.Scope> =>
+const ofRedis = (directory: string, timeline: Timeline): Effect.Effect<Stage, never, Scope.Scope> =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
-    let server = yield* makeServer(safe)
-    const { directory, port } = server
+    // Its own directory goes with each of its processes; what it stores stays from one to the next.
+    const stored = join(directory, "redis")
+    mkdirSync(stored)
+    const options = [...safe, "--dir", stored]
+    let server = yield* makeServer(options)
+    const { port } = server
     const proxy = yield* makeProxy(port)
     const restartServer = (crash: boolean, away: number) =>
       Effect.gen(function* () {
         yield* crash ? server.kill : endOf(server)
         yield* Effect.sleep(away)
-        server = yield* Scope.provide(scope)(makeServer(safe, { port, directory }))
+        server = yield* Scope.provide(scope)(makeServer(options, { port }))
         timeline.note("the server is back")
       })
     return { url: proxy.url, direct: server.url, proxy, restartServer, lock: () => none }
