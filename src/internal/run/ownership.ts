@@ -57,6 +57,8 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     let refused: Array<Grant> = []
     /** Partitions that are being stopped. */
     const stopping = new Set<string>()
+    /** The epoch that each partition was last let go under. It is never taken up again: its last commit may be on its way. */
+    const past = new Map<string, bigint>()
     let leaving = false
     /** Held while partitions are started, so that none is started behind the back of `leave`. */
     const starting = Semaphore.makeUnsafe(1)
@@ -87,6 +89,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           how,
           Effect.sync(() => {
             stopping.delete(key)
+            past.set(key, grant.epoch)
             rebalances++
             onChange({ _tag: "Released", ...grant })
             if (giveBack) release(grant)
@@ -135,12 +138,13 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
         const starts: Array<Effect.Effect<void, EngineError>> = []
         for (const owned of mine) {
           const group = groups.get(owned.processor)
-          if (group === undefined || stopping.has(id(owned.processor, owned.partition))) continue
+          const key = id(owned.processor, owned.partition)
+          if (group === undefined || stopping.has(key)) continue
           const running = group.epochs.has(owned.partition)
           const { epoch, partition, processor } = owned
           if (running && owned.giveUp) {
             fork(retire({ processor, partition, epoch }, group.stop(partition, options.grace), true))
-          } else if (!running && owned.giveUp) release({ processor, partition, epoch })
+          } else if (!running && (owned.giveUp || past.get(key) === epoch)) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
         yield* starting.withPermits(1)(Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true }))
