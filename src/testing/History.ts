@@ -71,7 +71,7 @@ export interface Verdict {
   readonly lost: number
   /** Events that an owner began after a later one of the same key. */
   readonly reordered: number
-  /** Handlings beyond the first. */
+  /** Handlings that began beyond the first: after a crash, a hand-over in the middle, a retry. */
   readonly repeated: number
   /** Claims and commits that were accepted though a higher epoch, or another start under the same one, was in force. */
   readonly stale: number
@@ -119,8 +119,9 @@ export const judge = (history: ReadonlyArray<Happened>, processors: ReadonlyArra
   let engine: Engine = { logs: new Map(), fences: new Map() }
   const snapshots = new Map<number, Engine>()
   const commits = new Map<string, { processor: string; partition: number; epoch: bigint; commits: number }>()
-  /** Handlings that came to their end: in all, and by owner. */
-  const ended = new Map<string, number>()
+  /** How often each event began; and which came to their end, in all and by owner. */
+  const times = new Map<string, number>()
+  const ended = new Set<string>()
   const endedBy = new Set<string>()
   /** The offset that an owner began last, by key. */
   const begun = new Map<string, string>()
@@ -203,7 +204,11 @@ export const judge = (history: ReadonlyArray<Happened>, processors: ReadonlyArra
     }
   }
 
+  const eventOf = ({ offset, partition, processor, topic }: Handled): string =>
+    `${processor} ${topic}/${partition} ${offset}`
+
   const began = (event: Extract<Happened, { _tag: "Began" }>): void => {
+    times.set(eventOf(event), (times.get(eventOf(event)) ?? 0) + 1)
     if (event.key === undefined || known.get(event.processor)?.ordered !== true) return
     const lane = `${ownerOf(event)} ${event.by} ${event.topic} ${event.key}`
     const last = begun.get(lane)
@@ -272,12 +277,10 @@ export const judge = (history: ReadonlyArray<Happened>, processors: ReadonlyArra
       case "Began":
         began(one)
         break
-      case "Ended": {
-        const id = `${one.processor} ${one.topic}/${one.partition} ${one.offset}`
-        ended.set(id, (ended.get(id) ?? 0) + 1)
+      case "Ended":
+        ended.add(eventOf(one))
         endedBy.add(`${ownerOf(one)} ${one.topic} ${one.offset}`)
         break
-      }
       case "Snapshot":
         snapshots.set(one.id, structuredClone(engine))
         break
@@ -307,7 +310,7 @@ export const judge = (history: ReadonlyArray<Happened>, processors: ReadonlyArra
       }
     }
   }
-  for (const times of ended.values()) counted.repeated += times - 1
+  for (const count of times.values()) counted.repeated += count - 1
   return { ...counted, violations, commits: [...commits.values()] }
 }
 
@@ -331,7 +334,8 @@ export const differences = (
     const wanted = expected.get(key) ?? []
     const there = actual.get(key) ?? []
     const missing = wanted.filter((item) => !there.includes(item))
-    const twice = there.filter((item, i) => there.indexOf(item) !== i)
+    const count = (items: ReadonlyArray<unknown>, item: unknown): number => items.filter((one) => one === item).length
+    const twice = wanted.filter((item) => count(there, item) > count(wanted, item))
     const foreign = there.filter((item) => !wanted.includes(item))
     const say = (problem: string, items: ReadonlyArray<unknown>): void => {
       if (items.length > 0) found.push(`${what}, key ${key}: ${problem} ${items.join(", ")}`)
