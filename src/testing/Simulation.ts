@@ -19,7 +19,7 @@ import { Choices } from "./simulation/choices.ts"
 import { Cluster } from "./simulation/cluster.ts"
 import { Ledger } from "./simulation/ledger.ts"
 import { Network } from "./simulation/network.ts"
-import { Trouble } from "./simulation/trouble.ts"
+import { type Scene, Trouble } from "./simulation/trouble.ts"
 import { timing, weather } from "./simulation/weather.ts"
 import { World } from "./simulation/world.ts"
 import type { Input } from "./TestProcessor.ts"
@@ -85,33 +85,14 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
     const { parts, workers = 3 } = options
     const events = Array.from(options.events)
 
-    /** Events that some processor has not committed. One that nobody could register yet has done nothing. */
-    const behind = Effect.suspend(() =>
-      Effect.forEach(parts, ({ name }) => Effect.orDie(Context.get(network.services, Broker).lag(name)))
-    ).pipe(
-      Effect.map((lags) =>
-        lags
-          .map((lag) => (lag.length === 0 ? events.length : lag.reduce((sum, { events }) => sum + events, 0)))
-          .reduce((sum, count) => sum + count, 0)
-      )
-    )
-
     const script = Effect.gen(function* () {
       yield* network.start([])
       network.pace = sky.pace
       const millis = choices.between(troubled.least, troubled.most)
       const publisher = cluster.publish(events, millis * 0.8)
-      const trouble = new Trouble({
-        world,
-        network,
-        cluster,
-        ledger,
-        choices: choices.fork(),
-        driver,
-        publisher,
-        workers,
-        processors: parts.length
-      })
+      const own = choices.fork()
+      const scene = { world, network, cluster, ledger, choices: own, driver, publisher, workers, parts, serverWentBack }
+      const trouble = new Trouble(scene)
       for (let i = 0; i < workers; i++) trouble.join()
       const end = world.now + millis
       while (world.now < end) {
@@ -121,31 +102,15 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
       cluster.calm = true
       trouble.calm()
       cluster.step("nothing goes wrong any more")
-      const late = world.now + patience
-      let left = restarts
-      while (cluster.published < events.length || (yield* behind) > 0) {
-        if (world.now > late) {
-          cluster.violations.push(`after ${patience / 1_000} seconds of calm ${yield* behind} events are not committed`)
-          break
-        }
-        if (cluster.live.every(({ process }) => process.state !== "running") && left-- > 0) trouble.join()
-        yield* Effect.sleep(100)
-      }
-      // Those that slept through it all wake up, and must change nothing.
-      if (trouble.continueAll()) yield* Effect.sleep(2 * timing.lease)
+      yield* finish(scene, events.length, trouble)
       cluster.step("all is over")
       for (const member of cluster.live) cluster.leave(member)
-      const away = world.now + patience
-      while (cluster.members.some((member) => !member.over)) {
-        if (world.now > away) {
-          const there = cluster.members.filter((member) => !member.over).map(({ process }) => process.name)
-          cluster.violations.push(
-            `told to leave, these still run after ${patience / 1_000} seconds: ${there.join(", ")}`
-          )
-          break
-        }
-        yield* Effect.sleep(50)
-      }
+      const there = () => cluster.members.filter((member) => !member.over).map(({ process }) => process.name)
+      yield* until(
+        scene,
+        Effect.sync(() => there().length === 0),
+        () => `told to leave, these still run: ${there().join(", ")}`
+      )
       if (options.check === undefined) return
       const wrong = Effect.catchCause(Effect.provide(options.check, network.services), (cause) =>
         Effect.succeed([`the check failed: ${Cause.pretty(cause)}`])
@@ -167,6 +132,36 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
       steps: cluster.steps
     }
     return report
+  })
+
+/** Wait until it holds; that it never does is a violation. */
+const until = ({ cluster, world }: Scene, holds: Effect.Effect<boolean>, wrong: () => string): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const late = world.now + patience
+    while (!(yield* holds)) {
+      if (world.now > late) return void cluster.violations.push(`${patience / 1_000} seconds of calm, and ${wrong()}`)
+      yield* Effect.sleep(100)
+    }
+  })
+
+/** With nothing in the way all is published, handled and committed; then those wake up that slept through it all. */
+const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { cluster, network, parts } = scene
+    let left = restarts
+    let behind = events
+    const done = Effect.gen(function* () {
+      if (cluster.live.every(({ process }) => process.state !== "running") && left-- > 0) trouble.join()
+      const lags = yield* Effect.forEach(parts, ({ name }) =>
+        Effect.orDie(Context.get(network.services, Broker).lag(name))
+      )
+      // A processor that nobody could register yet has done nothing.
+      const each = lags.map((lag) => (lag.length === 0 ? events : lag.reduce((sum, { events }) => sum + events, 0)))
+      behind = each.reduce((sum, count) => sum + count, 0)
+      return cluster.published === events && behind === 0
+    })
+    yield* until(scene, done, () => `${behind} events are not committed`)
+    if (trouble.continueAll()) yield* Effect.sleep(2 * timing.lease)
   })
 
 const judged = ({ definition }: Part.Any): Judged => ({

@@ -1,6 +1,7 @@
 /** The steps of a simulation: what can happen to its processes, the connections and the server, drawn by the seed. */
 import { Effect } from "effect"
 import type { Copy } from "../../internal/copies.ts"
+import type * as Part from "../../Part.ts"
 import type { Choices } from "./choices.ts"
 import type { Cluster, Member } from "./cluster.ts"
 import type { Ledger } from "./ledger.ts"
@@ -19,7 +20,8 @@ export interface Scene {
   readonly publisher: Process
   /** Workers that are meant to run, and what each of them runs. */
   readonly workers: number
-  readonly processors: number
+  readonly parts: ReadonlyArray<Part.Any>
+  readonly serverWentBack: boolean
 }
 
 const seconds = (millis: number): string => `${(millis / 1_000).toFixed(3)} s`
@@ -115,7 +117,7 @@ export class Trouble {
 
   /** Do one of these; nothing, if there is nobody to do it to. */
   readonly one = (kind: Kind): Effect.Effect<void> => {
-    const { choices, cluster, ledger, network, processors, publisher, workers } = this.scene
+    const { choices, cluster, ledger, network, parts, publisher, serverWentBack, workers } = this.scene
     const { live } = cluster
     const some = live.length === 0 ? undefined : choices.pick(live)
     switch (kind) {
@@ -190,7 +192,8 @@ export class Trouble {
         break
       }
       case "server's clock": {
-        const by = choices.between(-2 * timing.lease, 2 * timing.lease)
+        // A log that went back, under a clock that does too, gives its next event an id below the committed offset.
+        const by = choices.between(serverWentBack ? 0 : -2 * timing.lease, 2 * timing.lease)
         network.process.skew += by
         cluster.step(`the server's clock steps by ${seconds(by)}`)
         break
@@ -198,7 +201,7 @@ export class Trouble {
       case "snapshot": {
         // A server that forgets a processor is not told of it again before a worker starts.
         const known = new Set(ledger.history.flatMap((one) => (one._tag === "Claimed" ? [one.processor] : [])))
-        if (known.size < processors) break
+        if (known.size < parts.length) break
         const id = this.snapshots.length + 1
         this.snapshots.push({ id, copy: network.copy() })
         ledger.snapshot(id)
