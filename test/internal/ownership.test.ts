@@ -7,10 +7,10 @@ import type { Group } from "../../src/internal/run/group.ts"
 import { Lease } from "../../src/internal/run/lease.ts"
 import * as Ownership from "../../src/internal/run/ownership.ts"
 
-it.effect("an epoch that was let go is not taken up again: it is released once more, and granted anew", () =>
+it.effect("an epoch that was let go is not taken up again: it is granted anew, under a higher one", () =>
   Effect.gen(function* () {
     const asked: Array<Sync> = []
-    const answers = yield* Effect.forEach(Array.from({ length: 3 }), () => Deferred.make<Statement>())
+    const answers = yield* Effect.forEach(Array.from({ length: 5 }), () => Deferred.make<Statement>())
     const coordinator = {
       sync: (request: Sync) => {
         asked.push(request)
@@ -44,7 +44,8 @@ it.effect("an epoch that was let go is not taken up again: it is released once m
       onChange: () => {}
     })
     yield* Effect.forkScoped(ownership.run)
-    const settle = TestClock.adjust(1)
+    // In steps, so that what one moment sets going has gone on before the test does.
+    const settle = Effect.repeat(TestClock.adjust(1), { times: 10 })
     const mine = (epoch: bigint) => [{ processor: "p", partition: 0, epoch, paused: false, giveUp: false }]
 
     yield* settle
@@ -58,9 +59,23 @@ it.effect("an epoch that was let go is not taken up again: it is released once m
     yield* settle
     assert.deepStrictEqual(started, [1n])
     assert.lengthOf(asked, 3)
-    assert.deepInclude(asked[2]!.released, { processor: "p", partition: 0, epoch: 1n })
-    yield* Deferred.succeed(answers[2]!, { number: 3n, mine: mine(2n), next: 300 })
+    const grant = { processor: "p", partition: 0 }
+    assert.deepStrictEqual(asked[2]!.released, [{ ...grant, epoch: 1n }])
+    assert.deepStrictEqual(asked[2]!.refused, [{ ...grant, epoch: 1n }])
+    yield* Deferred.succeed(answers[2]!, { number: 3n, mine: mine(5n), next: 300 })
     yield* settle
-    assert.deepStrictEqual(started, [1n, 2n])
+    assert.deepStrictEqual(started, [1n, 5n])
+
+    // Once more, and the engine comes back in a state in which a still older epoch was ours.
+    ownership.lost("p", 0, 5n, undefined)
+    yield* settle
+    assert.lengthOf(asked, 4)
+    yield* Deferred.succeed(answers[3]!, { number: 4n, mine: mine(3n), next: 300 })
+    yield* settle
+    assert.deepStrictEqual(started, [1n, 5n])
+    assert.deepStrictEqual(asked[4]!.refused, [{ ...grant, epoch: 5n }])
+    yield* Deferred.succeed(answers[4]!, { number: 5n, mine: mine(6n), next: 300 })
+    yield* settle
+    assert.deepStrictEqual(started, [1n, 5n, 6n])
   })
 )

@@ -57,7 +57,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     let refused: Array<Grant> = []
     /** Partitions that are being stopped. */
     const stopping = new Set<string>()
-    /** The epoch that each partition was last let go under. It is never taken up again: its last commit may be on its way. */
+    /** The epoch that each partition was last let go under. None up to it is taken up again: its last commit may be on its way. */
     const past = new Map<string, bigint>()
     let leaving = false
     /** Held while partitions are started, so that none is started behind the back of `leave`. */
@@ -144,7 +144,11 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           const { epoch, partition, processor } = owned
           if (running && owned.giveUp) {
             fork(retire({ processor, partition, epoch }, group.stop(partition, options.grace), true))
-          } else if (!running && (owned.giveUp || past.get(key) === epoch)) release({ processor, partition, epoch })
+          } else if (!running && epoch <= (past.get(key) ?? -1n)) {
+            // A late statement, or an engine that went back: as after a refusal, only a higher epoch will do.
+            refused.push({ processor, partition, epoch: past.get(key)! })
+            wake.openUnsafe()
+          } else if (!running && owned.giveUp) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
         yield* starting.withPermits(1)(Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true }))

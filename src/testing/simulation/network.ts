@@ -189,7 +189,7 @@ export class Network {
           (port(this.server) as Record<string, (...args: ReadonlyArray<unknown>) => unknown>)[method]!(...args)
         if (method === "wakes") return this.wakes(client, call as () => Stream.Stream<void, EngineError>)
         if (method === "reader") return this.reader(client, args[0] as number)
-        // Unavailable to the type system: every other method gives an effect without requirements.
+        // What the type system cannot follow: every other method gives an effect without requirements.
         const sent = this.send(client, method, call as () => Effect.Effect<unknown, unknown>)
         return isHint(method) ? Effect.ignore(sent) : sent
       })
