@@ -135,6 +135,59 @@ export interface Committed {
   readonly events: number
 }
 
+/** An event that is set aside: it goes to the end of a lane of its partition, and stays until it is removed. */
+export interface Park {
+  /** Any text. A lane keeps its events in the order in which they were parked. */
+  readonly lane: string
+  /** Where it came from: a topic of the processor, and its offset in this very partition of it. */
+  readonly topic: string
+  readonly offset: string
+  /** The event as an entry of its own. */
+  readonly fields: NewEntry["fields"]
+}
+
+/** An event as it was parked. */
+export interface Parked {
+  /** Given by the engine; names this event when it is removed, and in pages. */
+  readonly id: string
+  readonly topic: string
+  readonly offset: string
+  readonly fields: ReadonlyArray<Uint8Array>
+}
+
+/** What is known of a lane, as its owner says. Times are whole milliseconds since 1970. */
+export interface LaneState {
+  readonly lane: string
+  /** Attempts at its first event so far. */
+  readonly attempts: number
+  /** When that is tried next. */
+  readonly due: number
+  readonly since: number
+  /** Why it failed; what is longer than `maxLaneError` is cut. */
+  readonly error: string
+}
+
+/** Characters (UTF-16) of an error that are kept with a lane. */
+export const maxLaneError = 500
+
+/** A lane that holds events; one that is empty does not exist. Until its state is set all of it is 0 and empty. */
+export interface Lane extends LaneState {
+  /** The id of its first event. */
+  readonly head: string
+  readonly count: number
+}
+
+/** What a commit changes in the lanes of its partition: first all drops, then parks, then removals, then states. */
+export interface Parking {
+  /** Lanes that go with all that they held before this commit. */
+  readonly drop: ReadonlyArray<string>
+  readonly park: ReadonlyArray<Park>
+  /** First events of lanes, each by its id; several of one lane in their order. With the last one the lane goes. */
+  readonly remove: ReadonlyArray<{ readonly lane: string; readonly id: string }>
+  /** That of a lane which is empty by then is not kept. */
+  readonly states: ReadonlyArray<LaneState>
+}
+
 export type Claim =
   | {
       readonly _tag: "Claimed"
@@ -142,6 +195,14 @@ export type Claim =
       readonly number: number
       readonly committed: ReadonlyArray<Committed>
       readonly logs: ReadonlyArray<LogInfo>
+      /** All lanes of the partition, in no order. */
+      readonly lanes: ReadonlyArray<Lane>
+      /**
+       * Defined: owners before this one ended without a release or a commit, with events to handle. Call `mark` before
+       * the first event is handed out, and handle that one alone; its commit ends the probation. The number counts the
+       * owners that ended with an event so marked.
+       */
+      readonly probation: number | undefined
     }
   | { readonly _tag: "Refused"; readonly inForce: bigint }
 
@@ -164,6 +225,8 @@ export interface Commit extends Fence {
     readonly partition: number
     readonly entries: ReadonlyArray<NewEntry>
   }>
+  /** Only where something is parked or was: most commits have none. */
+  readonly parking?: Parking | undefined
 }
 
 export type CommitResult =
@@ -172,8 +235,17 @@ export type CommitResult =
   | { readonly _tag: "DoneBefore" }
   /** Another epoch or incarnation is in force. */
   | { readonly _tag: "Fenced"; readonly inForce: bigint }
-  /** The engine expected another number: it lost acknowledged commits. `found`: the number it expects. */
+  /**
+   * The engine expected another number, or an event to be removed is not the first of its lane: it lost acknowledged
+   * commits. `found`: the number it expects.
+   */
   | { readonly _tag: "WentBack"; readonly found: number }
+
+/** A page of a lane. `next`: the `after` of the following page; undefined at the end. */
+export interface ParkedPage {
+  readonly events: ReadonlyArray<Parked>
+  readonly next: string | undefined
+}
 
 export interface Lag {
   readonly topic: string
@@ -210,7 +282,7 @@ export class Broker extends Context.Service<
       topics: ReadonlyArray<Layout>,
       start: Start
     ): Effect.Effect<void, EngineError | Misconfigured>
-    /** Forget the group: it holds no topic's floor any more. */
+    /** Forget the group, its tables and its lanes: it holds no topic's floor any more. */
     unregister(processor: string): Effect.Effect<void, EngineError>
     /** Install an epoch and learn where to go on. The very same (epoch, incarnation) again is accepted. Creates nothing. */
     claim(
@@ -219,6 +291,30 @@ export class Broker extends Context.Service<
       topics: ReadonlyArray<Layout>,
       fence: Fence
     ): Effect.Effect<Claim, EngineError>
+    /**
+     * On probation (see `Claim`), an event is handed out now: if this owner ends without a commit or a release, the next
+     * claim counts one more. Without probation, or after a commit, it does nothing.
+     */
+    mark(
+      processor: string,
+      partition: number,
+      fence: Fence
+    ): Effect.Effect<Exclude<CommitResult, { readonly _tag: "DoneBefore" }>, EngineError>
+    /**
+     * This owner lets go in order, with nothing in hand: whoever claims next is on no probation. A commit since the claim
+     * says the same, so only an owner that made none needs to call it. An old epoch does nothing.
+     */
+    release(processor: string, partition: number, fence: Fence): Effect.Effect<void, EngineError>
+    /** The lanes of a partition, as a claim gives them: for those who do not own it. */
+    lanes(processor: string, partition: number): Effect.Effect<ReadonlyArray<Lane>, EngineError>
+    /** At most `count` events of a lane, in order, behind the event `after`; undefined: from the first. */
+    parked(request: {
+      readonly processor: string
+      readonly partition: number
+      readonly lane: string
+      readonly after: string | undefined
+      readonly count: number
+    }): Effect.Effect<ParkedPage, EngineError>
     /** All of one processor and shard; each partition is judged for itself, and answered in its place. */
     commit(
       commits: ReadonlyArray<Commit>,
@@ -227,7 +323,7 @@ export class Broker extends Context.Service<
     lag(processor: string): Effect.Effect<ReadonlyArray<Lag>, EngineError>
     /**
      * Move the committed offset of one partition, under a fence that was claimed before; a numbered commit like any other.
-     * `reset` empties the rows of all its tables. `Lost`: the start lies before the first retained event.
+     * `reset` empties the rows of all its tables, and its lanes. `Lost`: the start lies before the first retained event.
      */
     seek(
       request: Fence & {

@@ -46,6 +46,22 @@ export interface Statement {
   readonly next: number
 }
 
+/** Why a partition was put aside, and the unit of work that did it: first and last offset in each topic it has events of. */
+export interface Quarantine {
+  readonly reason: "failure" | "crash loop"
+  readonly error: string
+  readonly positions: ReadonlyArray<{ readonly topic: string; readonly first: string; readonly last: string }>
+}
+
+/** A quarantine as the books have it. */
+export interface Quarantined extends Quarantine {
+  readonly partition: number
+  /** Who put it aside. */
+  readonly member: string
+  /** When, in milliseconds since 1970 on the engine's clock. */
+  readonly since: number
+}
+
 /** A group as the books have it: for tools and tests. */
 export interface Group {
   readonly processor: string
@@ -56,6 +72,8 @@ export interface Group {
   readonly owners: ReadonlyArray<{ readonly member: string; readonly epoch: bigint } | undefined>
   /** How often targets were computed. */
   readonly generation: number
+  /** The partitions that are put aside, in order. */
+  readonly quarantined: ReadonlyArray<number>
 }
 
 export class Coordinator extends Context.Service<
@@ -68,13 +86,22 @@ export class Coordinator extends Context.Service<
     wakes(member: string): Stream.Stream<void, EngineError>
     /** Keep owners, hand out nothing, for the whole cluster. */
     pause(processor: string, paused: boolean): Effect.Effect<void, EngineError>
+    /**
+     * Put a partition of ours aside for the whole cluster and give it back, in one: it leaves the targets until it is
+     * released. Does nothing if the epoch is not the one in the books, or it is aside already.
+     */
+    quarantine(grant: Grant, member: string, entry: Quarantine): Effect.Effect<void, EngineError>
+    /** What is put aside, by partition; it stays so through restarts. The error text is cut at 2,000 characters. */
+    quarantined(processor: string): Effect.Effect<ReadonlyArray<Quarantined>, EngineError>
+    /** Put a partition back into the targets, and wake those concerned; false if it is not aside. */
+    release(processor: string, partition: number): Effect.Effect<boolean, EngineError>
     group(processor: string): Effect.Effect<Group, EngineError>
     /**
-     * For operations on a stopped or paused processor (seek, remove): a new epoch for one partition, taken from its owner
-     * if it has one and the processor is paused. `undefined`: it runs unpaused.
+     * For operations on a stopped or paused processor (seek, remove), or on a quarantined partition (skip): a new epoch for
+     * one partition, taken from its owner if it has one and the processor is paused. `undefined`: it runs unpaused.
      */
     takeEpoch(processor: string, partition: number): Effect.Effect<bigint | undefined, EngineError>
-    /** Forget a group without members; false if it has some. */
+    /** Forget a group without members, what is put aside included; false if it has some. */
     removeGroup(processor: string): Effect.Effect<boolean, EngineError>
   }
 >()("millrace/Coordinator") {}

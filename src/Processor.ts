@@ -6,7 +6,7 @@
  * Policies nest like Effect operators: what comes first in the pipe is closest to the handler. What no policy takes
  * halts the worker, typed.
  */
-import { Cause, DateTime, Duration, type Effect, type Scope, type Stream } from "effect"
+import { Cause, DateTime, Duration, Effect, type Scope, type Stream } from "effect"
 import { dual } from "effect/Function"
 import { pipeArguments } from "effect/Pipeable"
 import type { NoInfer, Tags } from "effect/Types"
@@ -17,7 +17,9 @@ import type { Event, UnitOfWork } from "./Event.ts"
 import { parseOffset } from "./internal/entryId.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Operations from "./internal/operations.ts"
+import * as Release from "./internal/release.ts"
 import type { Definition, Shape, Wrap } from "./internal/run/definition.ts"
+import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
 import type { Policy } from "./Policy.ts"
 import * as Table from "./Table.ts"
@@ -34,6 +36,23 @@ export interface Processor<out E, out R> extends Part<E, R> {
 export type Concurrency = { readonly perKey: number } | { readonly unordered: number }
 
 export type { Lag }
+
+/** A partition that is put aside for the whole cluster until it is released or skipped. */
+export interface Quarantined {
+  readonly processor: string
+  readonly partition: number
+  /** The first event of the unit of work that failed. */
+  readonly offset: string
+  /** `"crash loop"`: its owners died at this offset, again and again. */
+  readonly reason: "failure" | "crash loop"
+  readonly error: string
+  /** On the engine's clock. */
+  readonly since: DateTime.Utc
+  /** The worker that put it aside. */
+  readonly member: string
+  /** The whole unit: its first and last event in each topic. `skip` passes all of it. */
+  readonly positions: ReadonlyArray<{ readonly topic: string; readonly first: string; readonly last: string }>
+}
 
 export interface Settings<Tables> {
   /** The tables that the handler reads and writes; each belongs to one processor. */
@@ -393,6 +412,34 @@ export const pause = (name: string): Effect.Effect<void, EngineError, Coordinato
 
 export const resume = (name: string): Effect.Effect<void, EngineError, Coordinator> =>
   Coordinator.use((coordinator) => coordinator.pause(name, false))
+
+/** The partitions that are put aside, and why, in order; empty for a processor that never ran. */
+export const quarantined = (name: string): Effect.Effect<ReadonlyArray<Quarantined>, EngineError, Coordinator> =>
+  Coordinator.use((coordinator) =>
+    Effect.map(coordinator.quarantined(name), (all) =>
+      all.map(({ since, ...entry }) => ({
+        ...entry,
+        processor: name,
+        offset: entry.positions[0]?.first ?? "",
+        since: DateTime.makeUnsafe(since)
+      }))
+    )
+  )
+
+/** Put a quarantined partition back to work, live: it goes on at its committed offset and meets what failed again. */
+export const release = (
+  name: string,
+  partition: number
+): Effect.Effect<void, EngineError | Misconfigured, Coordinator> => Release.release(name, partition)
+
+/**
+ * Put a quarantined partition back to work behind the unit that failed; none of its effects are stored. Refused, with
+ * nothing changed, while events before it are not committed. If it fails with `EngineError`, it may be called again.
+ */
+export const skip = (
+  name: string,
+  partition: number
+): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> => Skip.skip(name, partition)
 
 /** Forget the group: it holds no topic's floor any more; its tables and position are gone. Refused while it runs. */
 export const remove = (name: string): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>

@@ -29,6 +29,7 @@ import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
+import * as Signals from "./internal/run/signals.ts"
 import type * as Part from "./Part.ts"
 import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
@@ -66,6 +67,11 @@ export interface Options {
   readonly member?: string | undefined
   /** Run only these processors. */
   readonly processors?: ReadonlyArray<string> | undefined
+  /**
+   * Handle signals: SIGTERM and SIGINT drain, a second one or SIGQUIT ends the process at once (130, 143, 131; nothing is
+   * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
+   */
+  readonly signals?: boolean | undefined
   /** How safe a commit must be. */
   readonly durability?: Durability | undefined
 }
@@ -275,7 +281,8 @@ const startIn = (given: Parts, options: Options) =>
         scope
       )
       const slow = Array.from(groups.values(), (group) => group.slowAfter)
-      const look = Math.max(1_000, Math.min(60_000, ...slow.map((millis) => millis / 5)))
+      // A report tells for how long an event has been in hand as exactly as this looks.
+      const look = options.signals ? 1_000 : Math.max(1_000, Math.min(60_000, ...slow.map((millis) => millis / 5)))
       yield* Effect.forkIn(
         Effect.forever(
           Effect.andThen(
@@ -286,6 +293,17 @@ const startIn = (given: Parts, options: Options) =>
         scope
       )
     } else Deferred.doneUnsafe(end, Exit.void)
+
+    if (options.signals) {
+      const clock = yield* Clock.Clock
+      yield* Signals.install({
+        drain: () => Deferred.doneUnsafe(end, Exit.void),
+        report: () => {
+          const now = clock.currentTimeMillisUnsafe()
+          return Array.from(groups.values(), (group) => group.report(now).join("\n")).join("\n")
+        }
+      }).pipe(Scope.provide(scope))
+    }
 
     const drain = yield* Effect.cached(parts.length === 0 ? Effect.void : ownership.leave)
     const summary = Effect.sync(

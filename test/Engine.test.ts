@@ -108,7 +108,15 @@ describe("redis", () => {
       const url = redis
       const mine = Layer.mock(Coordinator, {
         group: (processor) =>
-          Effect.succeed({ processor, partitions: 9, paused: false, members: [], owners: [], generation: 7 })
+          Effect.succeed({
+            processor,
+            partitions: 9,
+            paused: false,
+            members: [],
+            owners: [],
+            generation: 7,
+            quarantined: []
+          })
       })
       const engine = Layer.mergeAll(Redis.layerBroker, Redis.layerTableStore, mine, Serializer.layerJson).pipe(
         Layer.provide(Redis.layer({ url, namespace: namespace() }))

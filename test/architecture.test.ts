@@ -79,7 +79,8 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/url.ts"
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
-  ports: ["Broker.ts", "Coordinator.ts", "Serializer.ts", "Settings.ts", "TableStore.ts"],
+  // What is stored of a quarantine is the same in every engine.
+  ports: ["Broker.ts", "Coordinator.ts", "Serializer.ts", "Settings.ts", "TableStore.ts", "internal/quarantine.ts"],
   engine: ["Engine.ts", "Redis.ts"]
 }
 

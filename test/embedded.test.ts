@@ -15,7 +15,20 @@ import * as EmbeddedBroker from "../src/embedded/broker.ts"
 import { type FileOptions, layerFile, Sqlite } from "../src/embedded/client.ts"
 import * as EmbeddedTables from "../src/embedded/tableStore.ts"
 import { TableStore } from "../src/TableStore.ts"
-import { append, claimed, eventsOf, fence, from, read, single, stored, text, topicOf } from "./laws/broker/support.ts"
+import {
+  append,
+  claimed,
+  commit,
+  commitOf,
+  eventsOf,
+  fence,
+  from,
+  read,
+  single,
+  stored,
+  text,
+  topicOf
+} from "./laws/broker/support.ts"
 import { brokerLaws } from "./laws/broker.ts"
 import { tableStoreLaws } from "./laws/tableStore.ts"
 
@@ -170,6 +183,35 @@ describe("a file", () => {
       const again = yield* Effect.provide(append(topic, [single("a")], { publisher }), engineOf({ file }))
       assert(first._tag === "Stored")
       assert.deepStrictEqual(again, { _tag: "Stored", ids: first.ids, repeated: true })
+    })
+  )
+
+  it.live("of schema 1 is brought up to date, with what it holds", () =>
+    Effect.gen(function* () {
+      const file = join(yield* temporary, "older.db")
+      const topic = topicOf()
+      const first = Effect.gen(function* () {
+        yield* stored(topic, [single("a")])
+        yield* claimed("p", [topic], fence(1))
+        yield* commit(commitOf("p", fence(1), 1))
+      })
+      yield* Effect.provide(first, engineOf({ file }))
+      // As schema 1 was.
+      const older = new DatabaseSync(file)
+      older.exec("DROP TABLE lanes; DROP TABLE parked; ALTER TABLE fences DROP COLUMN trial; PRAGMA user_version = 1")
+      older.close()
+      const second = Effect.gen(function* () {
+        const { number, probation } = yield* claimed("p", [topic], fence(2, "two"))
+        assert.deepStrictEqual([number, probation], [2, undefined])
+        const parking = { drop: [], park: [], remove: [], states: [] }
+        const park = [{ lane: "k", topic: topic.name, offset: "1-0.0", fields: ["v", "a"] }]
+        yield* commit(commitOf("p", fence(2, "two"), 2, { parking: { ...parking, park } }))
+        return (yield* claimed("p", [topic], fence(3, "three"))).lanes.map(({ lane }) => lane)
+      })
+      assert.deepStrictEqual(yield* Effect.provide(second, engineOf({ file })), ["k"])
+      const newer = new DatabaseSync(file)
+      assert.deepStrictEqual({ ...newer.prepare("PRAGMA user_version").get() }, { user_version: 2 })
+      newer.close()
     })
   )
 

@@ -14,6 +14,7 @@ interface Books {
   readonly members: ReadonlyArray<string>
   readonly owners: Places
   readonly wanted: Places
+  readonly aside: ReadonlySet<number>
 }
 
 const seeds = Array.from({ length: 1_000 }, (_, seed) => seed)
@@ -31,10 +32,13 @@ const booksOf = (seed: number): Books => {
   const partitions = 1 + random.below(64)
   const owners = Array.from({ length: partitions }, place)
   const wanted = random.chance(0.5) ? [...owners] : Array.from({ length: partitions }, place)
-  return { group: `group-${random.below(5)}`, members, owners, wanted }
+  // Mostly none, now and then some, now and then nearly all.
+  const quarantined = random.pick([0, 0, 0.1, 0.9])
+  const aside = new Set([...owners.keys()].filter(() => random.chance(quarantined)))
+  return { group: `group-${random.below(5)}`, members, owners, wanted, aside }
 }
 
-const run = (books: Books): ReadonlyArray<number> => targets(books.group, books.members, books.owners, books.wanted)
+const run = ({ aside, group, members, owners, wanted }: Books): Places => targets(group, members, owners, wanted, aside)
 
 const countsOf = (places: Places, members: number): ReadonlyArray<number> => {
   const counts = new Array<number>(members).fill(0)
@@ -43,7 +47,7 @@ const countsOf = (places: Places, members: number): ReadonlyArray<number> => {
 }
 
 describe("targets", () => {
-  it("gives every partition to one member, and no two differ by more than one", () => {
+  it("gives every partition but those aside to one member, and no two differ by more than one", () => {
     for (const seed of seeds) {
       const books = booksOf(seed)
       const target = run(books)
@@ -53,9 +57,12 @@ describe("targets", () => {
       }
       assert.strictEqual(target.length, books.owners.length)
       assert.isTrue(
-        target.every((member) => member >= 0 && member < books.members.length),
+        target.every((member, partition) =>
+          member === undefined ? books.aside.has(partition) : member < books.members.length
+        ),
         `seed ${seed}`
       )
+      assert.isTrue([...books.aside].every((partition) => target[partition] === undefined))
       const counts = countsOf(target, books.members.length)
       assert.isAtMost(Math.max(...counts) - Math.min(...counts), 1, `seed ${seed}`)
     }
@@ -67,10 +74,12 @@ describe("targets", () => {
       const count = books.members.length
       if (count === 0) continue
       const target = run(books)
-      const moved = books.owners.filter((owner, partition) => owner !== undefined && owner !== target[partition]).length
-      const base = Math.floor(books.owners.length / count)
-      const extra = books.owners.length - base * count
-      const have = countsOf(books.owners, count)
+      const owners = books.owners.map((owner, partition) => (books.aside.has(partition) ? undefined : owner))
+      const moved = owners.filter((owner, partition) => owner !== undefined && owner !== target[partition]).length
+      const free = owners.length - books.aside.size
+      const base = Math.floor(free / count)
+      const extra = free - base * count
+      const have = countsOf(owners, count)
       const above = have.reduce((sum, owned) => sum + Math.max(0, owned - base), 0)
       const saved = Math.min(extra, have.filter((owned) => owned > base).length)
       assert.strictEqual(moved, above - saved, `seed ${seed}`)
@@ -83,7 +92,8 @@ describe("targets", () => {
       const random = seeded(seed + 1)
       const target = run(books)
       if (books.members.length === 0) continue
-      const owners = [...books.owners]
+      // What is put aside is nobody's.
+      const owners = books.owners.map((owner, partition) => (books.aside.has(partition) ? undefined : owner))
       while (owners.some((owner, partition) => owner !== target[partition])) {
         assert.deepStrictEqual(run({ ...books, owners, wanted: target }), target, `seed ${seed}`)
         for (let partition = 0; partition < owners.length; partition++) {
@@ -100,7 +110,13 @@ describe("targets", () => {
       const books = booksOf(seed)
       const last = books.members.length - 1
       const mirror = (places: Places): Places => places.map((place) => (place === undefined ? undefined : last - place))
-      const mirrored = targets(books.group, [...books.members].reverse(), mirror(books.owners), mirror(books.wanted))
+      const mirrored = targets(
+        books.group,
+        [...books.members].reverse(),
+        mirror(books.owners),
+        mirror(books.wanted),
+        books.aside
+      )
       assert.deepStrictEqual(mirror(mirrored), run(books), `seed ${seed}`)
     }
   })
@@ -125,31 +141,29 @@ describe("targets", () => {
       for (const seed of seeds) {
         // cjson writes an empty table as an object.
         const lua: unknown = Array.isArray(found[seed]) ? found[seed] : []
-        assert.deepStrictEqual(lua, run(inputs[seed]!), `seed ${seed}`)
+        const expected = run(inputs[seed]!).map((member) => (member === undefined ? 0 : member + 1))
+        assert.deepStrictEqual(lua, expected, `seed ${seed}`)
       }
     }).pipe(Effect.provide(layerRedis()))
   )
 })
 
-/** Nobody is 0 here, since cjson knows no nil; members count from 1 in Lua. */
+/** Nobody is 0 in Lua, and a member a slot, here its place from 1 on. Places count from 1 too. */
 const forLua = (books: Books) => ({
   ...books,
   owners: books.owners.map((place) => (place === undefined ? 0 : place + 1)),
-  wanted: books.wanted.map((place) => (place === undefined ? 0 : place + 1))
+  wanted: books.wanted.map((place) => (place === undefined ? 0 : place + 1)),
+  aside: [...books.aside].map((partition) => partition + 1)
 })
 
 const everyLua = /* lua */ `${assignLua}
-local function places(list)
-  local found = {}
-  for i, place in ipairs(list) do if place > 0 then found[i - 1] = place end end
-  return found
-end
 local results = {}
 for i, books in ipairs(cjson.decode(ARGV[1])) do
-  local target = assign(books.group, #books.owners, books.members, places(books.owners), places(books.wanted))
-  local list = {}
-  for p = 0, #books.owners - 1 do if target[p] then list[p + 1] = target[p] - 1 end end
-  results[i] = list
+  local order, ranks, aside = {}, {}, {}
+  for slot, member in ipairs(books.members) do order[slot], ranks[slot] = slot, rank(books.group, member) end
+  table.sort(order, function(a, b) return ranks[a] < ranks[b] end)
+  for _, place in ipairs(books.aside) do aside[place] = true end
+  results[i] = #order == 0 and {} or assign(order, books.owners, books.wanted, aside)
 end
 return cjson.encode(results)
 `

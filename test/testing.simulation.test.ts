@@ -1,6 +1,7 @@
 /** The simulation itself: what users see of it, that a seed decides all of it, and that it finds bugs. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Layer, Schema, Stream } from "effect"
+import { Coordinator } from "../src/Coordinator.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
@@ -72,6 +73,27 @@ describe("a simulation", () => {
         assert.deepStrictEqual(second, first)
         assert.notDeepEqual((yield* simulate(9, { serverWentBack })).steps, first.steps)
       }
+    })
+  )
+
+  it.live("puts back to work what the cluster has put aside, once nothing goes wrong any more", () =>
+    Effect.gen(function* () {
+      let asides = 0
+      const part = Processor.make("aside", { topic: orders }, (_, { epoch, offset, partition, topic }) =>
+        Effect.gen(function* () {
+          if (asides++ > 0) return
+          const coordinator = yield* Coordinator
+          const { member } = (yield* coordinator.group("aside")).owners[partition]!
+          const positions = [{ topic, first: offset, last: offset }]
+          const entry = { reason: "failure", error: "planned", positions } as const
+          yield* coordinator.quarantine({ processor: "aside", partition, epoch }, member, entry)
+        })
+      )
+      const report = yield* Simulation.run(2, { parts: [part], events, workers: 1 })
+      assert.deepStrictEqual(report.violations, [], report.steps.join("\n"))
+      assert.isTrue(
+        report.steps.some((step) => /^ +\d+\.\d+ aside\/\d, which was quarantined, is released$/.test(step))
+      )
     })
   )
 

@@ -30,6 +30,11 @@ CREATE TABLE IF NOT EXISTS coordinator_partitions (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS coordinator_owners ON coordinator_partitions (namespace, name, owner);
 CREATE INDEX IF NOT EXISTS coordinator_targets ON coordinator_partitions (namespace, name, target);
+-- entry: who put it aside, reason, error, positions, as JSON.
+CREATE TABLE IF NOT EXISTS coordinator_quarantine (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, partition INTEGER NOT NULL, since INTEGER NOT NULL, entry TEXT NOT NULL,
+  PRIMARY KEY (namespace, name, partition)
+) WITHOUT ROWID;
 -- When the engine was found to have been away, and until when nobody is dropped for it.
 CREATE TABLE IF NOT EXISTS coordinator_away (
   namespace TEXT PRIMARY KEY, noticed INTEGER NOT NULL, until INTEGER NOT NULL
@@ -61,6 +66,12 @@ export interface PartitionRow {
   readonly owner: string | null
   readonly epoch: number | null
   readonly target: string | null
+}
+
+export interface QuarantineRow {
+  readonly partition: number
+  readonly since: number
+  readonly entry: string
 }
 
 /** The names in "name count name count ...". */
@@ -233,17 +244,19 @@ export const openBooks = (db: Statements, namespace: string, now: number) => {
       if (owner !== null) owners[partition] = places.get(owner)
       if (target !== null) wanted[partition] = places.get(target)
     }
-    const result = targets(row.name, names, owners, wanted)
+    const aside = new Set(quarantined(row.name).map(({ partition }) => partition))
+    const result = targets(row.name, names, owners, wanted, aside)
     const write = db.prepare(
       `INSERT INTO coordinator_partitions (namespace, name, partition, target) VALUES (?, ?, ?, ?)
        ON CONFLICT (namespace, name, partition) DO UPDATE SET target = excluded.target`
     )
     for (let partition = 0; partition < row.partitions; partition++) {
-      const to = result[partition]!
+      const to = result[partition]
       if (to === wanted[partition]) continue
-      write.run(namespace, row.name, partition, names[to]!)
+      write.run(namespace, row.name, partition, to === undefined ? null : names[to]!)
       // The owner must stop; where there is none, the target may begin.
-      concerned.add(names[owners[partition] ?? to]!)
+      const first = owners[partition] ?? to
+      if (first !== undefined) concerned.add(names[first]!)
     }
     row.generation++
   }
@@ -274,9 +287,35 @@ export const openBooks = (db: Statements, namespace: string, now: number) => {
     db.prepare("INSERT INTO coordinator_group_members VALUES (?, ?, ?)").run(namespace, name, who)
   }
   const removeGroup = (name: string): void => {
-    for (const table of ["groups", "group_members", "partitions"]) {
+    for (const table of ["groups", "group_members", "partitions", "quarantine"]) {
       db.prepare(`DELETE FROM coordinator_${table} WHERE namespace = ? AND name = ?`).run(namespace, name)
     }
+  }
+
+  const quarantined = (name: string): ReadonlyArray<QuarantineRow> =>
+    db
+      .prepare(
+        "SELECT partition, since, entry FROM coordinator_quarantine WHERE namespace = ? AND name = ? ORDER BY partition"
+      )
+      .all<QuarantineRow>(namespace, name)
+  const isAside = (name: string, partition: number): boolean =>
+    db
+      .prepare("SELECT 1 FROM coordinator_quarantine WHERE namespace = ? AND name = ? AND partition = ?")
+      .get(namespace, name, partition) !== undefined
+  /** Out of the targets, and nobody's. */
+  const putAside = (name: string, partition: number, entry: string): void => {
+    db.prepare("INSERT INTO coordinator_quarantine VALUES (?, ?, ?, ?, ?)").run(namespace, name, partition, now, entry)
+    db.prepare(
+      `UPDATE coordinator_partitions SET owner = NULL, epoch = NULL, target = NULL
+       WHERE namespace = ? AND name = ? AND partition = ?`
+    ).run(namespace, name, partition)
+  }
+  /** False if it is not aside. */
+  const takeBack = (name: string, partition: number): boolean => {
+    const gone = db
+      .prepare("DELETE FROM coordinator_quarantine WHERE namespace = ? AND name = ? AND partition = ?")
+      .run(namespace, name, partition)
+    return Number(gone.changes) > 0
   }
 
   /** What takeEpoch held back is free again. */
@@ -333,6 +372,10 @@ export const openBooks = (db: Statements, namespace: string, now: number) => {
     ownerOf,
     setOwner,
     letGo,
+    quarantined,
+    isAside,
+    putAside,
+    takeBack,
     tell
   }
 }

@@ -10,6 +10,7 @@ import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
 import * as Log from "./log.ts"
+import * as Parking from "./parking.ts"
 import { logChannel, makeReader } from "./reader.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
 
@@ -121,7 +122,7 @@ const lag = (db: Statements, names: Names, processor: string): ReadonlyArray<Lag
   return all
 }
 
-/** Rows first, in pieces; then, in the last one, what makes it a processor. False: there is more to remove. */
+/** Rows and parked events first, in pieces; then, in the last one, what makes it a processor. False: there is more to remove. */
 const unregister = (db: Statements, names: Names, processor: string): boolean => {
   const stored = names.stored(processor)
   const rows = db
@@ -131,6 +132,7 @@ const unregister = (db: Statements, names: Names, processor: string): boolean =>
     )
     .run(stored)
   if (Number(rows.changes) === rowsPerTransaction) return false
+  if (Parking.empty(db, stored, undefined, rowsPerTransaction) === rowsPerTransaction) return false
   for (const table of ["positions", "fences", "registrations", "tables"]) {
     db.prepare(`DELETE FROM ${table} WHERE processor = ?`).run(stored)
   }
@@ -215,6 +217,19 @@ const makeRoom = ({ names, sqlite, write }: Engine): Room => {
   }
 }
 
+type Ownership = Pick<Broker["Service"], "claim" | "mark" | "release" | "lanes" | "parked">
+
+const makeOwnership = ({ names, sqlite, write }: Engine): Ownership => ({
+  claim: (processor, partition, topics, fence) =>
+    write("claim", (db) => Commits.claim(db, names, processor, partition, topics, fence)),
+  mark: (processor, partition, fence) => write("mark", (db) => Commits.mark(db, names, processor, partition, fence)),
+  release: (processor, partition, fence) =>
+    Effect.asVoid(write("release", (db) => Commits.release(db, names, processor, partition, fence))),
+  lanes: (processor, partition) => sqlite.query("lanes", (db) => Parking.lanes(db, names.stored(processor), partition)),
+  parked: ({ processor, partition, lane, after, count }) =>
+    sqlite.query("parked", (db) => Parking.page(db, names.stored(processor), partition, lane, after, count))
+})
+
 type Progress = Pick<Broker["Service"], "commit" | "seek">
 
 const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
@@ -264,6 +279,7 @@ const make = (engine: Engine): Broker["Service"] => {
   return Broker.of({
     shards: 1,
     ...makeRoom(engine),
+    ...makeOwnership(engine),
     ...makeProgress(engine),
     declare: (topics) => orFail(write("declare", (db) => declare(db, names, topics))),
     reader: () => Effect.sync(() => makeReader(sqlite, names)),
@@ -287,8 +303,6 @@ const make = (engine: Engine): Broker["Service"] => {
           return unregister(db, names, processor)
         })
       ),
-    claim: (processor, partition, topics, fence) =>
-      write("claim", (db) => Commits.claim(db, names, processor, partition, topics, fence)),
     lag: (processor) => sqlite.query("lag", (db) => lag(db, names, processor)),
     trim: (topic) =>
       Effect.reduce(

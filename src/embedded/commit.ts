@@ -1,5 +1,5 @@
 /**
- * Fences and numbered commits: claim, commit, seek. A commit is judged first (epoch and incarnation, then its number)
+ * Fences and numbered commits: claim, mark, release, commit, seek. A commit is judged first (epoch and incarnation, then its number)
  * and written after; one that is refused writes nothing.
  */
 import type { Claim, Commit, CommitResult, Committed, Fence, Layout, Start } from "../Broker.ts"
@@ -7,17 +7,20 @@ import { emit } from "./append.ts"
 import type { Statements } from "./client.ts"
 import { parsePlace } from "./entry.ts"
 import * as Log from "./log.ts"
+import * as Parking from "./parking.ts"
+import * as Probation from "./probation.ts"
 import type { Names } from "./schema.ts"
 
 interface Stored {
   readonly epoch: string
   readonly incarnation: string
   readonly number: number
+  readonly trial: string
 }
 
 const stored = (db: Statements, processor: string, partition: number): Stored | undefined =>
   db
-    .prepare("SELECT epoch, incarnation, number FROM fences WHERE processor = ? AND partition = ?")
+    .prepare("SELECT epoch, incarnation, number, trial FROM fences WHERE processor = ? AND partition = ?")
     .get(processor, partition)
 
 const done: CommitResult = { _tag: "Done" }
@@ -36,7 +39,10 @@ const judge = (found: Stored | undefined, fence: Fence, number: number): CommitR
 }
 
 const countCommit = (db: Statements, processor: string, partition: number): void => {
-  db.prepare("UPDATE fences SET number = number + 1 WHERE processor = ? AND partition = ?").run(processor, partition)
+  db.prepare("UPDATE fences SET number = number + 1, trial = '' WHERE processor = ? AND partition = ?").run(
+    processor,
+    partition
+  )
 }
 
 const moveTo = (db: Statements, log: number, processor: string, place: Log.Place): void => {
@@ -99,6 +105,10 @@ export const commit = (
   const processor = names.stored(request.processor)
   const refused = judge(stored(db, processor, partition), request, request.number)
   if (refused !== undefined) return refused
+  const { parking } = request
+  if (parking !== undefined && !Parking.isFirst(db, processor, partition, parking.remove)) {
+    return { _tag: "WentBack", found: request.number }
+  }
   countCommit(db, processor, partition)
   for (const place of request.offsets) {
     const log = names.logOrNew(db, place.topic, partition)
@@ -107,6 +117,7 @@ export const commit = (
   }
   writeRows(db, names, request)
   for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
+  if (parking !== undefined) Parking.change(db, processor, partition, parking)
   return done
 }
 
@@ -132,22 +143,62 @@ export const claim = (
   const processor = names.stored(name)
   const found = stored(db, processor, partition)
   const inForce = found === undefined ? undefined : BigInt(found.epoch)
+  const lanes = Parking.lanes(db, processor, partition)
+  let trial = found?.trial ?? ""
   if (inForce !== undefined && inForce >= fence.epoch) {
     const isSame = inForce === fence.epoch && found!.incarnation === fence.incarnation
     if (!isSame) return { _tag: "Refused", inForce }
   } else {
+    const isPending = () =>
+      lanes.length > 0 || topics.some(({ name }) => hasEvents(db, processor, names.log(db, name, partition)))
+    trial = Probation.installed(trial, found?.incarnation === fence.incarnation, isPending)
     db.prepare(
-      `INSERT INTO fences (processor, partition, epoch, incarnation, number) VALUES (?, ?, ?, ?, 1)
-       ON CONFLICT DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation`
-    ).run(processor, partition, String(fence.epoch), fence.incarnation)
+      `INSERT INTO fences (processor, partition, epoch, incarnation, number, trial) VALUES (?, ?, ?, ?, 1, ?)
+       ON CONFLICT DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation, trial = excluded.trial`
+    ).run(processor, partition, String(fence.epoch), fence.incarnation, trial)
   }
   return {
     _tag: "Claimed",
     number: found?.number ?? 1,
     committed: topics.map((topic) => committedIn(db, names, processor, topic.name, partition)),
-    logs: topics.map((topic) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition))
+    logs: topics.map((topic) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition)),
+    lanes,
+    probation: Probation.countOf(trial)
   }
 }
+
+/** Whether entries stand behind the last one that is done whole. */
+const hasEvents = (db: Statements, processor: string, log: number | undefined): boolean => {
+  const place = "(SELECT ms, seq FROM positions WHERE log = ?1 AND processor = ?2 UNION ALL SELECT -1, -1 LIMIT 1)"
+  const select = db.prepare(`SELECT 1 FROM entries WHERE log = ?1 AND (ms, seq) > ${place} LIMIT 1`)
+  return log !== undefined && select.get(log, processor) !== undefined
+}
+
+export type Judged = Exclude<CommitResult, { readonly _tag: "DoneBefore" }>
+
+/** Run `f` for the owner alone. */
+const asOwner = (
+  db: Statements,
+  names: Names,
+  name: string,
+  partition: number,
+  fence: Fence,
+  f: typeof Probation.mark
+): Judged => {
+  const processor = names.stored(name)
+  const found = stored(db, processor, partition)
+  const refused = judge(found, fence, found?.number ?? 0)
+  // With the number that is stored, none is done before.
+  if (refused !== undefined) return refused as Judged
+  f(db, processor, partition)
+  return { _tag: "Done" }
+}
+
+export const mark = (db: Statements, names: Names, name: string, partition: number, fence: Fence): Judged =>
+  asOwner(db, names, name, partition, fence, Probation.mark)
+
+export const release = (db: Statements, names: Names, name: string, partition: number, fence: Fence): Judged =>
+  asOwner(db, names, name, partition, fence, Probation.release)
 
 /** Put a processor at its start in every partition of these topics where it has no position yet. */
 export const register = (
@@ -203,6 +254,7 @@ export const seek = (
   if (request.reset) {
     const rows = "DELETE FROM table_rows WHERE id IN (SELECT id FROM table_names WHERE processor = ? AND partition = ?)"
     db.prepare(rows).run(processor, partition)
+    Parking.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
   }
   return done
 }

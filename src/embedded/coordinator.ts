@@ -6,8 +6,9 @@
  * changed, whether something of its own has, and is silent otherwise.
  */
 import { Effect, Layer, Random, Stream } from "effect"
-import { Coordinator, type Group, type Sync } from "../Coordinator.ts"
+import { Coordinator, type Grant, type Group, type Quarantined, type Sync } from "../Coordinator.ts"
 import { EngineError, MemberReplaced } from "../Errors.ts"
+import * as Quarantine from "../internal/quarantine.ts"
 import { type Books, createTables, namesIn, openBooks } from "./books.ts"
 import { Sqlite } from "./client.ts"
 import { sync } from "./sync.ts"
@@ -56,6 +57,11 @@ const make = Effect.gen(function* () {
         })
       ),
     pause: (processor, paused) => change("pause", (books) => pause(books, processor, paused)),
+    quarantine: (grant, member, entry) =>
+      change("quarantine", (books) => quarantine(books, grant, member, Quarantine.encode(member, entry))),
+    quarantined: (processor) =>
+      sqlite.query("quarantined", (db, now) => quarantined(openBooks(db, namespace, now), processor)),
+    release: (processor, partition) => change("release", (books) => release(books, processor, partition)),
     group: (processor) => sqlite.query("group", (db, now) => describe(openBooks(db, namespace, now), processor)),
     takeEpoch: (processor, partition) => change("takeEpoch", (books) => takeEpoch(books, processor, partition)),
     removeGroup: (processor) => change("removeGroup", (books) => removeGroup(books, processor))
@@ -93,7 +99,38 @@ const describe = (books: Books, processor: string): Group => {
   for (const { partition, owner, epoch } of books.partitions(processor)) {
     if (owner !== null && epoch !== null) owners[partition] = { member: owner, epoch: BigInt(epoch) }
   }
-  return { processor, partitions, paused: paused === 1, members: books.members(processor), owners, generation }
+  return {
+    processor,
+    partitions,
+    paused: paused === 1,
+    members: books.members(processor),
+    owners,
+    generation,
+    quarantined: books.quarantined(processor).map(({ partition }) => partition)
+  }
+}
+
+/** The others take over what balance demands a little later, so that many that fail together are one change. */
+const quarantine = (books: Books, { epoch, partition, processor }: Grant, member: string, entry: string): void => {
+  const row = books.ownerOf(processor, partition)
+  if (row === undefined || row.owner !== member || row.epoch === null || BigInt(row.epoch) !== epoch) return
+  if (books.isAside(processor, partition)) return
+  books.concerned.add(member)
+  if (row.target !== null) books.concerned.add(row.target)
+  books.putAside(processor, partition, entry)
+  books.unsettle(books.group(processor), books.now + Quarantine.quarantineSettleMillis)
+  books.tell()
+}
+
+const quarantined = (books: Books, processor: string): ReadonlyArray<Quarantined> =>
+  books.quarantined(processor).map(({ entry, partition, since }) => ({ partition, since, ...Quarantine.decode(entry) }))
+
+const release = (books: Books, processor: string, partition: number): boolean => {
+  if (!books.takeBack(processor, partition)) return false
+  books.unsettle(books.group(processor), books.now)
+  books.settleDue()
+  books.tell()
+  return true
 }
 
 const isAlive = (books: Books, member: string): boolean => (books.member(member)?.ends ?? 0) > books.now
@@ -108,7 +145,8 @@ const takeEpoch = (books: Books, processor: string, partition: number): bigint |
     })
   }
   const isPaused = group.paused === 1
-  if (!isPaused && books.members(processor).some((member) => isAlive(books, member))) return undefined
+  const isFree = isPaused || books.isAside(processor, partition)
+  if (!isFree && books.members(processor).some((member) => isAlive(books, member))) return undefined
   const owner = books.ownerOf(processor, partition)?.owner
   if (owner) books.concerned.add(owner)
   // Held back while the group is paused, so that nobody is granted it before the caller is done.

@@ -1,5 +1,5 @@
 /**
- * The tables of logs, processors and table rows, and the numbers that stand for names in them. Logs and tables are rows
+ * The tables of logs, processors, parked events and table rows, and the numbers that stand for names in them. Logs and tables are rows
  * that are never deleted, so a process may remember their numbers for ever.
  *
  * Gotcha: a number made in a transaction that was rolled back must be forgotten (`Names.forget`).
@@ -36,11 +36,23 @@ CREATE TABLE IF NOT EXISTS producers (
 CREATE TABLE IF NOT EXISTS registrations (
   processor TEXT PRIMARY KEY, partitions INTEGER NOT NULL, topics TEXT NOT NULL
 ) WITHOUT ROWID;
--- The epoch in force, and the number that the next commit must carry.
+-- The epoch in force, and the number that the next commit must carry. trial: see probation.ts.
 CREATE TABLE IF NOT EXISTS fences (
   processor TEXT NOT NULL, partition INTEGER NOT NULL, epoch TEXT NOT NULL, incarnation TEXT NOT NULL,
-  number INTEGER NOT NULL, PRIMARY KEY (processor, partition)
+  number INTEGER NOT NULL, trial TEXT NOT NULL DEFAULT '', PRIMARY KEY (processor, partition)
 ) WITHOUT ROWID;
+-- Those that hold events; due and since in milliseconds.
+CREATE TABLE IF NOT EXISTS lanes (
+  id INTEGER PRIMARY KEY, processor TEXT NOT NULL, partition INTEGER NOT NULL, name TEXT NOT NULL,
+  events INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, due INTEGER NOT NULL DEFAULT 0,
+  since INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '', UNIQUE (processor, partition, name)
+);
+-- source: the offset that it had. An id is never given again.
+CREATE TABLE IF NOT EXISTS parked (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, lane INTEGER NOT NULL, topic TEXT NOT NULL, source TEXT NOT NULL,
+  fields BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS parked_in_lane ON parked (lane, id);
 -- How far a processor is in a log; ms and seq are those of entry.
 CREATE TABLE IF NOT EXISTS positions (
   log INTEGER NOT NULL, processor TEXT NOT NULL, offset TEXT NOT NULL, entry TEXT NOT NULL,
@@ -59,7 +71,12 @@ CREATE TABLE IF NOT EXISTS table_rows (
 ) WITHOUT ROWID;
 `
 
-export const createTables = (db: Statements): void => db.exec(schema)
+export const createTables = (db: Statements): void => {
+  db.exec(schema)
+  // Files of schema 1 have fences without it.
+  const column = "SELECT 1 FROM pragma_table_info('fences') WHERE name = 'trial'"
+  if (db.prepare(column).get() === undefined) db.exec("ALTER TABLE fences ADD COLUMN trial TEXT NOT NULL DEFAULT ''")
+}
 
 /** Names of one namespace as they are stored, and the numbers that stand for them. */
 export interface Names {

@@ -27,9 +27,14 @@ export const seek = (
     const processor = definition.name
     const { topics } = definition
     yield* broker.register(processor, topics, definition.startFrom)
+    // All before the first is moved: of a processor that runs, a quarantined partition alone could be moved.
+    const epochs: Array<bigint> = []
     for (let partition = 0; partition < topics[0].partitions; partition++) {
       const epoch = yield* coordinator.takeEpoch(processor, partition)
       if (epoch === undefined) return yield* running("seek", processor)
+      epochs.push(epoch)
+    }
+    for (const [partition, epoch] of epochs.entries()) {
       const fence = { epoch, incarnation: randomUUID() }
       const claim = yield* broker.claim(processor, partition, topics, fence)
       if (claim._tag === "Refused") return yield* running("seek", processor)

@@ -1,37 +1,39 @@
 /**
  * Who should run which partition: the pure heart of the coordinator. What members have stays, as few partitions as
- * possible move, and no two members differ by more than one. `redis/sync.ts` has the same algorithm in Lua: whatever is
+ * possible move, and no two members differ by more than one. `redis/books.ts` has the same algorithm in Lua: whatever is
  * changed here is changed there, and `test/targets.test.ts` holds the two against each other.
  */
 import { createHash } from "node:crypto"
 
 /**
- * Where a member stands in a group: 48 bits of a hash of both names, so that the members who get one partition more are
+ * Where a member stands in a group: 36 bits of a hash of both names, so that the members who get one partition more are
  * others in each group. Redis has SHA-1 at hand, and a number needs no collation, which its Lua takes from the locale.
  */
 const rankOf = (group: string, member: string): number =>
-  Number.parseInt(createHash("sha1").update(`${group} ${member}`).digest("hex").slice(0, 12), 16)
+  Number.parseInt(createHash("sha1").update(`${group} ${member}`).digest("hex").slice(0, 9), 16)
 
 /**
  * The member for each partition, as an index into `members`; empty without members. `owners` and `wanted` are by
  * partition: who runs it now (live members only), and the target computed last. The last targets only break ties, so
- * that computing again in the midst of a hand-over changes nothing.
+ * that computing again in the midst of a hand-over changes nothing. Partitions that are aside are for nobody.
  */
 export const targets = (
   group: string,
   members: ReadonlyArray<string>,
   owners: ReadonlyArray<number | undefined>,
-  wanted: ReadonlyArray<number | undefined>
-): ReadonlyArray<number> => {
+  wanted: ReadonlyArray<number | undefined>,
+  aside: ReadonlySet<number> = none
+): ReadonlyArray<number | undefined> => {
   const count = members.length
   if (count === 0) return []
   const order = ranked(group, members)
-  const room = quotas(order, owners, wanted)
-  const target = new Array<number>(owners.length).fill(-1)
+  const room = quotas(order, owners, wanted, aside)
+  const target = new Array<number | undefined>(owners.length).fill(undefined)
   const take = (candidates: (partition: number) => number | undefined): void => {
     for (let partition = 0; partition < target.length; partition++) {
+      if (aside.has(partition) || target[partition] !== undefined) continue
       const member = candidates(partition)
-      if (target[partition] === -1 && member !== undefined && room[member]! > 0) {
+      if (member !== undefined && room[member]! > 0) {
         target[partition] = member
         room[member]!--
       }
@@ -47,6 +49,8 @@ export const targets = (
   })
   return target
 }
+
+const none: ReadonlySet<number> = new Set()
 
 /** The members in the order of their ranks. */
 const ranked = (group: string, members: ReadonlyArray<string>): ReadonlyArray<number> => {
@@ -66,20 +70,26 @@ const ranked = (group: string, members: ReadonlyArray<string>): ReadonlyArray<nu
 const quotas = (
   order: ReadonlyArray<number>,
   owners: ReadonlyArray<number | undefined>,
-  wanted: ReadonlyArray<number | undefined>
+  wanted: ReadonlyArray<number | undefined>,
+  aside: ReadonlySet<number>
 ): Array<number> => {
   const count = order.length
+  let free = owners.length
   const have = new Array<number>(count).fill(0)
   const want = new Array<number>(count).fill(0)
   for (let partition = 0; partition < owners.length; partition++) {
+    if (aside.has(partition)) {
+      free--
+      continue
+    }
     const owner = owners[partition]
     const last = wanted[partition]
     if (owner !== undefined) have[owner]!++
     if (last !== undefined) want[last]!++
   }
-  const base = Math.floor(owners.length / count)
+  const base = Math.floor(free / count)
   const quota = new Array<number>(count).fill(base)
-  let extra = owners.length - base * count
+  let extra = free - base * count
   for (let pass = 1; pass <= 4 && extra > 0; pass++) {
     for (const member of order) {
       if (extra === 0) break

@@ -1,6 +1,7 @@
 /**
- * Appending: one script call carries the appends of one shard, each judged for itself. Publishers number their appends
- * per partition, so an append whose answer was lost is sent again and recognized.
+ * Appending: one script call carries appends of one shard, each judged for itself. Publishers number their appends per
+ * partition, so an append whose answer was lost is sent again and recognized. What a publisher has stored is read with
+ * one command and written with one, whatever the number of partitions: a lone event costs Redis little beyond its XADD.
  *
  * Gotcha: ids of one append follow each other without a gap (`<millis>-*` after the first), so only the first one is
  * remembered and answered. A full server refuses this script (it is not `allow-oom`): `EngineError` of reason `Full`.
@@ -79,38 +80,70 @@ export interface Request {
   readonly args: ReadonlyArray<Argument>
 }
 
-/** Throws `EngineError` for what can never be stored. */
-export const request = (tag: string, appends: ReadonlyArray<Append>): Request => {
-  const names: Array<string> = []
-  const args: Array<Argument> = []
+/** Appends of one call: what the script takes in one read of a publisher's history. */
+const maxAppends = 100
+
+/** So many appends of a publisher and partition are known when they come again. */
+const remembered = 5
+
+const refused = (detail: string): EngineError => new EngineError({ operation: "append", reason: "Refused", detail })
+
+/** In calls: each has the appends of one publisher and topic, no partition twice. */
+export const calls = (appends: ReadonlyArray<Append>): ReadonlyArray<ReadonlyArray<Append>> => {
+  const all: Array<Array<Append>> = []
+  let call: Array<Append> = []
+  let seen = new Set<number>()
   for (const append of appends) {
-    const { topic, partition, entries, producer } = append
-    if (entries.length === 0) {
-      throw new EngineError({ operation: "append", reason: "Refused", detail: "an append needs at least one entry" })
+    const first = call[0]
+    const fits =
+      first === undefined ||
+      (first.publisher === append.publisher &&
+        first.topic.name === append.topic.name &&
+        !seen.has(append.partition) &&
+        call.length < maxAppends)
+    if (!fits) {
+      all.push(call)
+      call = []
+      seen = new Set()
     }
-    names.push(
-      keys.log(tag, topic.name, partition),
-      keys.count(tag, topic.name, partition),
-      keys.publisher(tag, topic.name, append.publisher),
-      keys.producer(tag, topic.name, partition)
-    )
-    const explicit = entries.some((entry) => entry.id !== undefined)
-    const [kind, limit] = limits(topic.retention)
-    const head = args.length
-    args.push(partition, append.number, entries.length, "", "", "", kind, limit, "", "", "")
+    call.push(append)
+    seen.add(append.partition)
+  }
+  if (call.length > 0) all.push(call)
+  return all
+}
+
+/** One call of `calls`. Throws `EngineError` for what can never be stored. */
+export const request = (tag: string, appends: ReadonlyArray<Append>): Request => {
+  const { publisher, topic } = appends[0]!
+  const names: Array<string> = [keys.publisher(tag, topic.name, publisher)]
+  const args: Array<Argument> = [appends.length, ...limits(topic.retention)]
+  for (const { partition } of appends) args.push(partition)
+  for (const { entries, number, partition, producer } of appends) {
+    if (entries.length === 0) throw refused("an append needs at least one entry")
+    names.push(keys.log(tag, topic.name, partition), keys.count(tag, topic.name, partition))
+    const at = args.length
+    args.push("")
+    let flags = ""
+    if (entries.some((entry) => entry.id !== undefined)) {
+      flags += "x"
+      args.push(entries.map((entry) => (entry.id === undefined ? "" : canonical(entry.id))).join(","))
+    }
     if (producer !== undefined) {
       if (producer.sequence < 0n) {
-        const detail = `producer "${producer.id}": a sequence must not be negative, as ${producer.sequence} is`
-        throw new EngineError({ operation: "append", reason: "Refused", detail })
+        throw refused(`producer "${producer.id}": a sequence must not be negative, as ${producer.sequence} is`)
       }
-      args[head + 8] = producer.id
-      args[head + 9] = producer.sequence.toString()
+      flags += "p"
+      names.push(keys.producer(tag, topic.name, partition))
+      args.push(producer.sequence.toString(), producer.id)
     }
-    if (explicit) args[head + 5] = entries.map((entry) => (entry.id === undefined ? "" : canonical(entry.id))).join(",")
     const start = args.length
-    args[head + 3] = pack(pushFields(args, entries))
-    args[head + 4] = pack(entries.map((entry) => entry.count))
-    args[head + 10] = args.length - start
+    const sizes = pushFields(args, entries)
+    const [first] = entries
+    const plain = entries.length === 1 && flags === ""
+    args[at] = plain
+      ? `${number} ${args.length - start} ${first!.count}`
+      : `${number} ${args.length - start} ${pack(entries.map((entry) => entry.count))} ${entries.length} ${pack(sizes)} ${flags}`
   }
   return { keys: names, args }
 }
@@ -134,60 +167,51 @@ const expand = (list: string, count: number): ReadonlyArray<string> => {
   return ids
 }
 
-export const answers = (reply: ReadonlyArray<string>): ReadonlyArray<Appended> => {
-  const all: Array<Appended> = []
-  for (let i = 0; i < reply.length; i += 4) {
-    const tag = reply[i]!
-    const list = reply[i + 2]!
-    const ids = tag === "s" || tag === "r" || tag === "f" ? expand(list, Number(reply[i + 1])) : []
-    const holder = reply[i + 3]!
-    if (tag === "s" || tag === "r") all.push({ _tag: "Stored", ids, repeated: tag === "r" })
-    else if (tag === "f") all.push({ _tag: "Full", ids, heldBy: holder === "-" ? undefined : holder })
-    else if (tag === "c") all.push({ _tag: "Conflict", last: list })
-    else all.push({ _tag: "Gap", last: Number(list) })
-  }
-  return all
-}
+/** The answers of one call: the ids alone where all was stored, else a letter, the entries taken, their ids, a name. */
+export const answers = (appends: ReadonlyArray<Append>, reply: ReadonlyArray<string>): ReadonlyArray<Appended> =>
+  reply.map((text, i) => {
+    const letter = text[0]!
+    if (letter >= "0" && letter <= "9") {
+      return { _tag: "Stored", ids: expand(text, appends[i]!.entries.length), repeated: false }
+    }
+    const [, taken, list, holder] = text.split(" ") as [string, string, string, string]
+    switch (letter) {
+      case "r":
+        return { _tag: "Stored", ids: expand(list, Number(taken)), repeated: true }
+      case "f":
+        return { _tag: "Full", ids: expand(list, Number(taken)), heldBy: holder === "-" ? undefined : holder }
+      case "c":
+        return { _tag: "Conflict", last: list }
+      default:
+        return { _tag: "Gap", last: Number(list) }
+    }
+  })
 
-/**
- * KEYS: log, count, publisher, producer of each append. ARGV of each: partition, number, entries, fields of each, events
- * of each, explicit ids, kind and limit of the retention, producer, its sequence, fields in all, the fields.
- */
-export const append = script<ReadonlyArray<string>>(
-  "append",
-  /* lua */ `#!lua
+/** What most appends do without: functions that are made when the first of a call needs them. */
+const rare = /* lua */ `
 ${Lua.ids}${Lua.facts}${Lua.retain}
-local function split(list, entries)
+local rare = {}
+function rare.split(list, entries)
   local all = {}
   for each in string.gmatch(list .. ",", "([^,]*),") do all[#all + 1] = each end
   if #all == 1 then for i = 2, entries do all[i] = all[1] end end
   return all
 end
-local function eventsIn(list, entries)
-  if tonumber(list) then return list * entries end
-  local events = 0
-  for n in string.gmatch(list, "%d+") do events = events + n end
-  return events
-end
 -- How many entries there is room for, and who takes it up.
-local function fitting(log, count, limit, entries, list)
-  local counts = eventsIn(list, entries)
-  local length = redis.call("XLEN", log)
-  local extra, gone = extras(count)
-  if length + extra - gone + counts <= limit then return entries, "-", counts end
+function rare.fitting(log, count, limit, entries, list, events, length, extra, gone)
   ${Lua.held}
   local used, holder = held(log, count, length, extra, gone)
-  if used + counts <= limit then return entries, "-", counts end
-  local each, taken = split(list, entries), 0
+  if used + events <= limit then return entries, "-" end
+  local each = rare.split(list, entries)
   for i = 1, entries do
-    if used > 0 and used + each[i] > limit then return i - 1, holder or "-", taken end
-    used, taken = used + each[i], taken + each[i]
+    if used > 0 and used + each[i] > limit then return i - 1, holder or "-" end
+    used = used + each[i]
   end
-  return entries, "-", taken
+  return entries, "-"
 end
 -- Explicit ids, checked; entries without one get theirs here. false and the last id if one is not above it.
-local function place(log, list, take)
-  local ids, last = split(list, 0), select(4, stream(log))
+function rare.place(log, list, take)
+  local ids, last = rare.split(list, 0), select(4, stream(log))
   local current, now = last, redis.call("TIME")
   now = text(now[1] * 1000 + math.floor(now[2] / 1000))
   for i = 1, take do
@@ -200,65 +224,130 @@ local function place(log, list, take)
   end
   return ids, table.concat(ids, ",", 1, take)
 end
-local function write(log, at, take, sizes, ids)
-  local size, first, id = tonumber(sizes), nil, "*"
-  if not size then sizes = split(sizes, take) end
-  for i = 1, take do
-    if type(sizes) == "table" then size = tonumber(sizes[i]) end
-    if ids then id = ids[i] end
-    local stored = redis.call("XADD", log, id, unpack(ARGV, at, at + size - 1))
-    if i == 1 then
-      first = stored
-      id = string.match(stored, "^%d+-") .. "*"
-    end
-    at = at + size
-  end
-  return first
+-- An earlier append of this publisher, if it is remembered.
+function rare.repeated(publisher, partition, number, entries, last)
+  local known = redis.call("HGET", publisher, partition .. ":" .. number % ${remembered})
+  local n, taken, list, holder = string.match(known or "", "^(%d+) (%d+) (%S*) (%S+)$")
+  if tonumber(n) ~= number then return "g 0 " .. text(last) .. " -" end
+  return (tonumber(taken) < entries and "f " or "r ") .. taken .. " " .. list .. " " .. holder
 end
-local function one(k, at)
-  local log, count, publisher, producer = KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 3]
-  local partition, number, entries, sizes, counts, explicit, kind, limit, source, sequence =
-    unpack(ARGV, at, at + 9)
-  number, entries = tonumber(number), tonumber(entries)
-  local history, last = redis.call("HGET", publisher, partition) or "", 0
-  if history ~= "" then last = tonumber(string.match(history, "^%d+")) end
-  if number ~= last + 1 then
-    for n, taken, list, holder in string.gmatch(history, "(%d+) (%d+) (%S*) ([^; ]+);") do
-      if tonumber(n) == number then return tonumber(taken) < entries and "f" or "r", taken, list, holder end
-    end
-    return "g", "0", text(last), "-"
-  end
-  local tag, take, holder, events, list, ids = "s", entries, "-", nil, nil, nil
-  local before, stored = string.match(source ~= "" and redis.call("HGET", producer, source) or "", "^(%d+) (.*)$")
-  if before and not bigger(sequence, before) then
-    -- The id of a sequence below the producer's last is not known any more.
-    tag, list = "r", sequence == before and stored or ""
-  else
-    if kind == "C" then take, holder, events = fitting(log, count, tonumber(limit), entries, counts) end
-    if take == 0 then return "f", "0", "", holder end
-    events = events or eventsIn(counts, entries)
-    if explicit ~= "" then
-      ids, list = place(log, explicit, take)
-      if not ids then return "c", "0", list, "-" end
-    end
-    local first = write(log, at + 11, take, sizes, ids)
-    list = list or first
-    if events > take then redis.call("HINCRBY", count, "extra", text(events - take)) end
-    if source ~= "" then redis.call("HSET", producer, source, sequence .. " " .. list) end
-    if take < entries then tag = "f" end
-  end
-  local kept = string.match(history, "^[^;]*;?[^;]*;?[^;]*;?[^;]*;?")
-  redis.call("HSET", publisher, partition, text(number) .. " " .. take .. " " .. list .. " " .. holder .. ";" .. kept)
-  redis.call("PEXPIRE", publisher, 600000)
-  if tag ~= "r" then retain(log, count, kind, limit) end
-  return tag, tostring(take), list, holder
+-- A user's producer: the id that an earlier sequence has. One below its last is not known any more.
+function rare.produced(producer, source, sequence)
+  local before, stored = string.match(redis.call("HGET", producer, source) or "", "^(%d+) (.*)$")
+  if before and not bigger(sequence, before) then return sequence == before and stored or "" end
 end
-local answers, at = {}, 1
-for k = 1, #KEYS, 4 do
-  local n = #answers
-  answers[n + 1], answers[n + 2], answers[n + 3], answers[n + 4] = one(k, at)
-  at = at + 11 + ARGV[at + 10]
+rare.retain = retain
+return rare
+`
+
+/**
+ * KEYS: the publisher, then log and count of each append, and the producer of those that have one. ARGV: how many appends,
+ * kind and limit of the retention, the partitions; then of each append: its head, explicit ids (flag x), its producer's
+ * sequence and name (flag p), the fields. The head is "<number> <fields> <events>" for one entry, and else "<number>
+ * <fields> <events of each> <entries> <fields of each> <flags>".
+ */
+export const append = script<ReadonlyArray<string>>(
+  "append",
+  /* lua */ `#!lua
+local call, match = redis.call, string.match
+local function make()${rare.replaceAll("\n", "\n  ")}
 end
+local rare
+local appends, kind, limit = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local last = call("HMGET", KEYS[1], unpack(ARGV, 4, appends + 3))
+local answers, known, failure = {}, {}, nil
+local k, at = 2, appends + 4
+for i = 1, appends do
+  local written, fields, counts, more = match(ARGV[at], "^(%d+) (%d+) (%S+)(.*)$")
+  local number, entries, size, sizes = tonumber(written), 1, tonumber(fields), nil
+  local log, count, explicit, sequence, source, producer = KEYS[k], KEYS[k + 1], nil, nil, nil, nil
+  k, at = k + 2, at + 1
+  if more ~= "" then
+    local flags
+    entries, sizes, flags = match(more, "^ (%d+) (%S+) (.*)$")
+    entries, size = tonumber(entries), tonumber(sizes)
+    if match(flags, "x") then explicit, at = ARGV[at], at + 1 end
+    if match(flags, "p") then
+      sequence, source, producer = ARGV[at], ARGV[at + 1], KEYS[k]
+      k, at = k + 1, at + 2
+    end
+    rare = rare or make()
+  end
+  local take, list, holder, answer, ids, after = entries, nil, "-", nil, nil, at + fields
+  if number ~= tonumber(last[i] or 0) + 1 then
+    rare = rare or make()
+    answer = rare.repeated(KEYS[1], ARGV[i + 3], number, entries, tonumber(last[i] or 0))
+  elseif source then
+    list = rare.produced(producer, source, sequence)
+    if list then answer = "r " .. entries .. " " .. list .. " -" end
+  end
+  if not answer then
+    local each, events = tonumber(counts), 0
+    if each then
+      events = each * entries
+    else
+      for n in string.gmatch(counts, "%d+") do events = events + n end
+    end
+    if kind == "C" then
+      local room = call("HMGET", count, "extra", "gone")
+      local length, extra, gone = call("XLEN", log), tonumber(room[1] or 0), tonumber(room[2] or 0)
+      if length + extra - gone + events > limit then
+        rare = rare or make()
+        take, holder = rare.fitting(log, count, limit, entries, counts, events, length, extra, gone)
+        if take == 0 then answer = "f 0 - " .. holder end
+      end
+    end
+    if not answer and explicit then
+      ids, list = rare.place(log, explicit, take)
+      if not ids then list, answer = nil, "c 0 " .. list .. " -" end
+    end
+    if not answer then
+      if not size then sizes = rare.split(sizes, entries) end
+      local id = "*"
+      for j = 1, take do
+        local width = size or tonumber(sizes[j])
+        if ids then id = ids[j] end
+        local stored = redis.pcall("XADD", log, id, unpack(ARGV, at, at + width - 1))
+        if type(stored) == "table" then
+          failure = stored
+          break
+        end
+        if j == 1 then
+          list = list or stored
+          if take > 1 then id = match(stored, "^%d+-") .. "*" end
+        end
+        at = at + width
+      end
+      if failure then break end
+      if take < entries then
+        events = 0
+        local of = rare.split(counts, entries)
+        for j = 1, take do events = events + of[j] end
+      end
+      if events > take then call("HINCRBY", count, "extra", events - take) end
+      if source then call("HSET", producer, source, sequence .. " " .. list) end
+      answer = take == entries and list or "f " .. take .. " " .. list .. " " .. holder
+      if kind == "L" or kind == "A" then
+        rare = rare or make()
+        rare.retain(log, count, kind, limit)
+      end
+    end
+  end
+  if list then
+    local n, partition = #known, ARGV[i + 3]
+    known[n + 1], known[n + 2] = partition, written
+    known[n + 3] = partition .. ":" .. number % ${remembered}
+    known[n + 4] = written .. " " .. take .. " " .. list .. " " .. holder
+  end
+  answers[i], at = answer, after
+end
+if #known > 0 then
+  call("HSET", KEYS[1], unpack(known))
+  -- A publisher is remembered for ten minutes at least; setting it anew each time would cost more than to look.
+  if call("PTTL", KEYS[1]) < 600000 then call("PEXPIRE", KEYS[1], 1200000) end
+end
+-- What was stored before it is remembered, so sending all of it again is safe.
+if failure then return failure end
 return answers
 `
 )

@@ -8,51 +8,72 @@
 
 /** Keys that every script is given, in this order, and those that follow for each group that it may touch. */
 export const sharedKeys = ["members", "incarnations", "replaced", "stated", "groups", "due", "away"]
-export const groupKeys = ["members", "owners", "targets"]
+export const groupKeys = ["members", "slots", "owners", "targets", "epochs", "quarantine"]
 
 /**
- * `internal/targets.ts` in Lua, pass by pass. Partitions count from 0, members from 1; `owner` and `wanted` are tables
- * from partition to member. What is sorted are numbers, since Lua compares text by the server's locale.
+ * `internal/targets.ts` in Lua, pass by pass. `order` has the slots of the members by rank; `owner` and `wanted` list
+ * the slot of each partition, 0 for nobody; `aside` has the places in those lists that are quarantined. One slot or
+ * another that `order` has not is nobody too. `rank` leaves room for a slot beside it in an exact number.
  */
 export const assignLua = /* lua */ `
-local function assign(group, partitions, members, owner, wanted)
-  local target, count = {}, #members
-  if count == 0 then return target end
-  local ranks, byRank, have, want, room = {}, {}, {}, {}, {}
-  local base = math.floor(partitions / count)
-  local extra = partitions - base * count
-  for i = 1, count do
-    local rank = tonumber(string.sub(redis.sha1hex(group .. " " .. members[i]), 1, 12), 16)
-    while byRank[rank] do rank = rank + 1 end
-    ranks[i], byRank[rank], have[i], want[i], room[i] = rank, i, 0, 0, base
+local function rank(group, member)
+  return tonumber(string.sub(redis.sha1hex(group .. " " .. member), 1, 9), 16)
+end
+local function assign(order, owner, wanted, aside)
+  local target, count, partitions, free = {}, #order, #owner, #owner
+  for place in pairs(aside) do
+    if owner[place] then target[place], free = 0, free - 1 end
   end
-  table.sort(ranks)
-  for p = 0, partitions - 1 do
-    local o, w = owner[p], wanted[p]
-    if o then have[o] = have[o] + 1 end
-    if w then want[w] = want[w] + 1 end
+  if count == 0 then return target end
+  local have, want, room, left, size = {}, {}, {}, {}, 0
+  local base = math.floor(free / count)
+  local extra = free - base * count
+  for j = 1, count do
+    local slot = order[j]
+    have[slot], want[slot], room[slot] = 0, 0, base
+  end
+  for i = 1, partitions do
+    if not target[i] then
+      local o, w = owner[i], wanted[i]
+      local had, wished = have[o], want[w]
+      size = size + 1
+      left[size] = i
+      if had then have[o] = had + 1 end
+      if wished then want[w] = wished + 1 end
+    end
   end
   for pass = 1, 4 do
     for j = 1, count do
       if extra == 0 then break end
-      local i = byRank[ranks[j]]
-      local owns, wants = have[i] > base, want[i] > base
+      local slot = order[j]
+      local owns, wants = have[slot] > base, want[slot] > base
       local chosen = pass == 4 or (pass == 1 and owns and wants) or (pass == 2 and owns) or (pass == 3 and wants)
-      if chosen and room[i] == base then room[i], extra = base + 1, extra - 1 end
+      if chosen and room[slot] == base then room[slot], extra = base + 1, extra - 1 end
     end
   end
-  local function take(p, i)
-    if i and not target[p] and room[i] > 0 then target[p], room[i] = i, room[i] - 1 end
-  end
-  for p = 0, partitions - 1 do if owner[p] == wanted[p] then take(p, owner[p]) end end
-  for p = 0, partitions - 1 do take(p, owner[p]) end
-  for p = 0, partitions - 1 do take(p, wanted[p]) end
-  local j = 1
-  for p = 0, partitions - 1 do
-    if not target[p] then
-      while room[byRank[ranks[j]]] == 0 do j = j + 1 end
-      take(p, byRank[ranks[j]])
+  -- Each pass leaves fewer to the next one.
+  for pass = 1, 3 do
+    local rest, candidates, kept = {}, pass == 3 and wanted or owner, 0
+    for k = 1, size do
+      local i = left[k]
+      local slot = candidates[i]
+      local space = room[slot]
+      if space and space > 0 and (pass ~= 1 or slot == wanted[i]) then
+        target[i], room[slot] = slot, space - 1
+      else
+        kept = kept + 1
+        rest[kept] = i
+      end
     end
+    left, size = rest, kept
+  end
+  local j, space = 0, 0
+  for k = 1, size do
+    while space == 0 do
+      j = j + 1
+      space = room[order[j]]
+    end
+    target[left[k]], space = order[j], space - 1
   end
   return target
 end
@@ -66,13 +87,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 `
 
 /**
- * The books. A group's `members` hash holds what each member has, packed: { owned, targets }, `owned` being partition and
- * epoch in turn. `concerned` gathers those for whom something changed; `tell`, the end of every script that changes the
- * books, makes their next statement a whole one. Owners and targets are read and written in chunks of 64 partitions,
- * since one field for each partition took most of the time of the long runs.
+ * The books. Within a group a member is its slot, a number from 1 to 65,534; owners, targets and epochs are strings with
+ * a number of fixed width for each partition, since one field for each, or one record for each member, took most of the
+ * time of the long runs. `concerned` gathers those for whom something changed; `tell`, the end of every script that
+ * changes the books, makes their next statement a whole one.
  */
 export const books = /* lua */ `
 local concerned, groups, declared = {}, {}, 0
+-- From so many partitions on it pays to look at all.
+local many = 100
+-- In the place of an owner: held back by takeEpoch.
+local held = 65535
 
 local function text(number) return string.format("%.0f", number) end
 
@@ -83,56 +108,129 @@ local function slices(command, key, values)
   end
 end
 
--- The member at a partition of owners or targets; false where there is none.
+local function array(key, form, width)
+  return { key = key, form = form, one = "<" .. form, width = width, new = {}, changes = 0 }
+end
+
+local function bodyOf(map)
+  if not map.body then map.body = redis.call("GET", map.key) or "" end
+  return map.body
+end
+
+-- The number at a partition; 0 where there never was one.
 local function at(map, partition)
-  local number = math.floor(partition / 64)
-  local chunk = map.chunks[number]
-  if not chunk then
-    local packed = redis.call("HGET", map.key, number)
-    chunk = packed and cmsgpack.unpack(packed)
-    if not chunk then
-      chunk = {}
-      for i = 1, 64 do chunk[i] = false end
+  local list = map.list
+  if list then return list[partition + 1] end
+  local new = map.new[partition]
+  if new then return new end
+  local body, from = bodyOf(map), partition * map.width
+  if #body < from + map.width then return 0 end
+  return (struct.unpack(map.one, body, from + 1))
+end
+
+local function put(map, partition, number)
+  map.changes = map.changes + 1
+  if map.list then
+    map.list[partition + 1] = number
+  else
+    map.new[partition] = number
+    if number > 0 then map.filled = true end
+  end
+end
+
+-- All numbers as a list, for runs that look at many: partition p is at p + 1.
+local function all(map, size)
+  if map.list then return map.list end
+  local list, body = {}, bodyOf(map)
+  body = body .. string.rep("\\0", size * map.width - #body)
+  for from = 0, size - 1, 1000 do
+    local count = math.min(1000, size - from)
+    local values = { struct.unpack("<" .. string.rep(map.form, count), body, from * map.width + 1) }
+    for i = 1, count do list[from + i] = values[i] end
+  end
+  for partition, number in pairs(map.new) do list[partition + 1] = number end
+  map.list, map.new = list, {}
+  return list
+end
+
+local function putAll(map, list)
+  local parts, size = {}, #list
+  for from = 1, size, 1000 do
+    local last = math.min(from + 999, size)
+    parts[#parts + 1] = struct.pack("<" .. string.rep(map.form, last - from + 1), unpack(list, from, last))
+  end
+  map.body, map.list, map.changes = table.concat(parts), list, 0
+  redis.call("SET", map.key, map.body)
+end
+
+local function open(group)
+  for _, map in ipairs({ group.owners, group.targets, group.epochs }) do all(map, group.partitions) end
+end
+
+-- The partitions of a slot, in order, by owners or by targets (their map is named). With many of them all is opened.
+local function placesOf(group, name, slot)
+  local map, found, size = group[name], {}, 0
+  if not map.list then
+    local new, body, mark, find, from = map.new, bodyOf(map), struct.pack(map.one, slot), string.find, 1
+    while size <= many do
+      local i = find(body, mark, from, true)
+      if not i then break end
+      from = i + 1
+      -- A find between two numbers is none.
+      if i % 2 == 1 then
+        from = i + 2
+        if not new[(i - 1) / 2] then
+          size = size + 1
+          found[size] = (i - 1) / 2
+        end
+      end
     end
-    map.chunks[number] = chunk
+    if size <= many then
+      for partition, number in pairs(map.filled and new or {}) do
+        if number == slot then found[#found + 1] = partition end
+      end
+      if map.filled then table.sort(found) end
+      return found
+    end
+    open(group)
   end
-  return chunk[partition - number * 64 + 1]
+  local list = map.list
+  found, size = {}, 0
+  for i = 1, #list do
+    if list[i] == slot then
+      size = size + 1
+      found[size] = i - 1
+    end
+  end
+  return found
 end
 
-local function put(map, partition, member)
-  if at(map, partition) == member then return end
-  local number = math.floor(partition / 64)
-  map.chunks[number][partition - number * 64 + 1] = member
-  map.changed[number] = true
-end
-
-local function write(map)
-  local changed = {}
-  for number in pairs(map.changed) do
-    changed[#changed + 1] = number
-    changed[#changed + 1] = cmsgpack.pack(map.chunks[number])
+local function write(map, size)
+  if map.changes == 0 then return end
+  if map.list or map.changes > many then return putAll(map, all(map, size)) end
+  for partition, number in pairs(map.new) do
+    redis.call("SETRANGE", map.key, partition * map.width, struct.pack(map.one, number))
   end
-  slices("HSET", map.key, changed)
 end
 
 local function declare(name)
   local first = ${sharedKeys.length} + ${groupKeys.length} * declared
   declared = declared + 1
-  local meta = redis.call("HGET", metas, name) or "0 0 0 0"
-  local partitions, paused, generation, counter = string.match(meta, "^(%d+) (%d) (%d+) (%d+)$")
-  local group = { name = name, members = KEYS[first + 1] }
-  group.owners = { key = KEYS[first + 2], chunks = {}, changed = {} }
-  group.targets = { key = KEYS[first + 3], chunks = {}, changed = {} }
+  local meta = redis.call("HGET", metas, name) or "0 0 0 0 0"
+  local partitions, paused, generation, counter, slot = string.match(meta, "^(%d+) (%d) (%d+) (%d+) (%d+)$")
+  local group = { name = name, members = KEYS[first + 1], slots = KEYS[first + 2], concerned = {} }
+  group.owners, group.targets = array(KEYS[first + 3], "H", 2), array(KEYS[first + 4], "H", 2)
+  group.epochs, group.quarantine = array(KEYS[first + 5], "I8", 8), KEYS[first + 6]
   group.partitions, group.paused = tonumber(partitions), paused == "1"
-  group.generation, group.counter = tonumber(generation), tonumber(counter)
+  group.generation, group.counter, group.slot = tonumber(generation), tonumber(counter), tonumber(slot)
   groups[name] = group
   return group
 end
 
 local function save(group)
   local flag = group.paused and "1" or "0"
-  redis.call("HSET", metas, group.name,
-    text(group.partitions) .. " " .. flag .. " " .. text(group.generation) .. " " .. text(group.counter))
+  redis.call("HSET", metas, group.name, text(group.partitions) .. " " .. flag .. " " .. text(group.generation)
+    .. " " .. text(group.counter) .. " " .. text(group.slot))
 end
 
 local function nextEpoch(group)
@@ -140,13 +238,19 @@ local function nextEpoch(group)
   return group.counter
 end
 
-local function recordOf(group, member)
-  local packed = redis.call("HGET", group.members, member)
-  return packed and cmsgpack.unpack(packed)
+local function slotOf(group, member)
+  local score = redis.call("ZSCORE", group.members, member)
+  return score and tonumber(score) % 65536
 end
 
-local function store(group, member, record)
-  redis.call("HSET", group.members, member, cmsgpack.pack(record))
+-- Slots go round, so that one is not given again soon.
+local function enter(group, member)
+  repeat group.slot = group.slot % 65534 + 1 until redis.call("HSETNX", group.slots, group.slot, member) == 1
+  redis.call("ZADD", group.members, text(rank(group.name, member) * 65536 + group.slot), member)
+end
+
+local function concern(group, slot)
+  if slot > 0 and slot ~= held then group.concerned[slot] = true end
 end
 
 -- From the first change that is not settled yet; an earlier time is kept.
@@ -157,20 +261,19 @@ end
 
 -- Strike a member from a group, and free what it had there; false if it was not in the group.
 local function strike(group, member)
-  local record = recordOf(group, member)
-  if not record then return false end
+  local slot = slotOf(group, member)
+  if not slot then return false end
   -- Who waited for one of its partitions may have it, and who was to give one up to it may keep it.
-  for i = 1, #record[1], 2 do
-    local target = at(group.targets, record[1][i])
-    if target then concerned[target] = true end
-    put(group.owners, record[1][i], false)
+  for _, partition in ipairs(placesOf(group, "owners", slot)) do
+    concern(group, at(group.targets, partition))
+    put(group.owners, partition, 0)
   end
-  for _, partition in ipairs(record[2]) do
-    local owner = at(group.owners, partition)
-    if owner then concerned[owner] = true end
-    put(group.targets, partition, false)
+  for _, partition in ipairs(placesOf(group, "targets", slot)) do
+    concern(group, at(group.owners, partition))
+    put(group.targets, partition, 0)
   end
-  redis.call("HDEL", group.members, member)
+  redis.call("ZREM", group.members, member)
+  redis.call("HDEL", group.slots, slot)
   return true
 end
 
@@ -189,53 +292,63 @@ local function need(names, missing)
   end
 end
 
+-- The names of those who are concerned.
+local function resolve()
+  for _, group in pairs(groups) do
+    local slots = {}
+    for slot in pairs(group.concerned) do slots[#slots + 1] = slot end
+    for i = 1, #slots, 500 do
+      local names = redis.call("HMGET", group.slots, unpack(slots, i, math.min(i + 499, #slots)))
+      for j = 1, #names do
+        if names[j] then concerned[names[j]] = true end
+      end
+    end
+    group.concerned = {}
+  end
+end
+
 local function tell(except)
   local channel, names = string.sub(leases, 1, -8) .. "wake:", {}
-  concerned[""] = nil
+  resolve()
   for member in pairs(concerned) do
     names[#names + 1] = member
     if member ~= except then redis.call("PUBLISH", channel .. member, "") end
   end
   slices("HDEL", stated, names)
   for _, group in pairs(groups) do
-    write(group.owners)
-    write(group.targets)
+    write(group.owners, group.partitions)
+    write(group.targets, group.partitions)
+    write(group.epochs, group.partitions)
   end
 end
 `
 
-/** Targets, written where they differ from those before; concerned is who must stop, or may begin. */
+/**
+ * Targets, written where they differ from those before; concerned is who must stop, or may begin. `done` counts the
+ * partitions that a run has dealt with at length.
+ */
 export const settle = /* lua */ `
+local done = 0
 local function compute(group)
-  local all, names, records, owner, wanted = redis.call("HGETALL", group.members), {}, {}, {}, {}
-  for i = 1, #all, 2 do
-    local n, record = (i + 1) / 2, cmsgpack.unpack(all[i + 1])
-    names[n], records[n] = all[i], record
-    for j = 1, #record[1], 2 do owner[record[1][j]] = n end
-    for j = 1, #record[2] do wanted[record[2][j]] = n end
-  end
-  local target, lists = assign(group.name, group.partitions, names, owner, wanted), {}
-  for p = 0, group.partitions - 1 do
-    local to, from = target[p], wanted[p]
-    if to ~= from then
-      put(group.targets, p, names[to])
-      lists[to] = lists[to] or {}
-      if from then lists[from] = lists[from] or {} end
-      concerned[names[owner[p] or to]] = true
+  local members, order, aside = redis.call("ZRANGE", group.members, 0, -1, "WITHSCORES"), {}, {}
+  for i = 2, #members, 2 do order[i / 2] = members[i] % 65536 end
+  for _, partition in ipairs(redis.call("HKEYS", group.quarantine)) do aside[tonumber(partition) + 1] = true end
+  local owner, wanted = all(group.owners, group.partitions), all(group.targets, group.partitions)
+  local target = assign(order, owner, wanted, aside)
+  local changed, involved = false, group.concerned
+  for i = 1, #target do
+    local to = target[i]
+    if to ~= wanted[i] then
+      local from = owner[i]
+      changed = true
+      if from == 0 or from == held then from = to end
+      if from ~= 0 then involved[from] = true end
     end
   end
-  for p = 0, group.partitions - 1 do
-    local list = lists[target[p]]
-    if list then list[#list + 1] = p end
-  end
-  local changed = {}
-  for n, list in pairs(lists) do
-    changed[#changed + 1] = names[n]
-    changed[#changed + 1] = cmsgpack.pack({ records[n][1], list })
-  end
-  slices("HSET", group.members, changed)
+  if changed then putAll(group.targets, target) end
   group.generation = group.generation + 1
   save(group)
+  done = done + group.partitions
 end
 
 -- What is due, as much as one run may take; for what is left over somebody is called at once.
@@ -243,7 +356,7 @@ local function settleDue()
   local room
   for _, group in pairs(groups) do
     local due = redis.call("HGET", dues, group.name)
-    local members = due and redis.call("HLEN", group.members)
+    local members = due and redis.call("ZCARD", group.members)
     if due and members == 0 then
       redis.call("HDEL", dues, group.name)
     elseif due and tonumber(due) <= now then
@@ -253,7 +366,7 @@ local function settleDue()
         compute(group)
         redis.call("HDEL", dues, group.name)
       else
-        redis.call("PUBLISH", string.sub(leases, 1, -8) .. "wake:" .. redis.call("HRANDFIELD", group.members), "")
+        redis.call("PUBLISH", string.sub(leases, 1, -8) .. "wake:" .. redis.call("ZRANDMEMBER", group.members), "")
       end
     end
   end

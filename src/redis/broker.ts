@@ -1,11 +1,12 @@
 /**
  * The broker on Redis: each method is one script or command (per shard), in the file that its idea names: `append.ts`,
- * `commit.ts`, `claim.ts`, `position.ts`, `reader.ts`, `inspect.ts`, `layouts.ts`. Keys are in `keys.ts`.
+ * `commit.ts`, `parking.ts`, `claim.ts`, `probation.ts`, `position.ts`, `reader.ts`, `inspect.ts`, `layouts.ts`. Keys are
+ * in `keys.ts`.
  *
  * Gotcha: what a method sends may have been done when it fails with `Unreachable`; send it again unchanged.
  */
 import { Effect, Layer, Random } from "effect"
-import { Broker, type Durability, type Layout, type Start } from "../Broker.ts"
+import { Broker, type Durability, type Layout, type Append as NewAppend, type Start } from "../Broker.ts"
 import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
 import * as Append from "./append.ts"
 import * as Claim from "./claim.ts"
@@ -14,7 +15,9 @@ import * as Commit from "./commit.ts"
 import * as Inspect from "./inspect.ts"
 import * as keys from "./keys.ts"
 import * as Layouts from "./layouts.ts"
+import * as Parking from "./parking.ts"
 import * as Position from "./position.ts"
+import * as Probation from "./probation.ts"
 import { makeReader } from "./reader.ts"
 
 type Service = Broker["Service"]
@@ -76,13 +79,15 @@ const make = Effect.gen(function* () {
     keys.count(tag, topic, partition)
   ]
 
-  const append: Service["append"] = (appends, durability) =>
-    appends.length === 0
-      ? Effect.succeed([])
-      : build(() => Append.request(tagOf(appends[0]!.partition), appends)).pipe(
-          Effect.flatMap((request) => write(Append.append, request, durability)),
-          Effect.map(Append.answers)
-        )
+  const append: Service["append"] = (appends, durability) => {
+    const call = (part: ReadonlyArray<NewAppend>) =>
+      build(() => Append.request(tagOf(part[0]!.partition), part)).pipe(
+        Effect.flatMap((request) => write(Append.append, request, durability)),
+        Effect.map((reply) => Append.answers(part, reply))
+      )
+    const parts = Append.calls(appends)
+    return parts.length === 1 ? call(parts[0]!) : Effect.map(Effect.forEach(parts, call), (all) => all.flat())
+  }
 
   const commit: Service["commit"] = (commits, durability) =>
     Effect.map(
@@ -102,6 +107,23 @@ const make = Effect.gen(function* () {
       Claim.answer(partition, topics, reply)
     )
   }
+
+  const mark: Service["mark"] = (processor, partition, fence) =>
+    Effect.map(
+      redis.run(Probation.mark, ...Probation.request(keys.owner(tagOf(partition), processor), partition, fence)),
+      Probation.answer
+    )
+
+  const release: Service["release"] = (processor, partition, fence) =>
+    Effect.asVoid(
+      redis.run(Probation.release, ...Probation.request(keys.owner(tagOf(partition), processor), partition, fence))
+    )
+
+  const lanes: Service["lanes"] = (processor, partition) =>
+    Effect.map(redis.run(Parking.list, [keys.lanes(tagOf(partition), processor, partition)], []), Parking.parseLanes)
+
+  const parked: Service["parked"] = ({ processor, partition, lane, after, count }) =>
+    Parking.readPage(redis, Parking.keysOf(tagOf(partition), processor, partition), lane, after, count)
 
   const inspect: Service["inspect"] = Effect.fnUntraced(function* (topic, partitions) {
     const found = new Map<number, Claim.Facts>()
@@ -222,6 +244,7 @@ const make = Effect.gen(function* () {
       for (const table of tables) {
         for (const partition of partitions) names.push(keys.table(tag, processor, table, partition))
       }
+      for (const partition of partitions) names.push(...Parking.keysOf(tag, processor, partition))
       yield* redis.run(Layouts.unregister, names, [processor, part.length])
     }
     // Last, so that a removal that was cut short can be done again.
@@ -266,6 +289,7 @@ const make = Effect.gen(function* () {
         args.push(Commit.keepOf(retention), `${partition}:${topic}`, ...Position.placeArguments(place))
       }
       for (const table of tables) names.push(keys.table(tag, processor, table, partition))
+      if (request.reset) names.push(...Parking.keysOf(tag, processor, partition))
       const answer = yield* redis.run(Position.seek, names, args)
       if (answer !== "again") return Commit.result(answer)
     }
@@ -300,6 +324,10 @@ const make = Effect.gen(function* () {
     register,
     unregister,
     claim,
+    mark,
+    release,
+    lanes,
+    parked,
     commit,
     lag,
     seek,

@@ -1,6 +1,6 @@
 /**
  * Commits: several partitions of one processor and shard in one call, each judged by itself. What passes is written in
- * this order: the group's position, rows, emitted entries, and last the offsets and the commit number.
+ * this order: the group's position, rows, emitted entries, parked events, and last the offsets and the commit number.
  *
  * Gotcha: the group's `last-delivered-id` only mirrors the offset in the owner hash, for trimming and for Redis tools;
  * a group that is gone is made again.
@@ -11,6 +11,7 @@ import { limits, pack, pushFields, type Request } from "./append.ts"
 import { type Argument, script } from "./client.ts"
 import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
+import * as Parking from "./parking.ts"
 
 /** How the commit trims: what all have done, but for so many events; other kinds are the business of appends. */
 export const keepOf = (retention: Retention): number => (retention._tag === "Consumed" ? retention.keep : -1)
@@ -57,8 +58,8 @@ export const request = (tag: string, shards: number, commits: readonly [Commit, 
   const args: Array<Argument> = [processor, commits.length, ""]
   for (const commit of commits) args.push(commit.partition)
   for (const commit of commits) {
-    const { partition, offsets, rows, emits } = commit
-    const head = args.push(commit.epoch.toString(), commit.incarnation, commit.number, 0)
+    const { partition, offsets, rows, emits, parking } = commit
+    const head = args.push(commit.epoch.toString(), commit.incarnation, commit.number, 0, 0) - 1
     args.push(offsets.length)
     for (const offset of offsets) {
       args.push(
@@ -82,6 +83,13 @@ export const request = (tag: string, shards: number, commits: readonly [Commit, 
         throw new Error(`an emit to ${topic.name}/${target} does not lie in the shard of partition ${partition}`)
       }
       pushEmit(args, logAndCount(topic.name, target), topic, entries)
+    }
+    if (parking !== undefined) {
+      args[head] = args.length - head
+      const [first, ...others] = Parking.keysOf(tag, processor, partition)
+      const at = key(first!)
+      for (const other of others) key(other)
+      Parking.pushParking(args, at, parking)
     }
     args[head - 1] = args.length - head
   }
@@ -134,7 +142,8 @@ export const result = (answer: string): CommitResult => {
 
 /**
  * KEYS: owner, tables, then logs, counts and tables as their numbers in ARGV say. ARGV: processor, commits, tables; the
- * partitions; for each commit: epoch, incarnation, number, arguments that follow; offsets; tables; emits.
+ * partitions; for each commit: epoch, incarnation, number, arguments that follow; where among them parking begins (0:
+ * nowhere); offsets; tables; emits; parking.
  */
 export const commit = script<ReadonlyArray<string>>(
   "commit",
@@ -176,7 +185,7 @@ local function emits(at)
     retain(log, count, kind, limit)
   end
 end
-local function apply(at, partition, head)
+local function apply(at, partition, head, section)
   local moves, written = tonumber(ARGV[at]), { partition, head }
   local first = at + 1
   at = first
@@ -189,6 +198,10 @@ local function apply(at, partition, head)
   end
   at = rows(at)
   if ARGV[at] ~= "0" then emits(at) end
+  if section then
+    -- Making functions costs microseconds, so those of parking are made only where they are used.
+    ${Parking.write.trim().replaceAll("\n", "\n    ")}
+  end
   redis.call("HSET", KEYS[1], unpack(written))
   at = first
   for _ = 1, moves do
@@ -204,13 +217,17 @@ local stored, answers = redis.call("HMGET", KEYS[1], unpack(ARGV, 4, 3 + commits
 local at, registered = 4 + commits, ARGV[3] == ""
 for i = 1, commits do
   local epoch, incarnation, number = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local answer = judge(stored[i], epoch, incarnation, number)
+  local answer, section = judge(stored[i], epoch, incarnation, number), nil
+  if answer == "a" and ARGV[at + 4] ~= "0" then
+    section = at + 4 + ARGV[at + 4]
+    ${Parking.check.trim().replaceAll("\n", "\n    ")}
+  end
   if answer == "a" then
     if not registered then
       for name in string.gmatch(ARGV[3], "[^,]+") do redis.call("SADD", KEYS[2], name) end
       registered = true
     end
-    apply(at + 4, ARGV[3 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation)
+    apply(at + 5, ARGV[3 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section)
   end
   answers[i] = answer
   at = at + 4 + ARGV[at + 3]

@@ -7,19 +7,23 @@
  * | `{ns}:incarnations` | hash | member → its incarnation, then its groups as `name count name count ...` |
  * | `{ns}:replaced` | hash | member → when its incarnation began, then the last eight that were replaced |
  * | `{ns}:stated` | hash | member → number of its last statement; removed when something of it changes |
- * | `{ns}:groups` | hash | group → `partitions paused generation counter` |
+ * | `{ns}:groups` | hash | group → `partitions paused generation counter slot`, slot being the last one given |
  * | `{ns}:due` | hash | group → when its targets are to be computed (ms); only while that is open |
  * | `{ns}:away` | string | when the server was found to have been away, and until when nobody is dropped for it |
- * | `{ns}:group:<group>:members` | hash | member → what it owns, with epochs, and what it is to own (msgpack) |
- * | `{ns}:group:<group>:owners` | hash | each 64 partitions → their members (msgpack); empty text: held back by `takeEpoch` |
- * | `{ns}:group:<group>:targets` | hash | each 64 partitions → their members (msgpack) |
+ * | `{ns}:group:<group>:members` | zset | member, by its rank (36 bits) and its slot (16 bits) |
+ * | `{ns}:group:<group>:slots` | hash | slot → member |
+ * | `{ns}:group:<group>:owners` | string | slot of each partition's owner, 2 bytes; 0: nobody; 65,535: held by `takeEpoch` |
+ * | `{ns}:group:<group>:targets` | string | slot of each partition's target, 2 bytes; 0: nobody |
+ * | `{ns}:group:<group>:epochs` | string | epoch of each partition's last grant, 8 bytes |
+ * | `{ns}:group:<group>:quarantine` | hash | partition → when (ms), then member, reason, error, positions (JSON) |
  * | `{ns}:wake:<member>` | channel | something of this member changed |
  *
  * None of the keys expires: members are struck when their lease ends, groups stay until they are removed.
  */
 import { Effect, Layer, Random, Stream } from "effect"
-import { Coordinator, type Grant, type Owned, type Statement, type Sync } from "../Coordinator.ts"
+import { Coordinator, type Grant, type Owned, type Quarantined, type Statement, type Sync } from "../Coordinator.ts"
 import { EngineError, MemberReplaced } from "../Errors.ts"
+import * as Quarantine from "../internal/quarantine.ts"
 import { groupKeys, sharedKeys } from "./books.ts"
 import { Redis } from "./client.ts"
 import * as Scripts from "./sync.ts"
@@ -38,6 +42,7 @@ const make = Effect.gen(function* () {
     const groups = [...request.groups.keys()]
     const asked = pairs(request.groups)
     const changes = changesOf(groups, request)
+    let next = 0
     const further: Array<string> = []
     while (true) {
       const answer = yield* redis.run(Scripts.sync, keys(...groups, ...further), [
@@ -48,11 +53,14 @@ const make = Effect.gen(function* () {
         request.known.toString(),
         asked,
         declared(further),
-        changes
+        changes[next] ?? ""
       ])
       switch (answer[0]) {
         case "Declare":
           further.push(...answer.slice(1))
+          continue
+        case "More":
+          next++
           continue
         case "Replaced":
           return yield* new MemberReplaced({ member: request.member })
@@ -80,17 +88,33 @@ const make = Effect.gen(function* () {
   })
 
   const group = Effect.fnUntraced(function* (processor: string) {
-    const [partitions, paused, generation, ...rest] = yield* redis.run(Scripts.describe, keys(processor), [processor])
-    const members: Array<string> = []
-    const owners = new Array<{ readonly member: string; readonly epoch: bigint } | undefined>(partitions).fill(
-      undefined
-    )
-    for (let i = 0; i < rest.length; i += 2) {
-      const member = rest[i]!
-      members.push(member)
-      for (const [partition, epoch] of owned(rest[i + 1]!)) owners[partition] = { member, epoch: BigInt(epoch) }
+    const answer = yield* redis.run(Scripts.describe, keys(processor), [processor])
+    const [partitions, paused, generation, slots, owners, epochs, aside] = answer
+    const names = new Map<number, string>()
+    for (let i = 0; i < slots.length; i += 2) names.set(Number(slots[i]), slots[i + 1]!)
+    return {
+      processor,
+      partitions,
+      paused: paused === 1,
+      members: [...names.values()].sort(),
+      owners: owners.map((slot, partition) => {
+        const member = names.get(slot)
+        return member === undefined ? undefined : { member, epoch: BigInt(epochs[partition]!) }
+      }),
+      generation,
+      quarantined: aside.map(Number).sort((a, b) => a - b)
     }
-    return { processor, partitions, paused: paused === 1, members: members.sort(), owners, generation }
+  })
+
+  const quarantined = Effect.fnUntraced(function* (processor: string) {
+    const rows = yield* redis.call<ReadonlyArray<string>>("HGETALL", `${prefix}group:${processor}:quarantine`)
+    const found: Array<Quarantined> = []
+    for (let i = 0; i < rows.length; i += 2) {
+      const [partition, row] = [Number(rows[i]), rows[i + 1]!]
+      const space = row.indexOf(" ")
+      found.push({ partition, since: Number(row.slice(0, space)), ...Quarantine.decode(row.slice(space + 1)) })
+    }
+    return found.sort((a, b) => a.partition - b.partition)
   })
 
   const takeEpoch = Effect.fnUntraced(function* (processor: string, partition: number) {
@@ -111,6 +135,19 @@ const make = Effect.gen(function* () {
     wakes: (member) => Stream.map(redis.subscribe(`${prefix}wake:${member}`), () => undefined),
     pause: (processor, paused) =>
       Effect.asVoid(redis.run(Scripts.pause, keys(processor), [processor, paused ? "1" : "0"])),
+    quarantine: ({ epoch, partition, processor }, member, entry) =>
+      Effect.asVoid(
+        redis.run(Scripts.quarantine, keys(processor), [
+          processor,
+          partition,
+          epoch.toString(),
+          member,
+          Quarantine.encode(member, entry)
+        ])
+      ),
+    quarantined,
+    release: (processor, partition) =>
+      Effect.map(redis.run(Scripts.release, keys(processor), [processor, partition]), (released) => released === 1),
     group,
     takeEpoch,
     removeGroup: (processor) =>
@@ -126,30 +163,38 @@ const pairs = (groups: ReadonlyMap<string, number>): string =>
 /** Groups of others, whose keys the script asked for. */
 const declared = (groups: ReadonlyArray<string>): string => groups.map((group) => `${group} 0`).join(" ")
 
-/** As `Scripts.sync` takes them. What belongs to a group that the member leaves is free without being named. */
-const changesOf = (groups: ReadonlyArray<string>, request: Sync): string => {
-  if (request.released.length === 0 && request.refused.length === 0) return ""
+/**
+ * As `Scripts.sync` takes them, so many at a time as one run may. What belongs to a group that the member leaves is free
+ * without being named.
+ */
+const changesOf = (groups: ReadonlyArray<string>, { refused, released }: Sync): ReadonlyArray<string> => {
+  const texts: Array<string> = []
+  // What was refused goes first: what is freed with it is granted anew above the epoch in force.
+  for (let from = 0; from < refused.length + released.length; from += Scripts.runLimit) {
+    const until = from + Scripts.runLimit
+    const free = released.slice(Math.max(0, from - refused.length), Math.max(0, until - refused.length))
+    const text = changeText(groups, free, refused.slice(from, until))
+    if (text !== "") texts.push(text)
+  }
+  return texts.map((text, index) => (index < texts.length - 1 ? `+${text}` : text))
+}
+
+const changeText = (
+  groups: ReadonlyArray<string>,
+  released: ReadonlyArray<Grant>,
+  refused: ReadonlyArray<Grant>
+): string => {
   const flat = (group: string, grants: ReadonlyArray<Grant>): string =>
     grants
       .filter((one) => one.processor === group)
       .map((one) => `${one.partition},${one.epoch}`)
       .join(",")
   const parts = groups.flatMap((group, index) => {
-    const [released, refused] = [flat(group, request.released), flat(group, request.refused)]
-    return released === "" && refused === "" ? [] : [`[${index + 1},[${released}],[${refused}]]`]
+    const [free, raise] = [flat(group, released), flat(group, refused)]
+    return free === "" && raise === "" ? [] : [`[${index + 1},[${free}],[${raise}]]`]
   })
   return parts.length === 0 ? "" : `[${parts.join(",")}]`
 }
-
-/** `partition:epoch partition:epoch! ...`: partition, epoch, and whether it is to be given up. */
-const owned = (text: string): ReadonlyArray<readonly [partition: number, epoch: string, giveUp: boolean]> =>
-  text === ""
-    ? []
-    : text.split(" ").map((part) => {
-        const colon = part.indexOf(":")
-        const giveUp = part.endsWith("!")
-        return [Number(part.slice(0, colon)), part.slice(colon + 1, giveUp ? -1 : undefined), giveUp]
-      })
 
 const statement = (
   answer: Extract<Scripts.Synced, readonly ["Same" | "Whole", ...ReadonlyArray<unknown>]>
@@ -157,11 +202,11 @@ const statement = (
   const number = BigInt(answer[1])
   if (answer[0] === "Same") return { number, mine: undefined }
   const mine: Array<Owned> = []
-  for (let i = 3; i < answer.length; i += 3) {
-    const processor = String(answer[i])
-    const paused = answer[i + 1] === "1"
-    for (const [partition, epoch, giveUp] of owned(String(answer[i + 2]))) {
-      mine.push({ processor, partition, epoch: BigInt(epoch), paused, giveUp })
+  for (const [processor, paused, ...rest] of answer.slice(3) as ReadonlyArray<Scripts.GroupStatement>) {
+    for (let i = 0; i < rest.length; i += 2) {
+      const epoch = rest[i + 1]!
+      const giveUp = epoch < 0
+      mine.push({ processor, partition: rest[i]!, epoch: BigInt(Math.abs(epoch)), paused: paused === 1, giveUp })
     }
   }
   return { number, mine }

@@ -6,10 +6,13 @@
  * | --- | --- | --- | --- |
  * | `{ns:s}:log:<topic>:<p>` | stream | the partition: entries of fields; one group per processor | retention |
  * | `{ns:s}:count:<topic>:<p>` | hash | `extra`: events beyond one per entry, ever added; `gone`: those of them that were trimmed; `trimmed`: entries trimmed, as last seen; `floor`: the group that held back the last trim; `g:<processor>`: "<extra events done> <those of entries done whole>" | as the log |
- * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number> <incarnation>"; `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
+ * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number><trial> <incarnation>" (the trial: see `probation.ts`); `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
  * | `{ns:s}:tables:<processor>` | set | names of the tables that have rows here | until removed |
  * | `{ns:s}:table:<processor>:<table>:<p>` | hash | key to value | until removed |
- * | `{ns:s}:publisher:<topic>:<publisher>` | hash | partition to its last five appends, "<number> <entries> <ids> <holder>;..." | 10 minutes after the last append |
+ * | `{ns:s}:parked:<processor>:<p>` | stream | parked events: `lane`, `topic` and `offset`, then the event's own fields | while there are any |
+ * | `{ns:s}:lanes:<processor>:<p>` | hash | lane to "<first id> <last id> <events> <attempts> <due> <since> <error>" | while there are any |
+ * | `{ns:s}:parkedNext:<processor>:<p>` | hash | id of a parked event to that of the next one in its lane | while there are any |
+ * | `{ns:s}:publisher:<topic>:<publisher>` | hash | `<p>`: the number of its last append; `<p>:<n % 5>`: one of the last five, "<number> <entries> <ids> <holder>" | 10 to 20 minutes after the last append |
  * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
  * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
  * | `{ns}:topics` | hash | topic to "<partitions> <shards>" | for ever |
@@ -28,6 +31,12 @@ export const owner = (tag: string, processor: string): string => `${tag}:owner:$
 export const tables = (tag: string, processor: string): string => `${tag}:tables:${processor}`
 export const table = (tag: string, processor: string, name: string, partition: number): string =>
   `${tag}:table:${processor}:${name}:${partition}`
+export const parked = (tag: string, processor: string, partition: number): string =>
+  `${tag}:parked:${processor}:${partition}`
+export const lanes = (tag: string, processor: string, partition: number): string =>
+  `${tag}:lanes:${processor}:${partition}`
+export const parkedNext = (tag: string, processor: string, partition: number): string =>
+  `${tag}:parkedNext:${processor}:${partition}`
 export const publisher = (tag: string, topic: string, id: string): string => `${tag}:publisher:${topic}:${id}`
 export const producer = (tag: string, topic: string, partition: number): string =>
   `${tag}:producer:${topic}:${partition}`

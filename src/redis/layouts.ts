@@ -20,7 +20,7 @@ return {}
 `
 )
 
-/** KEYS: owner, tables set; log and count of each; the tables' hashes. ARGV: processor, logs. */
+/** KEYS: owner, tables set; log and count of each; the tables' hashes and the lanes' keys. ARGV: processor, logs. */
 export const unregister = script<number>(
   "unregister",
   /* lua */ `#!lua flags=allow-oom

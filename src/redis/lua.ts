@@ -132,7 +132,7 @@ end
 /** May this commit be applied? "a": yes; "b": it was before; "f..." and "w...": fenced, went back. Needs `ids`. */
 export const judge = /* lua */ `
 local function judge(row, epoch, incarnation, number)
-  local inForce, expected, holder = string.match(row or "", "^(%d+) (%d+) (.*)$")
+  local inForce, expected, holder = string.match(row or "", "^(%d+) (%d+)%S* (.*)$")
   if not inForce then return "w0" end
   if inForce ~= epoch then return bigger(inForce, epoch) and "f" .. inForce or "w" .. expected end
   if holder ~= incarnation then return "f" .. inForce end

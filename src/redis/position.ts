@@ -197,8 +197,8 @@ return missing
 )
 
 /**
- * A commit that puts all topics of a partition to new places. KEYS: owner; log and count of each topic; the tables to
- * empty. ARGV: processor, partition, epoch, incarnation, number, topics; of each: events to keep (-1: does not trim), the
+ * A commit that puts all topics of a partition to new places. KEYS: owner; log and count of each topic; the tables and
+ * lanes to empty. ARGV: processor, partition, epoch, incarnation, number, topics; of each: events to keep (-1: does not trim), the
  * owner's field, then the place. Gives what `commit` gives, or "again".
  */
 export const seek = script<string>(

@@ -61,6 +61,7 @@ interface Shard {
 
 class ShardReader implements Reader {
   private connection: Connection | undefined
+  private readonly names = new Map<string, Array<string>>()
   private reading = 0
   private reads = 0
   private readonly shard: Shard
@@ -83,9 +84,16 @@ class ShardReader implements Reader {
     return Effect.map(this.open, (connection) => (this.connection = connection))
   })
 
+  /** Asked for with every read: made once. */
+  private nameOf(topic: string, partition: number): string {
+    let names = this.names.get(topic)
+    if (names === undefined) this.names.set(topic, (names = []))
+    return (names[partition] ??= keys.log(this.tag, topic, partition))
+  }
+
   private streams(from: ReadonlyArray<Position>): Array<Argument> {
     const args: Array<Argument> = ["STREAMS"]
-    for (const { topic, partition } of from) args.push(keys.log(this.tag, topic.name, partition))
+    for (const { topic, partition } of from) args.push(this.nameOf(topic.name, partition))
     for (const { after } of from) args.push(after)
     return args
   }
@@ -97,7 +105,7 @@ class ShardReader implements Reader {
     for (const [key, entries] of raw) {
       // The reply has the order of the request, without those that have nothing.
       const name = key.toString()
-      while (keys.log(this.tag, from[at]!.topic.name, from[at]!.partition) !== name) at++
+      while (this.nameOf(from[at]!.topic.name, from[at]!.partition) !== name) at++
       const { topic, partition } = from[at]!
       batches.push({ topic: topic.name, partition, entries: parseEntries(entries), trimmed: undefined })
     }

@@ -3,29 +3,40 @@
  * steady heartbeat, which touches nothing but the caller's lease: keep it free of whatever grows with members or
  * partitions.
  */
+
+import { quarantineSettleMillis } from "../internal/quarantine.ts"
 import { assignLua, books, head, settle } from "./books.ts"
 import { script } from "./client.ts"
+
+export type GroupStatement = readonly [string, number, ...ReadonlyArray<number>]
 
 export type Synced =
   /** Number, milliseconds to the next sync. */
   | readonly ["Same", string, number]
-  /** The same, then for each group its name, "1" if paused, and `partition:epoch` with "!" for what to give up. */
-  | readonly ["Whole", string, number, ...ReadonlyArray<string>]
+  /** The same, then for each group its name, 1 if paused, and partition and epoch in turn, -epoch for what to give up. */
+  | readonly ["Whole", string, number, ...ReadonlyArray<GroupStatement>]
   | readonly ["Replaced"]
+  /** There is more to do than one run may take: ask again, without the changes that were sent. */
+  | readonly ["More"]
   /** Group, stored and asked partition count. */
   | readonly ["Partitions", string, number, number]
   | readonly ["Declare", ...ReadonlyArray<string>]
 
+/** Partitions that one run grants, frees or computes targets for, before it leaves the rest to the next one. */
+export const runLimit = 1_000
+
 /**
  * ARGV: member, incarnation, lease, settle, known, the member's groups as "name count name count ...", further declared
  * groups in the same form, changes as JSON: for each group its place among the member's, then what is released and what
- * was refused, both as [partition, epoch, partition, epoch ...].
+ * was refused, both as [partition, epoch, partition, epoch ...]; behind a "+" if more of them follow in a next run.
  */
 export const sync = script<Synced>(
   "sync",
   /* lua */ `${head}
 local me, incarnation, known = ARGV[1], ARGV[2], ARGV[5]
 local lease, delay, asked, further, changes = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[6], ARGV[7], ARGV[8]
+local more = string.sub(changes, 1, 1) == "+"
+if more then changes = string.sub(changes, 2) end
 local before = redis.call("HGET", incarnations, me)
 local said = redis.call("HGET", stated, me)
 local first = redis.call("ZRANGE", leases, 0, 1, "WITHSCORES")
@@ -38,7 +49,7 @@ if said == known and changes == "" and earliest and earliest > now and before ==
   if first[1] ~= me or first[4] then wait = math.min(wait, tonumber(other) - now) end
   return { "Same", known, wait }
 end
-${books}${assignLua}${settle}
+${assignLua}${books}${settle}
 -- Nothing is written before all that can refuse has been looked at.
 local old, oldGroups = string.match(before or "", "^(%S+) (.*)$")
 local since, gone = string.match(redis.call("HGET", replaced, me) or "0 ", "^(%d+)(.*)$")
@@ -66,7 +77,8 @@ if earliest and earliest <= now then
   if now >= tonumber(till) then
     local fresh = redis.call("ZCOUNT", leases, "(" .. from, text(now))
     absent = fresh >= 2 and fresh * 2 > redis.call("ZCARD", leases)
-    ended = redis.call("ZRANGEBYSCORE", leases, "-inf", absent and from or text(now))
+    -- Those that are left over are dropped by the next sync, which is due at once.
+    ended = redis.call("ZRANGEBYSCORE", leases, "-inf", absent and from or text(now), "LIMIT", 0, 100)
   end
 end
 for i, member in ipairs(ended) do
@@ -96,96 +108,101 @@ if isNew then
 end
 redis.call("HSET", incarnations, me, incarnation .. " " .. asked)
 for name in string.gmatch(oldGroups or "", "(%S+) %d+") do
-  if not groups[name].asked and strike(groups[name], me) then unsettle(groups[name], now) end
+  if not groups[name].asked and strike(groups[name], me) then
+    unsettle(groups[name], now)
+    concerned[me] = true
+  end
 end
 for _, group in ipairs(mine) do
-  local record = recordOf(group, me)
-  if not record then
-    local alone = redis.call("HLEN", group.members) == 0
+  local slot = slotOf(group, me)
+  if not slot then
+    local alone = redis.call("ZCARD", group.members) == 0
     group.partitions = group.asked
+    enter(group, me)
     save(group)
-    store(group, me, { {}, {} })
     unsettle(group, alone and now or now + delay)
     concerned[me] = true
   elseif isNew then
-    for i = 2, #record[1], 2 do record[1][i] = nextEpoch(group) end
+    for _, partition in ipairs(placesOf(group, "owners", slot)) do
+      put(group.epochs, partition, nextEpoch(group))
+      done = done + 1
+    end
     save(group)
-    store(group, me, record)
   end
 end
 
 -- A release frees its very epoch. A refusal frees any epoch up to the one that is in force at the shard.
 local function free(group, released, refused)
-  local record, freed, has = recordOf(group, me), {}, {}
-  for i = 1, #record[1], 2 do has[record[1][i]] = record[1][i + 1] end
+  local slot = slotOf(group, me)
+  if #released + #refused > 2 * many then open(group) end
+  local function drop(partition)
+    put(group.owners, partition, 0)
+    concern(group, at(group.targets, partition))
+    concerned[me] = true
+  end
   for i = 1, #released, 2 do
     local partition = released[i]
-    if has[partition] == released[i + 1] then
-      has[partition] = nil
-      freed[#freed + 1] = partition
-    end
+    if at(group.owners, partition) == slot and at(group.epochs, partition) == released[i + 1] then drop(partition) end
   end
   for i = 1, #refused, 2 do
     local partition, epoch = refused[i], refused[i + 1]
     group.counter = math.max(group.counter, epoch)
-    if has[partition] and has[partition] <= epoch then
-      has[partition] = nil
-      freed[#freed + 1] = partition
-    end
+    if at(group.owners, partition) == slot and at(group.epochs, partition) <= epoch then drop(partition) end
   end
   if #refused > 0 then save(group) end
-  if #freed == 0 then return end
-  local owned = {}
-  for i = 1, #record[1], 2 do
-    if has[record[1][i]] then
-      owned[#owned + 1] = record[1][i]
-      owned[#owned + 1] = record[1][i + 1]
-    end
-  end
-  store(group, me, { owned, record[2] })
-  for _, partition in ipairs(freed) do
-    put(group.owners, partition, false)
-    local target = at(group.targets, partition)
-    if target then concerned[target] = true end
-  end
-  concerned[me] = true
 end
-if changes ~= "" then
-  for _, change in ipairs(cjson.decode(changes)) do free(mine[change[1]], change[2], change[3]) end
+for _, change in ipairs(changes == "" and {} or cjson.decode(changes)) do
+  free(mine[change[1]], change[2], change[3])
 end
 
-settleDue()
+if not more then settleDue() end
 
--- Grant what is targeted at me and free; then all that is mine, as text.
-local function state(group, reply)
-  local record, has, isTarget, parts = recordOf(group, me), {}, {}, {}
-  local owned, before = record[1], #record[1]
-  for i = 1, #owned, 2 do has[owned[i]] = true end
-  for _, p in ipairs(record[2]) do
-    isTarget[p] = true
-    if not has[p] and not at(group.owners, p) then
-      owned[#owned + 1] = p
-      owned[#owned + 1] = nextEpoch(group)
-      put(group.owners, p, me)
+-- Grant what is targeted at me and free; false if that is too much for this run.
+local function grant(group)
+  local slot, owners, epochs, counter = slotOf(group, me), group.owners, group.epochs, group.counter
+  for _, partition in ipairs(placesOf(group, "targets", slot)) do
+    if at(owners, partition) == 0 then
+      if done >= ${runLimit} then
+        more = true
+        break
+      end
+      done = done + 1
+      counter = counter + 1
+      if counter < now then counter = now end
+      put(owners, partition, slot)
+      put(epochs, partition, counter)
     end
   end
-  if #owned > before then
-    store(group, me, record)
+  if counter > group.counter then
+    group.counter = counter
     save(group)
   end
-  for i = 1, #owned, 2 do
-    local giveUp = not isTarget[owned[i]] and at(group.targets, owned[i])
-    parts[#parts + 1] = string.format(giveUp and "%d:%.0f!" or "%d:%.0f", owned[i], owned[i + 1])
+end
+
+-- All that is mine.
+local function state(group)
+  local slot, targets, epochs, size = slotOf(group, me), group.targets, group.epochs, 2
+  local reply = { group.name, group.paused and 1 or 0 }
+  for _, partition in ipairs(placesOf(group, "owners", slot)) do
+    local target, epoch = at(targets, partition), at(epochs, partition)
+    reply[size + 1] = partition
+    reply[size + 2] = target ~= slot and target ~= 0 and -epoch or epoch
+    size = size + 2
   end
-  reply[#reply + 1] = group.name
-  reply[#reply + 1] = group.paused and "1" or "0"
-  reply[#reply + 1] = table.concat(parts, " ")
+  return reply
 end
 
 local reply = { "Same", known, 0 }
-if concerned[me] or said ~= known then
+resolve()
+if not more and (concerned[me] or said ~= known) then
   reply[1], reply[2] = "Whole", text(math.max(known + 1, (said or 0) + 1, now))
-  for _, group in ipairs(mine) do state(group, reply) end
+  for _, group in ipairs(mine) do grant(group) end
+  for i, group in ipairs(mine) do reply[3 + i] = not more and state(group) end
+end
+if more or done >= ${runLimit} and reply[1] == "Whole" then
+  concerned[me] = true
+  tell(me)
+  return { "More" }
 end
 tell(me)
 if reply[1] == "Whole" then redis.call("HSET", stated, me, reply[2]) end
@@ -210,7 +227,7 @@ export type Left = readonly ["Left"] | readonly ["Declare", ...ReadonlyArray<str
 /** ARGV: member, incarnation, declared groups as "name 0 name 0 ...". */
 export const leave = script<Left>(
   "leave",
-  /* lua */ `${head}${books}${assignLua}${settle}
+  /* lua */ `${head}${assignLua}${books}${settle}
 local me, incarnation = ARGV[1], ARGV[2]
 local old, oldGroups = string.match(redis.call("HGET", incarnations, me) or "", "^(%S+) (.*)$")
 if old ~= incarnation then return { "Left" } end
@@ -231,65 +248,62 @@ return { "Left" }
 /** ARGV: group, "1" to pause. What `takeEpoch` held back for the length of the pause may be granted after it. */
 export const pause = script<number>(
   "pause",
-  /* lua */ `${head}${books}
+  /* lua */ `${head}${assignLua}${books}
 local group, paused = declare(ARGV[1]), ARGV[2] == "1"
 if group.paused == paused then return 0 end
 if not paused then
-  for p = 0, group.partitions - 1 do if at(group.owners, p) == "" then put(group.owners, p, false) end end
+  for _, partition in ipairs(placesOf(group, "owners", held)) do put(group.owners, partition, 0) end
 end
 group.paused = paused
 save(group)
-for _, member in ipairs(redis.call("HKEYS", group.members)) do concerned[member] = true end
+for _, member in ipairs(redis.call("ZRANGE", group.members, 0, -1)) do concerned[member] = true end
 tell()
 return 1
 `
 )
 
-/** ARGV: group. Partitions, paused, generation, then each member and what it owns as `partition:epoch ...`. */
-export const describe = script<readonly [number, number, number, ...ReadonlyArray<string>]>(
+export type Described = readonly [
+  partitions: number,
+  paused: number,
+  generation: number,
+  /** Slot and name in turn. */
+  members: ReadonlyArray<string>,
+  /** Slots by partition. */
+  owners: ReadonlyArray<number>,
+  epochs: ReadonlyArray<number>,
+  quarantined: ReadonlyArray<string>
+]
+
+/** ARGV: group. */
+export const describe = script<Described>(
   "group",
-  /* lua */ `${head}${books}
+  /* lua */ `${head}${assignLua}${books}
 local group = declare(ARGV[1])
-local reply, all = { group.partitions, group.paused and 1 or 0, group.generation }, redis.call("HGETALL", group.members)
-for i = 1, #all, 2 do
-  local owned, parts = cmsgpack.unpack(all[i + 1])[1], {}
-  for j = 1, #owned, 2 do parts[#parts + 1] = string.format("%d:%.0f", owned[j], owned[j + 1]) end
-  reply[#reply + 1] = all[i]
-  reply[#reply + 1] = table.concat(parts, " ")
-end
-return reply
+return {
+  group.partitions, group.paused and 1 or 0, group.generation, redis.call("HGETALL", group.slots),
+  all(group.owners, group.partitions), all(group.epochs, group.partitions), redis.call("HKEYS", group.quarantine)
+}
 `
 )
 
 /**
- * ARGV: group, partition. The epoch; nil where the group runs; a number for the count that the partition is beyond.
- * While the group is paused the partition has the owner "", so that nobody is granted it before the caller is done.
+ * ARGV: group, partition. The epoch; nil where the group runs and the partition is not quarantined; a number for the count
+ * that the partition is beyond. While the group is paused the partition is held back, so that nobody is granted it before
+ * the caller is done; one that is quarantined has no target anyway.
  */
 export const takeEpoch = script<string | number | null>(
   "takeEpoch",
-  /* lua */ `${head}${books}
+  /* lua */ `${head}${assignLua}${books}
 local group, partition = declare(ARGV[1]), tonumber(ARGV[2])
 if group.partitions > 0 and partition >= group.partitions then return group.partitions end
-if not group.paused then
-  for _, member in ipairs(redis.call("HKEYS", group.members)) do
+if not group.paused and redis.call("HEXISTS", group.quarantine, partition) == 0 then
+  for _, member in ipairs(redis.call("ZRANGE", group.members, 0, -1)) do
     local lease = redis.call("ZSCORE", leases, member)
     if lease and tonumber(lease) > now then return false end
   end
 end
-local owner = at(group.owners, partition)
-local record = owner and owner ~= "" and recordOf(group, owner)
-if record then
-  local owned = {}
-  for i = 1, #record[1], 2 do
-    if record[1][i] ~= partition then
-      owned[#owned + 1] = record[1][i]
-      owned[#owned + 1] = record[1][i + 1]
-    end
-  end
-  store(group, owner, { owned, record[2] })
-  concerned[owner] = true
-end
-put(group.owners, partition, group.paused and "")
+concern(group, at(group.owners, partition))
+put(group.owners, partition, group.paused and held or 0)
 local epoch = text(nextEpoch(group))
 save(group)
 tell()
@@ -300,9 +314,9 @@ return epoch
 /** ARGV: group. 0 if it has a member whose lease has not ended. */
 export const removeGroup = script<number>(
   "removeGroup",
-  /* lua */ `${head}${books}
+  /* lua */ `${head}${assignLua}${books}
 local group = declare(ARGV[1])
-local members = redis.call("HKEYS", group.members)
+local members = redis.call("ZRANGE", group.members, 0, -1)
 for _, member in ipairs(members) do
   local lease = redis.call("ZSCORE", leases, member)
   if lease and tonumber(lease) > now then return 0 end
@@ -311,7 +325,41 @@ end
 slices("HDEL", stated, members)
 redis.call("HDEL", metas, group.name)
 redis.call("HDEL", dues, group.name)
-redis.call("UNLINK", group.members, group.owners.key, group.targets.key)
+redis.call("UNLINK", group.members, group.slots, group.owners.key, group.targets.key, group.epochs.key, group.quarantine)
+return 1
+`
+)
+
+/**
+ * ARGV: group, partition, epoch, member, entry. 1 if it was put aside now. The others take over what balance demands a
+ * little later, so that many that fail together are one change.
+ */
+export const quarantine = script<number>(
+  "quarantine",
+  /* lua */ `${head}${assignLua}${books}
+local group, partition, epoch, member = declare(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local slot = slotOf(group, member)
+if not slot or at(group.owners, partition) ~= slot or at(group.epochs, partition) ~= epoch then return 0 end
+if redis.call("HSETNX", group.quarantine, partition, text(now) .. " " .. ARGV[5]) == 0 then return 0 end
+concern(group, at(group.targets, partition))
+concerned[member] = true
+put(group.owners, partition, 0)
+put(group.targets, partition, 0)
+unsettle(group, now + ${quarantineSettleMillis})
+tell()
+return 1
+`
+)
+
+/** ARGV: group, partition. 0 if it was not aside. */
+export const release = script<number>(
+  "release",
+  /* lua */ `${head}${assignLua}${books}${settle}
+local group = declare(ARGV[1])
+if redis.call("HDEL", group.quarantine, ARGV[2]) == 0 then return 0 end
+unsettle(group, now)
+settleDue()
+tell()
 return 1
 `
 )

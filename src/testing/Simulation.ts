@@ -12,6 +12,7 @@
 import { Cause, Context, Effect, type Exit } from "effect"
 import type { Scope } from "effect/Scope"
 import { Broker } from "../Broker.ts"
+import { Coordinator } from "../Coordinator.ts"
 import type * as Engine from "../Engine.ts"
 import type * as Part from "../Part.ts"
 import { type Judged, judge, type Verdict } from "./History.ts"
@@ -144,23 +145,47 @@ const until = ({ cluster, world }: Scene, holds: Effect.Effect<boolean>, wrong: 
     }
   })
 
+/** How often a partition is put back to work that the cluster has put aside: its owners died one after the other. */
+const mostReleases = 3
+
 /** With nothing in the way all is published, handled and committed; then those wake up that slept through it all. */
 const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { cluster, network, parts } = scene
+    const broker = Context.get(network.services, Broker)
+    const coordinator = Context.get(network.services, Coordinator)
+    const releases = new Map<string, number>()
     let left = restarts
     let behind = events
+
+    const behindIn = Effect.fnUntraced(function* ({ definition, name }: Part.Any) {
+      const lag = yield* broker.lag(name)
+      // A processor that nobody could register yet has done nothing.
+      let count = lag.length === 0 ? events : lag.reduce((sum, { events }) => sum + events, 0)
+      if (definition.wraps.length === 0) return count
+      for (let partition = 0; partition < definition.topics[0].partitions; partition++) {
+        count += (yield* broker.lanes(name, partition)).length
+      }
+      return count
+    })
+    const putBack = Effect.fnUntraced(function* ({ name }: Part.Any) {
+      for (const { partition } of yield* coordinator.quarantined(name)) {
+        const id = `${name}/${partition}`
+        const times = (releases.get(id) ?? 0) + 1
+        if (times > mostReleases) continue
+        releases.set(id, times)
+        yield* coordinator.release(name, partition)
+        cluster.step(`${id}, which was quarantined, is released`)
+      }
+    })
     const done = Effect.gen(function* () {
       if (cluster.live.every(({ process }) => process.state !== "running") && left-- > 0) trouble.join()
-      const lags = yield* Effect.forEach(parts, ({ name }) =>
-        Effect.orDie(Context.get(network.services, Broker).lag(name))
-      )
-      // A processor that nobody could register yet has done nothing.
-      const each = lags.map((lag) => (lag.length === 0 ? events : lag.reduce((sum, { events }) => sum + events, 0)))
-      behind = each.reduce((sum, count) => sum + count, 0)
+      yield* Effect.forEach(parts, putBack, { discard: true })
+      behind = (yield* Effect.forEach(parts, behindIn)).reduce((sum, count) => sum + count, 0)
       return cluster.published === events && behind === 0
     })
-    yield* until(scene, done, () => `${behind} events are not committed`)
+    // The engine itself, not the way to it: it cannot be away.
+    yield* until(scene, Effect.orDie(done), () => `${behind} events are not committed`)
     if (trouble.continueAll()) yield* Effect.sleep(2 * timing.lease)
   })
 

@@ -31,7 +31,14 @@ type Claimed = Extract<Claim, { _tag: "Claimed" }>
 
 const start = (committed: Commit["offsets"][number] | undefined, number: number, limit?: Limit): Partition => {
   const place = committed ?? { topic: "t", offset: "0-0.0", entry: "0-0", entries: 0, events: 0 }
-  const claimed: Claimed = { _tag: "Claimed", number, committed: [place], logs: [] }
+  const claimed: Claimed = {
+    _tag: "Claimed",
+    number,
+    committed: [place],
+    logs: [],
+    lanes: [],
+    probation: undefined
+  }
   const book = { log: undefined as never, drop: () => {}, unit: () => assert.fail("no units here") }
   return new Partition({
     processor: "p",

@@ -4,6 +4,7 @@ import { DateTime, Schema } from "effect"
 import type { Entry, NewEntry } from "../../src/Broker.ts"
 import type { Origin } from "../../src/Event.ts"
 import { codecOf, type Encoded } from "../../src/internal/record/record.ts"
+import * as Retention from "../../src/Retention.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Topic from "../../src/Topic.ts"
 import { seeded } from "../support/seeded.ts"
@@ -78,6 +79,92 @@ describe("entries", () => {
       }
     })
   }
+
+  it("many at once are the same events as one by one, in fewer pieces where the format can", () => {
+    for (const [name, codec] of Object.entries(serializers)) {
+      const topic = Topic.make("t", { schema: Value, partitions: 1, serializer: codec, partitionBy: "text" })
+      const { encode, encodeAll, maxEvents, pack, place, unpack } = codecOf(topic, Serializer.json)
+      const values = Array.from({ length: 250 }, valueOf)
+      const options: Topic.EmitOptions = { headers: { all: "of them" }, timestamp: DateTime.makeUnsafe(5) }
+      const pieces = encodeAll(
+        values,
+        values.map((value) => place(value, options, () => 0))
+      )
+      assert.strictEqual(
+        pieces.reduce((sum, piece) => sum + piece.count, 0),
+        250
+      )
+      assert.isTrue(pieces.every((piece) => piece.count <= maxEvents))
+      assert.strictEqual(pieces.length < 10, name.startsWith("json"), name)
+      const all = pieces.flatMap((piece) => unpack(stored(pack([piece])), 0, 0, origin, 1n))
+      const alone = values.map((value) => unpack(stored(pack([encode(value, options, () => 0)])), 0, 0, origin, 1n)[0]!)
+      all.forEach((event, i) => {
+        assert.deepStrictEqual(event.value, alone[i]!.value)
+        assert.deepStrictEqual([event.key, event.headers], [alone[i]!.key, alone[i]!.headers])
+        assert.deepStrictEqual(event.timestamp, alone[i]!.timestamp)
+      })
+      // Pieces and single events share an entry.
+      const few = encodeAll(
+        values.slice(0, 3),
+        values.slice(0, 3).map((value) => place(value, { key: "k" }, () => 0))
+      )
+      const mixed = unpack(stored(pack([encode(values[9]!, undefined, () => 0), ...few])), 0, 0, origin, 1n)
+      assert.deepStrictEqual(
+        mixed.map((event) => event.value),
+        [values[9], values[0], values[1], values[2]]
+      )
+      assert.deepStrictEqual(
+        mixed.map((event) => event.key),
+        [values[9]!.text, "k", "k", "k"]
+      )
+    }
+  })
+
+  it("among many, the one that is refused is refused as if it were alone", () => {
+    const topic = Topic.make("t", { schema: Schema.Unknown, partitions: 1, maxBytes: 100 })
+    const { encode, encodeAll, place } = codecOf(topic, Serializer.json)
+    const circle: Array<unknown> = []
+    circle.push(circle)
+    for (const bad of [circle, undefined, () => 1, 1n, "x".repeat(99)]) {
+      const values = [1, { a: 2 }, bad, "x".repeat(98)]
+      const refusal = (run: () => unknown): string => {
+        try {
+          run()
+        } catch (error) {
+          return String(error)
+        }
+        return "none"
+      }
+      const alone = refusal(() => encode(bad, undefined, () => 0))
+      assert.match(alone, /a value for t was refused/)
+      const placed = values.map((value) => place(value, undefined, () => 0))
+      assert.strictEqual(
+        refusal(() => encodeAll(values, placed)),
+        alone
+      )
+    }
+  })
+
+  it("no piece is larger than an entry may be, nor holds more than the topic may", () => {
+    const small = Topic.make("t", { schema: Schema.Int, partitions: 1, retention: Retention.consumed({ capacity: 7 }) })
+    const large = Topic.make("t", { schema: Schema.String, partitions: 1 })
+    const sizes = [10, 60_000, 10, 10, 70_000, 300, 300, 300, 40_000, 40_000, 10].map((size) => "x".repeat(size))
+    const numbers = Array.from({ length: 30 }, (_, i) => i)
+    const of = (topic: Topic.Any, values: ReadonlyArray<unknown>) => {
+      const { encodeAll, place } = codecOf(topic, Serializer.json)
+      return encodeAll(
+        values,
+        values.map((value) => place(value, undefined, () => 0))
+      )
+    }
+    assert.isTrue(of(small, numbers).every((piece) => piece.count <= 7))
+    const pieces = of(large, sizes)
+    assert.isTrue(pieces.every((piece) => piece.count === 1 || piece.bytes <= 64 * 1024))
+    assert.strictEqual(
+      pieces.reduce((sum, piece) => sum + piece.count, 0),
+      sizes.length
+    )
+  })
 
   it("a reader with another default reads what was written", () => {
     const schema = Schema.Struct({ n: Schema.Int })

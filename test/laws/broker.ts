@@ -9,6 +9,9 @@ import type { TableStore } from "../../src/TableStore.ts"
 import { appendLaws } from "./broker/append.ts"
 import { commitLaws } from "./broker/commit.ts"
 import { modelLaws } from "./broker/model.ts"
+import { parkedEventLaws } from "./broker/parkedEvents.ts"
+import { parkingLaws } from "./broker/parking.ts"
+import { probationLaws } from "./broker/probation.ts"
 import { readLaws } from "./broker/read.ts"
 import { retentionLaws } from "./broker/retention.ts"
 import { startLaws } from "./broker/start.ts"
@@ -30,6 +33,9 @@ export const brokerLaws = (
     appendLaws(laws)
     readLaws(laws)
     commitLaws(laws)
+    parkingLaws(laws)
+    parkedEventLaws(laws)
+    probationLaws(laws)
     retentionLaws(laws)
     startLaws(laws)
     modelLaws(laws)

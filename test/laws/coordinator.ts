@@ -20,6 +20,7 @@ import {
 } from "../support/coordinatorLaw.ts"
 import { FakeMember, keyOf } from "../support/fakeMember.ts"
 import { operations, settling, starts, waking } from "./coordinatorChanges.ts"
+import { quarantines } from "./coordinatorQuarantine.ts"
 import { randomSchedules } from "./coordinatorSchedules.ts"
 
 export const coordinatorLaws = (name: string, layer: Layer.Layer<Coordinator, unknown>, options: Options): void => {
@@ -38,6 +39,7 @@ export const coordinatorLaws = (name: string, layer: Layer.Layer<Coordinator, un
     settling(law, advance)
     operations(law)
     waking(law, advance)
+    quarantines(law, advance)
     randomSchedules(law, options)
   })
 }

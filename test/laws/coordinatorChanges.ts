@@ -240,7 +240,8 @@ export const operations = (law: Law): void => {
         paused: false,
         members: [],
         owners: [],
-        generation: 0
+        generation: 0,
+        quarantined: []
       })
       const b = new FakeMember(coordinator, "b", { g: 5 }, slow)
       yield* b.sync()

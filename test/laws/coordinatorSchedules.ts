@@ -1,6 +1,6 @@
 /**
  * Ownership under random schedules: members that join, sync, release late, lose answers, start anew, leave and die in
- * any order. No partition ever has two owners, epochs only grow, and when it is quiet everything is owned and balanced.
+ * any order, and partitions that are put aside and released meanwhile. No partition ever has two owners, epochs only grow, and when it is quiet everything is owned and balanced.
  */
 import { assert } from "@effect/vitest"
 import { Clock, Effect } from "effect"
@@ -44,6 +44,8 @@ class World {
   dead: Array<FakeMember> = []
   readonly epochs = new Map<string, bigint>()
   readonly releases: Array<Grant> = []
+  /** What is quarantined. */
+  readonly aside = new Set<string>()
   started = 0
 
   constructor(coordinator: Coordinator["Service"], random: Seeded, timing: Timing) {
@@ -64,6 +66,8 @@ class World {
       )
     if (random.chance(0.02)) return this.restart(member)
     if (random.chance(0.1)) return member.syncLost()
+    if (random.chance(0.03) && member.running.size > 0) return this.quarantine(member)
+    if (random.chance(0.05) && this.aside.size > 0) return this.release(random.pick([...this.aside]))
     return this.sync(member)
   }
 
@@ -96,6 +100,33 @@ class World {
     })
   }
 
+  /** It counts if the member's grant is still the one in the books. */
+  quarantine(member: FakeMember): Effect.Effect<unknown, unknown> {
+    const world = this
+    const grant = this.random.pick([...member.running.values()])
+    return Effect.gen(function* () {
+      const { owners } = yield* world.coordinator.group(grant.processor)
+      const owner = owners[grant.partition]
+      yield* world.coordinator.quarantine(grant, member.name, { reason: "failure", error: "no", positions: [] })
+      member.running.delete(keyOf(grant))
+      if (owner?.member === member.name && owner.epoch === grant.epoch) world.aside.add(keyOf(grant))
+      else assert.deepStrictEqual(yield* world.quarantined, [...world.aside].sort())
+    })
+  }
+
+  release(key: string): Effect.Effect<unknown, unknown> {
+    const [group, partition] = key.split("/") as [string, string]
+    this.aside.delete(key)
+    return Effect.map(this.coordinator.release(group, Number(partition)), (released) => assert.isTrue(released, key))
+  }
+
+  get quarantined(): Effect.Effect<ReadonlyArray<string>, unknown> {
+    return Effect.map(
+      Effect.forEach(Object.keys(groups), (group) => this.coordinator.group(group)),
+      (all) => all.flatMap(({ processor, quarantined }) => quarantined.map((p) => `${processor}/${p}`)).sort()
+    )
+  }
+
   sync(member: FakeMember): Effect.Effect<unknown, unknown> {
     const { random } = this
     const world = this
@@ -121,6 +152,7 @@ class World {
         if (!member.release.some((one) => keyOf(one) === keyOf(grant))) member.release.push(grant)
       for (const [key, owned] of member.running) {
         if (before.get(key) === owned.epoch) continue
+        assert.isFalse(world.aside.has(key), `${key} was granted to ${member.name}, though it is aside`)
         const last = world.epochs.get(key) ?? 0n
         assert.isTrue(owned.epoch >= last, `${key}: epoch ${owned.epoch} after ${last}`)
         world.epochs.set(key, owned.epoch)
@@ -152,19 +184,25 @@ class World {
         yield* world.check
         yield* advance(Math.ceil(world.timing.lease / 8))
       }
+      assert.deepStrictEqual(yield* world.quarantined, [...world.aside].sort())
       for (const [group, partitions] of Object.entries(groups)) {
         const runners = world.alive.filter((member) => member.groups.has(group))
         if (runners.length === 0) continue
+        const aside = [...world.aside].filter((key) => key.startsWith(`${group}/`))
         const counts = runners.map((member) => member.keys.filter((key) => key.startsWith(`${group}/`)).length)
         assert.strictEqual(
           counts.reduce((sum, count) => sum + count, 0),
-          partitions,
+          partitions - aside.length,
           `${group}: ${counts}`
         )
         assert.isAtMost(Math.max(...counts) - Math.min(...counts), 1, `${group}: ${counts}`)
         const { members, owners } = yield* world.coordinator.group(group)
         assert.deepStrictEqual([...members].sort(), runners.map((member) => member.name).sort())
         for (let partition = 0; partition < partitions; partition++) {
+          if (world.aside.has(`${group}/${partition}`)) {
+            assert.isUndefined(owners[partition])
+            continue
+          }
           const owner = runners.find((member) => member.name === owners[partition]!.member)!
           assert.strictEqual(owner.grant(`${group}/${partition}`).epoch, owners[partition]!.epoch)
         }

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"
-import { Broker } from "../../src/Broker.ts"
+import { Broker, type Parking } from "../../src/Broker.ts"
 import { EngineError } from "../../src/Errors.ts"
 import * as Retention from "../../src/Retention.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
@@ -131,9 +131,16 @@ it.live("a full server stops publishers, not those who empty it", () =>
       assert(error instanceof EngineError && error.reason === "Full")
       yield* register(processor, [topic])
       yield* claimed(processor, [topic], fence(1))
+      const broker = yield* Broker
+      assert.deepStrictEqual(yield* broker.mark(processor, 0, fence(1)), { _tag: "Done" })
       const rows = [{ table: "t", key: "k", value: "v" }]
-      const done = yield* commit(commitOf(processor, fence(1), 1, { offsets: [after(topic, entries, ids)], rows }))
+      const park = [{ lane: "k", topic: topic.name, offset: `${ids[0]}.0`, fields: ["v", "e0"] }]
+      const parking = { drop: [], park, remove: [], states: [] }
+      const offsets = [after(topic, entries, ids)]
+      const done = yield* commit(commitOf(processor, fence(1), 1, { offsets, rows, parking }))
       assert.deepStrictEqual(done, [{ _tag: "Done" }])
+      yield* broker.release(processor, 0, fence(1))
+      assert.lengthOf(yield* broker.lanes(processor, 0), 1)
       yield* redis.call("config", "set", "maxmemory", "0")
       yield* stored(topic, [single("x")])
     }).pipe(Effect.provide(engineOf(url)))
@@ -185,5 +192,35 @@ it.live("a trim of many batches and a seek over thousands of entries keep the bo
     const late = unique("late")
     yield* register(late, [topic], "earliest")
     assert.strictEqual((yield* broker.lag(late))[0]!.events, kept)
+  }).pipe(Effect.provide(engine))
+)
+
+it.live("parked events leave nothing behind: neither while others stay, nor when all are gone", () =>
+  Effect.gen(function* () {
+    const [redis, broker] = [yield* Redis.Redis, yield* Broker]
+    const [topic, processor] = [topicOf(), unique("p")]
+    yield* register(processor, [topic])
+    yield* claimed(processor, [topic], fence(1))
+    const park = range(100).map((event, i) => ({ lane: `${i % 3}`, topic: "t", offset: "0-0.0", fields: ["v", event] }))
+    let number = 0
+    const change = (rest: Partial<Parking>) =>
+      commit(
+        commitOf(processor, fence(1), ++number, { parking: { drop: [], park: [], remove: [], states: [], ...rest } })
+      )
+    const sizes = Effect.all([
+      redis.call<number>("xlen", `{ns:0}:parked:${processor}:0`),
+      redis.call<number>("hlen", `{ns:0}:lanes:${processor}:0`),
+      redis.call<number>("hlen", `{ns:0}:parkedNext:${processor}:0`)
+    ])
+    yield* change({ park })
+    assert.deepStrictEqual(yield* sizes, [100, 3, 97])
+    const { events } = yield* broker.parked({ processor, partition: 0, lane: "0", after: undefined, count: 30 })
+    yield* change({ drop: ["1"], remove: events.map(({ id }) => ({ lane: "0", id })) })
+    assert.deepStrictEqual(yield* sizes, [4 + 33, 2, 3 + 32])
+    yield* change({ drop: ["0", "2"] })
+    assert.deepStrictEqual(yield* redis.call("keys", `*${processor}:0`), [])
+    yield* change({ park })
+    yield* broker.unregister(processor)
+    assert.deepStrictEqual(yield* redis.call("keys", `*${processor}*`), [])
   }).pipe(Effect.provide(engine))
 )

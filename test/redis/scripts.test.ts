@@ -10,7 +10,9 @@ import * as Redis from "../../src/redis/client.ts"
 import * as Commit from "../../src/redis/commit.ts"
 import * as Inspect from "../../src/redis/inspect.ts"
 import * as Layouts from "../../src/redis/layouts.ts"
+import * as Parking from "../../src/redis/parking.ts"
 import * as Position from "../../src/redis/position.ts"
+import * as Probation from "../../src/redis/probation.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
 import { TableStore } from "../../src/TableStore.ts"
 import { layerRedis } from "../support/redis.ts"
@@ -18,7 +20,7 @@ import { layerRedis } from "../support/redis.ts"
 const isScript = (value: unknown): value is Redis.Script<unknown> =>
   typeof value === "object" && value !== null && "sha" in value && "lua" in value
 
-const scripts = [Append, Claim, Commit, Inspect, Layouts, Position].flatMap((module) =>
+const scripts = [Append, Claim, Commit, Inspect, Layouts, Parking, Position, Probation].flatMap((module) =>
   Object.values<unknown>(module).filter(isScript)
 )
 
@@ -43,15 +45,26 @@ describe("scripts", () => {
       const seen = new Map<string, number>()
       const watched = Layer.effect(
         Redis.Redis,
-        Effect.map(Redis.Redis, (redis) => ({
-          ...redis,
-          run: <A>(script: Redis.Script<A>, keys: ReadonlyArray<string>, args: ReadonlyArray<Redis.Argument>) => {
+        Effect.map(Redis.Redis, (redis) => {
+          const look = (script: Redis.Script<unknown>, keys: ReadonlyArray<string>): void => {
             seen.set(script.name, Math.max(seen.get(script.name) ?? 0, namedKeys(script.lua)))
             assert.isAtLeast(keys.length, namedKeys(script.lua), script.name)
             assert.lengthOf(new Set(keys.map((key) => /^\{[^}]+\}/.exec(key)?.[0])), 1, script.name)
-            return redis.run(script, keys, args)
           }
-        }))
+          return {
+            ...redis,
+            run: <A>(script: Redis.Script<A>, keys: ReadonlyArray<string>, args: ReadonlyArray<Redis.Argument>) => {
+              look(script, keys)
+              return redis.run(script, keys, args)
+            },
+            // One that answers with bytes.
+            callBuffer: <A>(command: string, ...args: ReadonlyArray<Redis.Argument>) => {
+              const script = scripts.find(({ lua, sha }) => args[0] === sha || args[0] === lua)
+              if (script !== undefined) look(script, args.slice(2, 2 + Number(args[1])).map(String))
+              return redis.callBuffer<A>(command, ...args)
+            }
+          }
+        })
       ).pipe(Layer.provide(layerRedis({ shards: 2 })))
       yield* Effect.gen(function* () {
         const broker = yield* Broker
@@ -70,7 +83,14 @@ describe("scripts", () => {
         const rows = [{ table: "rows", key: "k", value: "v" }]
         const emits = [{ topic: kept, partition: 0, entries }]
         const offsets = [{ topic: "t", layout: topic, offset: "9-0.0", entry: "9-0", entries: 1, events: 1 }]
-        yield* broker.commit([{ ...fence, processor: "p", partition: 2, number: 1, offsets, rows, emits }], "memory")
+        yield* broker.mark("p", 2, fence)
+        yield* broker.release("p", 2, fence)
+        const park = [{ lane: "k", topic: "t", offset: "9-0.0", fields: ["v", "x"] }]
+        const parking = { drop: [], park, remove: [], states: [] }
+        const one = { ...fence, processor: "p", partition: 2, number: 1, offsets, rows, emits, parking }
+        yield* broker.commit([one], "memory")
+        assert.lengthOf(yield* broker.lanes("p", 2), 1)
+        yield* broker.parked({ processor: "p", partition: 2, lane: "k", after: undefined, count: 1 })
         const to = { offset: "1-0.0" }
         yield* broker.seek({ ...fence, processor: "p", partition: 2, number: 2, topics: [topic], to, reset: true })
         yield* broker.lag("p")

@@ -3,7 +3,7 @@
  * a pipe when a process exits may be lost.
  */
 import { type ChildProcess, spawn } from "node:child_process"
-import { closeSync, mkdtempSync, openSync, readSync, rmSync } from "node:fs"
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -18,6 +18,8 @@ export interface Child {
   readonly process: ChildProcess
   readonly close: () => void
   readonly lines: ReadonlyArray<Line>
+  /** What it wrote to stderr so far. */
+  readonly errors: () => string
   /** The first line, from now or before, that fits; fails after 20 seconds. */
   readonly until: (fits: (line: Line) => boolean, what: string) => Effect.Effect<Line>
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
@@ -32,9 +34,10 @@ export const start = (name: string, env: Record<string, string>): Effect.Effect<
       const file = fileURLToPath(new URL(`./${name}.process.ts`, import.meta.url))
       const directory = mkdtempSync(join(tmpdir(), "millrace-process-"))
       const output = openSync(join(directory, "lines"), "a+")
+      const errors = openSync(join(directory, "errors"), "a+")
       const child = spawn(process.execPath, [file], {
         env: { ...process.env, ...env },
-        stdio: ["ignore", output, "inherit"]
+        stdio: ["ignore", output, errors]
       })
       const lines: Array<Line> = []
       const listeners = new Set<() => void>()
@@ -56,6 +59,7 @@ export const start = (name: string, env: Record<string, string>): Effect.Effect<
       const close = (): void => {
         clearInterval(timer)
         closeSync(output)
+        closeSync(errors)
         rmSync(directory, { recursive: true, force: true })
       }
       const exited = new Promise<number | NodeJS.Signals | null>((resolve) => {
@@ -64,6 +68,7 @@ export const start = (name: string, env: Record<string, string>): Effect.Effect<
       return {
         process: child,
         lines,
+        errors: () => readFileSync(join(directory, "errors"), "utf8"),
         close,
         until: (fits, what) =>
           Effect.callback<Line>((resume) => {

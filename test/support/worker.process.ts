@@ -1,6 +1,6 @@
 /**
  * A worker for tests that kill or pause real processes: `MILLRACE_URL`, `MEMBER`, `GATE` (a file that the handler of a
- * gate event waits for). Prints a line of JSON for whatever happens to it.
+ * gate event waits for), `SIGNALS` (it handles them itself), `GRACE` in milliseconds. Prints a line of JSON for whatever happens to it.
  */
 import { existsSync } from "node:fs"
 import { NodeRuntime } from "@effect/platform-node"
@@ -24,6 +24,7 @@ const part = counting((value, epoch) =>
 )
 
 const member = process.env["MEMBER"]
+const grace = process.env["GRACE"]
 
 const program = Effect.gen(function* () {
   const changes = Stream.runForEach(Worker.changes, (change) =>
@@ -35,7 +36,14 @@ const program = Effect.gen(function* () {
   say("joined")
   yield* Worker.join
 }).pipe(
-  Effect.provide(Worker.layer([part], { lease: "1 second", ...(member === undefined ? {} : { member }) })),
+  Effect.provide(
+    Worker.layer([part], {
+      lease: "1 second",
+      member,
+      signals: process.env["SIGNALS"] !== undefined,
+      ...(grace === undefined ? {} : { grace: Number(grace) })
+    })
+  ),
   Effect.tapCause((cause) =>
     Effect.sync(() => say("failed", { error: String(Cause.squash(cause)), tag: (Cause.squash(cause) as any)?._tag }))
   )

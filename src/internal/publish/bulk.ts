@@ -4,15 +4,17 @@ import type { Broker, Durability } from "../../Broker.ts"
 import { EncodeError } from "../../Errors.ts"
 import type { Serializer } from "../../Serializer.ts"
 import type { Any, EmitOptions, Position, PublishError } from "../../Topic.ts"
-import { parseOffset } from "../entryId.ts"
+import { offset, parseOffset } from "../entryId.ts"
+import type { Placed } from "../record/placement.ts"
 import type { Encoded } from "../record/record.ts"
-import { CurrentMiddleware, type Middleware } from "./middleware.ts"
+import { maxBatchEvents } from "../record/serialized.ts"
+import { CurrentMiddleware, type Middleware, through } from "./middleware.ts"
 import { encodeFailure, senderOf } from "./publisher.ts"
 import { type Failure, Item, type Sender } from "./sender.ts"
 
-/** Events that a bulk publish keeps on their way, and encodes at a time. */
-const maxOutstanding = 4_000
-const chunkEvents = 500
+/** Chunks that a bulk publish keeps on its way, and the events of one: about an entry's worth for each partition. */
+const maxChunks = 4
+const chunkOf = (topic: Any): number => Math.max(500, Math.min(2_000, maxBatchEvents * topic.partitions))
 
 export type AllOptions = EmitOptions & {
   readonly durability?: Durability | undefined
@@ -22,18 +24,53 @@ export type AllOptions = EmitOptions & {
 /** Stands where the position of an event will be. */
 const nowhere: Position = { topic: "", partition: 0, offset: "", repeated: false }
 
+/** Some of a bulk's events, for one partition. */
+class Part extends Item {
+  readonly events: ReadonlyArray<Encoded>
+  readonly size: number
+  private readonly bulk: Bulk
+  /** Where in the bulk's positions those of these events go. */
+  private readonly at: ReadonlyArray<number>
+  constructor(bulk: Bulk, events: ReadonlyArray<Encoded>, at: ReadonlyArray<number>, ids?: ReadonlyArray<string>) {
+    super(ids, undefined)
+    this.bulk = bulk
+    this.events = events
+    this.size = events.reduce((sum, event) => sum + event.count, 0)
+    this.at = at
+  }
+  place(topic: string, partition: number, id: string, index: number): void {
+    const { positions } = this.bulk
+    if (positions !== undefined) {
+      positions[this.at[this.stored]!] = { topic, partition, offset: offset(id, index), repeated: false }
+    }
+  }
+  settle(failure: Failure | undefined): void {
+    this.bulk.settled(failure, this)
+  }
+}
+
+/** What of a chunk goes to one partition. */
+interface Chunk {
+  readonly values: Array<unknown>
+  readonly placed: Array<Placed>
+  readonly at: Array<number>
+  readonly ids: Array<string>
+}
+
 /** Many events on their way at once, bounded: `progress` is called when some are settled. */
 class Bulk {
   outstanding = 0
   stored = 0
   failure: Failure | undefined
+  /** Events to encode at a time. */
+  readonly chunk: number
   private readonly items = new Set<Item>()
   private readonly sender: Sender
   private readonly options: EmitOptions | undefined
   private readonly middleware: ReadonlyArray<Middleware>
   private readonly progress: () => void
   /** In the order of the values, if anybody wants them. */
-  private readonly positions: Array<Position> | undefined
+  readonly positions: Array<Position> | undefined
   constructor(
     sender: Sender,
     options: EmitOptions | undefined,
@@ -43,36 +80,49 @@ class Bulk {
   ) {
     this.positions = positions
     this.sender = sender
+    this.chunk = chunkOf(sender.topic)
     this.middleware = middleware
     this.options = options
     this.progress = progress
   }
   get full(): boolean {
-    return this.outstanding >= maxOutstanding
+    return this.outstanding >= maxChunks * this.chunk
   }
   /** Encode and submit a chunk. */
   submit(values: ReadonlyArray<unknown>, offsets?: ReadonlyArray<string>): void {
-    const lanes = new Map<number, { events: Array<Encoded>; ids: Array<string>; at: Array<number> }>()
+    const { middleware, options, positions, sender } = this
+    const { codec, topic } = sender
+    const lanes: Array<Chunk | undefined> = []
     for (let i = 0; i < values.length; i++) {
-      const event = this.sender.encode(values[i], this.options, this.middleware)
-      let lane = lanes.get(event.partition)
-      if (lane === undefined) lanes.set(event.partition, (lane = { events: [], ids: [], at: [] }))
-      lane.events.push(event)
+      const value = values[i]
+      const placed = codec.place(value, through(middleware, topic, value, options), sender.next)
+      const lane = (lanes[placed.partition] ??= { values: [], placed: [], at: [], ids: [] })
+      lane.values.push(value)
+      lane.placed.push(placed)
       // The places are filled out of order: without a hole, so that the array stays a dense one.
-      if (this.positions !== undefined) lane.at.push(this.positions.push(nowhere) - 1)
+      if (positions !== undefined) lane.at.push(positions.push(nowhere) - 1)
       if (offsets !== undefined) lane.ids.push(offsets[i]!)
     }
-    for (const [partition, lane] of lanes) {
+    const items: Array<readonly [partition: number, item: Item]> = []
+    lanes.forEach((lane, partition) => {
+      if (lane === undefined) return
+      // With an id of its own each event is an entry of its own.
       const ids = offsets === undefined ? undefined : lane.ids
-      const item = new Item(lane.events, this.settled, this.positions, lane.at, ids, undefined)
+      const events =
+        ids === undefined
+          ? codec.encodeAll(lane.values, lane.placed)
+          : lane.values.map((value, i) => codec.encodeAll([value], [lane.placed[i]!])[0]!)
+      items.push([partition, new Part(this, events, lane.at, ids)])
+    })
+    for (const [partition, item] of items) {
       this.items.add(item)
-      this.outstanding += item.events.length
-      this.sender.submit(partition, item)
+      this.outstanding += item.size
+      sender.submit(partition, item)
     }
   }
-  private readonly settled = (failure: Failure | undefined, item: Item): void => {
+  settled(failure: Failure | undefined, item: Item): void {
     this.items.delete(item)
-    this.outstanding -= item.events.length
+    this.outstanding -= item.size
     this.stored += item.stored
     this.failure ??= failure
     this.progress()
@@ -133,7 +183,7 @@ export const publishAll = (
         try {
           while (!ended && bulk.failure === undefined && !bulk.full) {
             const chunk: Array<unknown> = []
-            while (chunk.length < chunkEvents || ids !== undefined) {
+            while (chunk.length < bulk.chunk || ids !== undefined) {
               const next = source.next()
               if (next.done === true) {
                 ended = true
@@ -203,8 +253,8 @@ export const feed = (
         const rest: Effect.Effect<void, PublishError> = Effect.suspend(() => {
           try {
             while (at < values.length && !bulk.full && bulk.failure === undefined) {
-              bulk.submit(values.slice(at, at + chunkEvents))
-              at += chunkEvents
+              bulk.submit(values.slice(at, at + bulk.chunk))
+              at += bulk.chunk
             }
           } catch (error) {
             return encodeFailure(error)

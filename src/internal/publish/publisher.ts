@@ -1,13 +1,14 @@
 /** Publishing single events, and the senders that all publishers of an engine share. */
 import { Context, Effect, Tracer } from "effect"
-import { Broker, type Durability } from "../../Broker.ts"
+import { type Append, Broker, type Durability } from "../../Broker.ts"
 import { EncodeError } from "../../Errors.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import type { Any, Position, PublishError, PublishOptions } from "../../Topic.ts"
+import { offset } from "../entryId.ts"
 import { checkName } from "../names.ts"
 import { codecOf, type Encoded } from "../record/record.ts"
 import { CurrentMiddleware } from "./middleware.ts"
-import { Item, Sender } from "./sender.ts"
+import { type Failure, Item, Sender } from "./sender.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
 
@@ -55,6 +56,29 @@ export const senderOf = (context: Context.Context<Broker | Serializer>, topic: A
 export const encodeFailure = (error: unknown): Effect.Effect<never, EncodeError> =>
   error instanceof EncodeError ? Effect.fail(error) : Effect.die(error)
 
+type Resume = (result: Effect.Effect<Position, PublishError>) => void
+
+/** One event of one caller. */
+class Single extends Item {
+  readonly events: readonly [Encoded]
+  readonly size = 1
+  private readonly resume: Resume
+  private position: Position | undefined
+  constructor(event: Encoded, resume: Resume, producer: Append["producer"]) {
+    super(undefined, producer)
+    this.events = [event]
+    this.resume = resume
+  }
+  place(topic: string, partition: number, id: string, index: number, repeated: boolean): void {
+    // The id of a sequence below the producer's last is not known any more.
+    const at = id === "" ? "" : offset(id, index)
+    this.position = { topic, partition, offset: at, repeated: repeated && this.producer !== undefined }
+  }
+  settle(failure: Failure | undefined): void {
+    this.resume(failure === undefined ? Effect.succeed(this.position!) : Effect.fail(failure as PublishError))
+  }
+}
+
 export const publish = (
   topic: Any,
   value: unknown,
@@ -74,16 +98,7 @@ export const publish = (
         ? undefined
         : { id: checkName("producer", options.producer), sequence: options.sequence }
     return Effect.callback<Position, PublishError>((resume) => {
-      const positions: Array<Position> = []
-      const item = new Item(
-        [event],
-        (failure) =>
-          resume(failure === undefined ? Effect.succeed(positions[0]!) : Effect.fail(failure as PublishError)),
-        positions,
-        undefined,
-        undefined,
-        producer
-      )
+      const item = new Single(event, resume, producer)
       sender.submit(event.partition, item)
       return Effect.sync(() => sender.abandon(event.partition, item))
     })

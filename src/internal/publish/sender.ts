@@ -7,9 +7,8 @@ import { randomUUID } from "node:crypto"
 import { Cause, Clock, type Context, Effect, Exit, Schedule } from "effect"
 import type { Append, Appended, Broker, Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError, OffsetConflict, TopicFull } from "../../Errors.ts"
-import type { Any, EmitOptions, Position, PublishError } from "../../Topic.ts"
+import type { Any, EmitOptions, PublishError } from "../../Topic.ts"
 import { backoff } from "../backoff.ts"
-import { offset } from "../entryId.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
 import { type Middleware, through } from "./middleware.ts"
@@ -21,38 +20,32 @@ export type Failure = PublishError | OffsetConflict
 const maxCalls = 4
 const maxBurst = 16
 const maxLaneEvents = 500
+/** Events of one call; more only where one partition has them. */
+const minShare = 25
+const maxShare = 2_000
 
 /** How long a lost connection is waited for before publishers fail. */
 const patience = "30 seconds"
 
 /** What one caller wants stored in one partition, in order. */
-export class Item {
+export abstract class Item {
   /** So many of its events, from the first on, have their answer. */
   stored = 0
   abandoned = false
-  readonly events: ReadonlyArray<Encoded>
-  readonly settle: (failure: Failure | undefined, item: Item) => void
-  /** Where the positions go, if anybody wants them: each to its place in `at`, or in order. */
-  readonly positions: Array<Position> | undefined
-  readonly at: ReadonlyArray<number> | undefined
+  abstract readonly events: ReadonlyArray<Encoded>
+  /** Events in all: one of `events` may hold several. */
+  abstract readonly size: number
   /** With ids or a producer it travels alone, whole. */
   readonly ids: ReadonlyArray<string> | undefined
   readonly producer: Append["producer"]
-  constructor(
-    events: ReadonlyArray<Encoded>,
-    settle: (failure: Failure | undefined, item: Item) => void,
-    positions: Array<Position> | undefined,
-    at: ReadonlyArray<number> | undefined,
-    ids: ReadonlyArray<string> | undefined,
-    producer: Append["producer"]
-  ) {
-    this.events = events
-    this.settle = settle
-    this.positions = positions
-    this.at = at
+  constructor(ids: ReadonlyArray<string> | undefined, producer: Append["producer"]) {
     this.ids = ids
     this.producer = producer
   }
+  /** Where an event of it is stored: the next one, or (`repeated`) the one of an earlier call of this producer. */
+  abstract place(topic: string, partition: number, id: string, index: number, repeated: boolean): void
+  /** All of it is stored, or the rest never will be. */
+  abstract settle(failure: Failure | undefined): void
 }
 
 interface Lane {
@@ -72,6 +65,7 @@ interface Flight {
   readonly lane: Lane
   readonly append: Append
   readonly items: ReadonlyArray<Item>
+  readonly events: number
 }
 
 export class Sender {
@@ -83,10 +77,14 @@ export class Sender {
   /** Calls in a row that were answered at once, as the embedded engine does. */
   private burst = 0
   private declared = false
+  /** Events that are not on their way yet, and those that are. */
   private waiting = 0
+  private flying = 0
   private turn = 0
-  private readonly topic: Any
-  private readonly codec: TopicCodec
+  /** Lanes number their appends under it, each for itself, so that the engine finds what they stored in one place. */
+  private readonly publisher = randomUUID()
+  readonly topic: Any
+  readonly codec: TopicCodec
   private readonly broker: BrokerService
   private readonly durability: Durability
   private readonly run: <A, E>(effect: Effect.Effect<A, E>) => void
@@ -105,7 +103,7 @@ export class Sender {
   }
 
   /** Round robin, for events without a key. */
-  private readonly next = (): number => this.turn++ % this.topic.partitions
+  readonly next = (): number => this.turn++ % this.topic.partitions
 
   encode(value: unknown, options: EmitOptions | undefined, middleware: ReadonlyArray<Middleware>): Encoded {
     return this.codec.encode(value, through(middleware, this.topic, value, options), this.next)
@@ -114,7 +112,7 @@ export class Sender {
   submit(partition: number, item: Item): void {
     const lane = (this.lanes[partition] ??= {
       partition,
-      publisher: randomUUID(),
+      publisher: this.publisher,
       number: 1,
       queue: [],
       busy: false,
@@ -123,7 +121,7 @@ export class Sender {
       warned: false
     })
     lane.queue.push(item)
-    this.waiting += item.events.length
+    this.waiting += item.size
     this.offer(lane)
   }
 
@@ -135,7 +133,7 @@ export class Sender {
     const at = lane.queue.indexOf(item)
     if (at >= 0) {
       lane.queue.splice(at, 1)
-      this.waiting -= item.events.length - item.stored
+      this.waiting -= item.size - item.stored
     }
   }
 
@@ -178,7 +176,8 @@ export class Sender {
 
   /** What goes out with the next call: lanes of one shard. */
   private gather(): ReadonlyArray<Flight> {
-    const share = Math.max(200, Math.min(2_000, Math.ceil(this.waiting / maxCalls)))
+    // Half of all, so that one half is made ready while the engine stores the other.
+    const share = Math.max(minShare, Math.min(maxShare, Math.ceil((this.waiting + this.flying) / 2)))
     const flights: Array<Flight> = []
     const later: Array<Lane> = []
     let events = 0
@@ -194,7 +193,7 @@ export class Sender {
       const flight = this.take(lane)
       if (flight === undefined) continue
       flights.push(flight)
-      for (const entry of flight.append.entries) events += entry.count
+      events += flight.events
     }
     this.ready = later
     return flights
@@ -217,12 +216,15 @@ export class Sender {
         const item = lane.queue[items.length]!
         if (item.ids !== undefined || item.producer !== undefined) break
         items.push(item)
-        count += item.events.length - item.stored
+        count += item.size - item.stored
       }
       lane.queue.splice(0, items.length)
       this.pack(items, entries)
     }
-    for (const item of items) this.waiting -= item.events.length - item.stored
+    let events = 0
+    for (const item of items) events += item.size - item.stored
+    this.waiting -= events
+    this.flying += events
     const append: Append = {
       topic: this.topic,
       partition: lane.partition,
@@ -231,23 +233,29 @@ export class Sender {
       entries,
       producer: first.producer
     }
-    return { lane, append, items }
+    return { lane, append, items, events }
   }
 
   private pack(items: ReadonlyArray<Item>, entries: Array<Append["entries"][number]>): void {
-    const retention = this.topic.retention
-    const most = Math.min(this.codec.maxEvents, retention._tag === "Consumed" ? retention.capacity : Infinity)
+    const most = this.codec.maxEvents
     let batch: Array<Encoded> = []
+    let count = 0
     let bytes = 0
     for (const item of items) {
-      for (let i = item.stored; i < item.events.length; i++) {
-        const event = item.events[i]!
-        if (batch.length > 0 && (batch.length >= most || bytes + event.bytes > maxBatchBytes)) {
+      let passed = 0
+      for (const event of item.events) {
+        // What was stored before was stored in whole entries.
+        if (passed < item.stored) {
+          passed += event.count
+          continue
+        }
+        if (batch.length > 0 && (count + event.count > most || bytes + event.bytes > maxBatchBytes)) {
           entries.push(this.codec.pack(batch))
           batch = []
-          bytes = 0
+          count = bytes = 0
         }
         batch.push(event)
+        count += event.count
         bytes += event.bytes
       }
     }
@@ -321,6 +329,7 @@ export class Sender {
   ): void {
     this.inFlight--
     if (!this.flushing) this.burst = 0
+    for (const flight of flights) this.flying -= flight.events
     flights.forEach((flight, i) => {
       if (Exit.isSuccess(exit)) return this.answered(flight, exit.value[i]!)
       const failure = Cause.findErrorOption(exit.cause)
@@ -374,6 +383,7 @@ export class Sender {
   /** Give the events of these entries their positions, and answer the items that are complete. */
   private stored(flight: Flight, ids: ReadonlyArray<string>, repeated: boolean): void {
     const { partition } = flight.lane
+    const topic = this.topic.name
     const { items } = flight
     let next = 0
     let item = items[0]
@@ -381,31 +391,23 @@ export class Sender {
       const { count } = flight.append.entries[e]!
       const id = ids[e]!
       for (let index = 0; index < count; index++) {
-        while (item !== undefined && item.stored === item.events.length) item = items[++next]
+        while (item !== undefined && item.stored === item.size) item = items[++next]
         if (item === undefined) return
-        const { positions } = item
-        if (positions !== undefined) {
-          positions[item.at === undefined ? item.stored : item.at[item.stored]!] = {
-            topic: this.topic.name,
-            partition,
-            offset: id === "" ? "" : offset(id, index),
-            repeated: repeated && item.producer !== undefined
-          }
-        }
-        if (++item.stored === item.events.length) item.settle(undefined, item)
+        item.place(topic, partition, id, index, repeated)
+        if (++item.stored === item.size) item.settle(undefined)
       }
     }
   }
 
   private fail(flight: Flight, failure: Failure): void {
     for (const item of flight.items) {
-      if (item.stored < item.events.length) item.settle(failure, item)
+      if (item.stored < item.size) item.settle(failure)
     }
   }
 
   private putBack(flight: Flight): void {
-    const rest = flight.items.filter((item) => item.stored < item.events.length && !item.abandoned)
-    for (const item of rest) this.waiting += item.events.length - item.stored
+    const rest = flight.items.filter((item) => item.stored < item.size && !item.abandoned)
+    for (const item of rest) this.waiting += item.size - item.stored
     flight.lane.queue = [...rest, ...flight.lane.queue]
   }
 

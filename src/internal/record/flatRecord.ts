@@ -5,15 +5,14 @@ import type { Any } from "../../Topic.ts"
 import { offset } from "../entryId.ts"
 import * as Flat from "./flat.ts"
 import { frame } from "./frame.ts"
-import { place, reason } from "./placement.ts"
+import { type Placed, place, reason } from "./placement.ts"
 import { Received, Source, type ValueOf } from "./received.ts"
-import type { TopicCodec } from "./record.ts"
+import type { Encoded, TopicCodec } from "./record.ts"
 
 export const compileFlat = (topic: Any): TopicCodec => {
   const flat = Flat.compile(topic.schema, topic.name)
 
-  const encode: TopicCodec["encode"] = (value, options, next) => {
-    const placed = place(topic, value, options, next)
+  const encodeOne = (value: unknown, { headers, key, partition, timestamp }: Placed): Encoded => {
     let data: ReadonlyArray<string | Uint8Array>
     try {
       data = flat.encode(value)
@@ -29,8 +28,11 @@ export const compileFlat = (topic: Any): TopicCodec => {
         detail: `the fields are ${bytes} bytes, the limit is ${topic.maxBytes} (option maxBytes of the topic)`
       })
     }
-    return { data, bytes, ...placed }
+    return { data, bytes, count: 1, each: undefined, partition, key, headers, timestamp }
   }
+  const at: TopicCodec["place"] = (value, options, next) => place(topic, value, options, next)
+  const encode: TopicCodec["encode"] = (value, options, next) => encodeOne(value, at(value, options, next))
+  const encodeAll: TopicCodec["encodeAll"] = (values, placed) => values.map((value, i) => encodeOne(value, placed[i]!))
 
   const pack: TopicCodec["pack"] = (events, id) => {
     const event = events[0]!
@@ -86,5 +88,5 @@ export const compileFlat = (topic: Any): TopicCodec => {
     }
   }
 
-  return { encode, pack, unpack, maxEvents: 1 }
+  return { place: at, encode, encodeAll, pack, unpack, maxEvents: 1 }
 }

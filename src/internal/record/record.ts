@@ -22,16 +22,23 @@ import type { Placed } from "./placement.ts"
 import type { Received } from "./received.ts"
 import { compileSerialized } from "./serialized.ts"
 
-/** An event on its way into a partition: checked, encoded, not yet packed. */
+/** An event on its way into a partition, or several in one piece: checked, encoded, not yet packed. */
 export interface Encoded extends Placed {
   readonly data: string | Uint8Array | ReadonlyArray<string | Uint8Array>
   readonly bytes: number
+  readonly count: number
+  /** The keys, headers and times of several; then those of the piece itself say nothing. */
+  readonly each: ReadonlyArray<Placed> | undefined
 }
 
 /** How one topic's values are written and read, compiled once. */
 export interface TopicCodec {
+  /** Where an event goes. Throws an `EncodeError`. */
+  readonly place: (value: unknown, options: EmitOptions | undefined, partition: () => number) => Placed
   /** Throws an `EncodeError`. */
   readonly encode: (value: unknown, options: EmitOptions | undefined, partition: () => number) => Encoded
+  /** Events of one partition, placed already; in few pieces where the format can, which costs less. Throws as `encode`. */
+  readonly encodeAll: (values: ReadonlyArray<unknown>, placed: ReadonlyArray<Placed>) => ReadonlyArray<Encoded>
   /** One entry of several events, in order; they must fit into one batch. */
   readonly pack: (events: ReadonlyArray<Encoded>, id?: string) => NewEntry
   /** The events of an entry from index `from` on; those that cannot be decoded carry their failure. */
@@ -42,7 +49,7 @@ export interface TopicCodec {
     origin: Origin,
     epoch: bigint
   ) => Array<Received<unknown>>
-  /** Flat topics keep one event per entry. */
+  /** Flat topics keep one event per entry, and no entry holds more than the topic may. */
   readonly maxEvents: number
 }
 

@@ -1,13 +1,13 @@
 /** Writes and reads the entries of topics with a serializer: batches of values as one encoded array. */
 import { Schema } from "effect"
 import { DecodeError, EncodeError } from "../../Errors.ts"
-import { type Codec, open, seal, TooLarge } from "../../Serializer.ts"
+import { type Codec, open, json as plainJson, seal, TooLarge } from "../../Serializer.ts"
 import type { Any } from "../../Topic.ts"
 import { offset } from "../entryId.ts"
 import { frame, unframe } from "./frame.ts"
-import { place, reason } from "./placement.ts"
+import { type Placed, place, reason } from "./placement.ts"
 import { noHeaders, Received, Source, text, type ValueOf } from "./received.ts"
-import type { TopicCodec } from "./record.ts"
+import type { Encoded, TopicCodec } from "./record.ts"
 
 /** A batch holds at most so many events and bytes, before transforms. */
 export const maxBatchEvents = 100
@@ -28,11 +28,13 @@ export const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
   // One call for a whole batch: half the price of one for each event.
   const decodeAll = Schema.decodeUnknownSync(Schema.Array(schema))
   const isJson = codec.format === "json"
+  const { retention } = topic
+  // An entry that is larger than the whole capacity would never find room.
+  const maxEvents = retention._tag === "Consumed" ? Math.min(maxBatchEvents, retention.capacity) : maxBatchEvents
   // A batch as one array of the format is decoded in one go; else its values stand framed by length.
   const limit = topic.maxBytes + 2 * maxBatchBytes
 
-  const encode: TopicCodec["encode"] = (value, options, next) => {
-    const placed = place(topic, value, options, next)
+  const encodeOne = (value: unknown, { headers, key, partition, timestamp }: Placed): Encoded => {
     let json: unknown
     try {
       json = encodeSchema(value)
@@ -41,7 +43,7 @@ export const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
     }
     let data: string | Uint8Array
     try {
-      data = codec.encode(json, placed.headers ?? noHeaders)
+      data = codec.encode(json, headers ?? noHeaders)
       // JSON.stringify gives undefined for undefined, functions and symbols.
       if (data === undefined) throw new Error("the value has no serialized form")
     } catch (error) {
@@ -55,32 +57,73 @@ export const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
         detail: `the payload is ${bytes} bytes, the limit is ${topic.maxBytes} (option maxBytes of the topic)`
       })
     }
-    return { data, bytes, ...placed }
+    return { data, bytes, count: 1, each: undefined, partition, key, headers, timestamp }
+  }
+  const at: TopicCodec["place"] = (value, options, next) => place(topic, value, options, next)
+  const encode: TopicCodec["encode"] = (value, options, next) => encodeOne(value, at(value, options, next))
+
+  /** One JSON text for several; undefined where only a look at each can tell what is wrong, or what is too large. */
+  const encodePiece = (values: ReadonlyArray<unknown>, placed: ReadonlyArray<Placed>): Encoded | undefined => {
+    const list = new Array<unknown>(values.length)
+    let data: string
+    try {
+      for (let i = 0; i < values.length; i++) {
+        const json = encodeSchema(values[i])
+        // JSON would write these as null.
+        if (json === undefined || typeof json === "function" || typeof json === "symbol") return undefined
+        list[i] = json
+      }
+      data = JSON.stringify(list).slice(1, -1)
+    } catch {
+      return undefined
+    }
+    const bytes = Buffer.byteLength(data)
+    usual = bytes / values.length
+    if (bytes > topic.maxBytes || bytes > maxBatchBytes) return undefined
+    const { partition } = placed[0]!
+    const nothing = { key: undefined, headers: undefined, timestamp: undefined }
+    return { data, bytes, count: values.length, each: placed, partition, ...nothing }
+  }
+  // How large values are, so that few pieces are made in vain.
+  let usual = 0
+  const encodeAll: TopicCodec["encodeAll"] = (values, placed) => {
+    const pieces: Array<Encoded> = []
+    let at = 0
+    while (at < values.length) {
+      const fitting = Math.min(maxEvents, Math.floor(maxBatchBytes / (usual + 1)))
+      const size = codec.encode === plainJson.encode ? Math.min(fitting, values.length - at) : 1
+      const end = at + Math.max(1, size)
+      const piece = size > 1 ? encodePiece(values.slice(at, end), placed.slice(at, end)) : undefined
+      if (piece === undefined) {
+        for (; at < end; at++) {
+          const one = encodeOne(values[at], placed[at]!)
+          usual = one.bytes
+          pieces.push(one)
+        }
+      } else pieces.push(piece)
+      at = end
+    }
+    return pieces
   }
 
   const pack: TopicCodec["pack"] = (events, id) => {
     const fields: Array<string | Uint8Array> = []
     const first = events[0]!
-    if (events.length === 1) {
+    if (events.length === 1 && first.count === 1) {
       pushSealed(fields, codec, first.data as string | Uint8Array)
       if (first.key !== undefined) fields.push("k", first.key)
       if (first.headers !== undefined) fields.push("h", JSON.stringify(first.headers))
       if (first.timestamp !== undefined) fields.push("t", String(first.timestamp))
       return { id, count: 1, fields }
     }
-    fields.push("n", String(events.length))
+    const all = events.length === 1 ? first.each! : events.flatMap((event) => event.each ?? event)
     const values = events.map((event) => event.data as string | Uint8Array)
+    fields.push("n", String(all.length))
     pushSealed(fields, codec, codec.join === undefined ? frame(values) : codec.join(values))
-    if (events.some((event) => event.key !== undefined)) {
-      fields.push("k", JSON.stringify(events.map((event) => event.key ?? null)))
-    }
-    if (events.some((event) => event.headers !== undefined)) {
-      fields.push("h", JSON.stringify(events.map((event) => event.headers ?? null)))
-    }
-    if (events.some((event) => event.timestamp !== undefined)) {
-      fields.push("t", JSON.stringify(events.map((event) => event.timestamp ?? null)))
-    }
-    return { id, count: events.length, fields }
+    if (all.some((event) => event.key !== undefined)) fields.push("k", JSON.stringify(all.map(keyOrNull)))
+    if (all.some((event) => event.headers !== undefined)) fields.push("h", JSON.stringify(all.map(headersOrNull)))
+    if (all.some((event) => event.timestamp !== undefined)) fields.push("t", JSON.stringify(all.map(timeOrNull)))
+    return { id, count: all.length, fields }
   }
 
   const valueOf: ValueOf = ({ count, fields }, index) => {
@@ -202,7 +245,7 @@ export const compileSerialized = (topic: Any, codec: Codec): TopicCodec => {
     return events
   }
 
-  return { encode, pack, unpack, maxEvents: maxBatchEvents }
+  return { place: at, encode, encodeAll, pack, unpack, maxEvents }
 }
 
 const encodeProblems = (schema: Schema.ConstraintCodec<unknown>, value: unknown): string => {
@@ -222,6 +265,10 @@ const problems = (schema: Schema.ConstraintCodec<unknown>, value: unknown): stri
     return error instanceof Error ? error.message : String(error)
   }
 }
+
+const keyOrNull = ({ key }: Placed) => key ?? null
+const headersOrNull = ({ headers }: Placed) => headers ?? null
+const timeOrNull = ({ timestamp }: Placed) => timestamp ?? null
 
 const pushSealed = (fields: Array<string | Uint8Array>, codec: Codec, data: string | Uint8Array): void => {
   const sealed = seal(codec, data)

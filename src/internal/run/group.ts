@@ -72,6 +72,8 @@ export interface Group {
   readonly slowAfter: number
   /** Report events that have been in hand for long. */
   readonly watch: Effect.Effect<void>
+  /** What its partitions are doing, a line for each. */
+  readonly report: (now: number) => ReadonlyArray<string>
 }
 
 /** One report of a slow event in so many milliseconds. */
@@ -331,6 +333,10 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       quiet: () => Array.from(running.values()).every(({ partition }) => partition.quiet),
       settled: () => Array.from(running.values()).every(({ partition }) => partition.settled),
       slowAfter,
-      watch
+      watch,
+      report: (now) =>
+        running.size === 0
+          ? [`${definition.name}: no partitions`]
+          : Array.from(running.values(), ({ partition }) => partition.doing(now))
     }
   })

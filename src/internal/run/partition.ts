@@ -387,6 +387,19 @@ export class Partition {
     return { offset: first === undefined ? `after ${this.position}` : first.offset, at: this.still.at }
   }
 
+  /** What it is doing, for a person who asks. */
+  doing(now: number): string {
+    const oldest = this.oldest(now)
+    const state =
+      oldest !== undefined
+        ? `${this.taken} in hand since ${Math.round((now - oldest.at) / 1_000)} s, ${oldest.offset}`
+        : this.paused
+          ? `paused at ${this.position}`
+          : `nothing in hand, at ${this.position}`
+    const held = this.lease.held ? "" : ", waits for its lease"
+    return `${this.processor}/${this.partition}: ${state}, ${this.waiting} read ahead, ${this.uncommitted()} not committed${held}`
+  }
+
   /** Where it stands, for reports. */
   get position(): string {
     return this.logs[0]!.position
