@@ -62,6 +62,8 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     let refused: Array<Grant> = []
     /** Partitions that are being stopped. */
     const stopping = new Set<string>()
+    /** The epoch that each partition was last let go under. None up to it is taken up again: its last commit may be on its way. */
+    const past = new Map<string, bigint>()
     let leaving = false
     /** Held while partitions are started, so that none is started behind the back of `leave`. */
     const starting = Semaphore.makeUnsafe(1)
@@ -92,6 +94,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           how,
           Effect.sync(() => {
             stopping.delete(key)
+            past.set(key, grant.epoch)
             rebalances++
             onChange({ _tag: "Released", ...grant })
             if (giveBack) release(grant)
@@ -178,6 +181,10 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           const { epoch, partition, processor } = owned
           if (running && owned.giveUp) {
             fork(retire({ processor, partition, epoch }, group.stop(partition, options.grace), true))
+          } else if (!running && epoch <= (past.get(key) ?? -1n)) {
+            // A late statement, or an engine that went back: as after a refusal, only a higher epoch will do.
+            refused.push({ processor, partition, epoch: past.get(key)! })
+            wake.openUnsafe()
           } else if (!running && owned.giveUp) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
