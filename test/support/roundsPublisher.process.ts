@@ -15,7 +15,9 @@ const variable = (name: string): string => {
   return value
 }
 
-const keysOfSource = 5
+const keysOfSource = 8
+/** Events of a source: a round that takes long on a busy machine is not to have more and more to do. */
+const most = 800
 const record = variable("RECORD")
 const last = new Map<string, number>()
 for (const { key, n } of readPublished(record)) last.set(key, n)
@@ -35,15 +37,17 @@ const next = (source: string): Work => {
 }
 
 const publishing = Effect.fnUntraced(function* (source: string) {
-  while (!ending) {
+  for (let count = 0; !ending; ) {
+    // Real time: so that events come all through the round.
+    yield* Effect.sleep(10 + random.below(50))
+    if (count >= most) continue
     const events = Array.from({ length: 1 + random.below(6) }, () => next(source))
+    count += events.length
     write(events.map((event) => ({ what: "tried", ...event, partition: -1, offset: "-" })))
     const exit = yield* Effect.exit(Topic.publishAll(work, events))
     if (Exit.isSuccess(exit)) {
       write(events.map((event, i) => ({ what: "stored", ...event, ...exit.value[i]! })))
     } else write(events.map((event) => ({ what: "failed", ...event, partition: -1, offset: "-" })))
-    // Real time: so that events come all through the round.
-    yield* Effect.sleep(10 + random.below(50))
   }
 })
 
