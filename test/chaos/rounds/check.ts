@@ -43,8 +43,8 @@ export const check = (evidence: Evidence): Finding => {
   )
   const found = [...outputs, ...totals, ...counts]
   return {
-    lost: sum("lost") + stored.lost + found.filter((text) => text.includes(": misses ")).length,
-    reordered: sum("reordered") + stored.reordered + found.filter((text) => text.includes("out of order")).length,
+    lost: sum("lost") + stored.lost + outputs.filter((text) => text.includes(": misses ")).length,
+    reordered: sum("reordered") + stored.reordered + outputs.filter((text) => text.includes("out of order")).length,
     stale: sum("stale"),
     repeated: sum("repeated"),
     events: evidence.log.length,

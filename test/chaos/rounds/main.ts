@@ -3,7 +3,8 @@
  * other. Prints a line for each, all that is known of a red one, and the counts of all. Exits with 1 if one was red.
  */
 import { parseArgs } from "node:util"
-import { Effect } from "effect"
+import { NodeRuntime } from "@effect/platform-node"
+import { Effect, Exit } from "effect"
 import type { EngineName } from "./plan.ts"
 import { type Round, run } from "./round.ts"
 
@@ -44,27 +45,34 @@ const print = (round: Round): void => {
 }
 
 const rounds: Array<Round> = []
-await Effect.runPromise(
-  Effect.forEach(
-    Array.from({ length: whole("rounds") }, (_, i) => whole("seed") + i),
-    (seed) =>
-      Effect.map(run(seed, engine), (round) => {
-        rounds.push(round)
-        print(round)
-      }),
-    { concurrency: whole("parallel"), discard: true }
-  )
+
+const played = Effect.forEach(
+  Array.from({ length: whole("rounds") }, (_, i) => whole("seed") + i),
+  (seed) =>
+    Effect.map(run(seed, engine), (round) => {
+      rounds.push(round)
+      print(round)
+    }),
+  { concurrency: whole("parallel"), discard: true }
 )
 
-const red = rounds.filter(({ violations }) => violations.length > 0)
-const sum = (of: (round: Round) => number): number => rounds.reduce((total, round) => total + of(round), 0)
-const totals = [
-  ["rounds", rounds.length],
-  ["red", red.length],
-  ["events", sum(({ finding }) => finding?.events ?? 0)],
-  ...counted.map((what) => [what, sum(({ timeline }) => timeline.counted(what))] as const),
-  ...found.map((what) => [what, sum(({ finding }) => finding?.[what] ?? 0)] as const)
-] as const
-console.log(totals.map(([what, count]) => `${what}: ${count}`).join(", "))
-if (red.length > 0) console.log(`red seeds: ${red.map(({ seed }) => seed).join(", ")}`)
-process.exit(red.length > 0 ? 1 : 0)
+/** Also when it was broken off. */
+const summary = Effect.sync(() => {
+  const red = rounds.filter(({ violations }) => violations.length > 0)
+  const sum = (of: (round: Round) => number): number => rounds.reduce((total, round) => total + of(round), 0)
+  const totals = [
+    ["rounds", rounds.length],
+    ["red", red.length],
+    ["events", sum(({ finding }) => finding?.events ?? 0)],
+    ...counted.map((what) => [what, sum(({ timeline }) => timeline.counted(what))] as const),
+    ...found.map((what) => [what, sum(({ finding }) => finding?.[what] ?? 0)] as const)
+  ] as const
+  console.log(totals.map(([what, count]) => `${what}: ${count}`).join(", "))
+  if (red.length > 0) console.log(`red seeds: ${red.map(({ seed }) => seed).join(", ")}`)
+})
+
+// Interrupted by a signal, it ends the processes that it started.
+NodeRuntime.runMain(Effect.ensuring(played, summary), {
+  teardown: (exit, onExit) =>
+    onExit(Exit.isSuccess(exit) && rounds.every(({ violations }) => violations.length === 0) ? 0 : 1)
+})
