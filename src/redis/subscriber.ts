@@ -57,17 +57,20 @@ export const makeSubscriber = Effect.fnUntraced(function* (
   })
 
   let attempt = 0
-  const once = Effect.acquireUseRelease(
+  const open = Effect.acquireRelease(
     link.open(key),
-    (opened) => {
-      attempt = 0
-      return listen(opened)
-    },
     (opened) =>
       Effect.sync(() => {
         connection = undefined
         opened.dropUnsafe()
-      })
+      }),
+    { interruptible: true }
+  )
+  const once = Effect.scoped(
+    Effect.flatMap(open, (opened) => {
+      attempt = 0
+      return listen(opened)
+    })
   ).pipe(
     Effect.catch((error) =>
       Effect.sync(() => {

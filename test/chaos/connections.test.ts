@@ -1,6 +1,7 @@
 /** Connections in trouble between a worker, its publishers and a server that is well: slow, cut, half-open, killed. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
+import * as Redis from "../../src/redis/client.ts"
 import { underLoad } from "../support/load.ts"
 import { makeProxy } from "../support/proxy.ts"
 import { makeServer } from "../support/redis.ts"
@@ -109,5 +110,99 @@ describe("connections", () => {
         )
       }),
     60_000
+  )
+})
+
+const put = Redis.script<string>("put", `return redis.call("SET", KEYS[1], ARGV[1]).ok`)
+
+/** A client behind a proxy of its own. */
+const client = Effect.gen(function* () {
+  const proxy = yield* proxied
+  const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+  const services = yield* Layer.buildWithScope(Layer.fresh(Redis.layer({ url: proxy.url })), scope)
+  return { proxy, redis: yield* Effect.provideContext(Redis.Redis, services), close: Scope.close(scope, Exit.void) }
+})
+
+const took = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.map(Effect.timed(effect), ([duration, answer]) => [Duration.toMillis(duration), answer] as const)
+
+// They mostly wait for what is silent to be found out: side by side.
+describe("a client", { concurrent: true }, () => {
+  it.live("whose connection broke under a command keeps the one that it got for it", () =>
+    Effect.gen(function* () {
+      const { proxy, redis } = yield* client
+      yield* proxy.silence
+      const lost = yield* Effect.forkChild(Effect.flip(redis.call("ping")), { startImmediately: true })
+      // A real wait: the command is written.
+      yield* Effect.sleep("20 millis")
+      yield* proxy.cut
+      assert.strictEqual((yield* Fiber.join(lost)).reason, "Unreachable")
+      yield* redis.call("ping")
+      const opened = proxy.opened()
+      // A real wait, for longer than a connection may owe an answer: nothing may end this one.
+      yield* Effect.sleep("4500 millis")
+      yield* redis.call("ping")
+      assert.strictEqual(proxy.opened(), opened)
+    })
+  )
+
+  it.live("does not wait for ever for a connection of its own on which nobody speaks", () =>
+    Effect.gen(function* () {
+      const { proxy, redis } = yield* client
+      yield* proxy.hold(true)
+      const [millis, error] = yield* took(Effect.flip(redis.open("{a}")))
+      assert.strictEqual(error.reason, "Unreachable")
+      assert.include(error.message, "no answer within")
+      assert.isBelow(millis, 8_000)
+    })
+  )
+
+  it.live("does not wait for ever for a durable write, and makes the next one on another connection", () =>
+    Effect.gen(function* () {
+      const { proxy, redis } = yield* client
+      const safe = (value: string) => redis.runDurable(put, ["{a}k"], [value], { replicas: 0 })
+      yield* safe("1")
+      yield* proxy.silence
+      const [millis, error] = yield* took(Effect.flip(safe("2")))
+      assert(error._tag === "EngineError" && error.reason === "Unreachable")
+      assert.isBelow(millis, 12_000)
+      assert.strictEqual(yield* safe("3"), "OK")
+    })
+  )
+
+  it.live("hears its channels again when their connection went silent", () =>
+    Effect.gen(function* () {
+      const { proxy, redis } = yield* client
+      const { call } = yield* server
+      const heard = yield* Deferred.make<string>()
+      const first = yield* Deferred.make<string>()
+      yield* Effect.forkChild(
+        Stream.runForEach(redis.subscribe("silent"), (message) =>
+          Deferred.succeed(message === "one" ? first : heard, message)
+        ),
+        { startImmediately: true }
+      )
+      const say = (message: string, until: Deferred.Deferred<string>) =>
+        Effect.raceFirst(
+          Deferred.await(until),
+          Effect.forever(Effect.andThen(call("publish", "silent", message), Effect.sleep("50 millis")))
+        )
+      yield* say("one", first)
+      yield* proxy.silence
+      const [millis] = yield* took(say("two", heard))
+      assert.isBelow(millis, 12_000)
+    })
+  )
+
+  it.live("whose channels went silent can be closed all the same", () =>
+    Effect.gen(function* () {
+      const { proxy, redis, close } = yield* client
+      const listening = yield* Effect.forkChild(Stream.runDrain(redis.subscribe("quiet")), { startImmediately: true })
+      // Until it listens: a connection more.
+      while (proxy.open() < 2) yield* Effect.sleep("5 millis")
+      yield* proxy.silence
+      const [millis] = yield* took(Effect.andThen(Fiber.interrupt(listening), close))
+      assert.isBelow(millis, 2_000)
+    })
   )
 })

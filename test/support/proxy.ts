@@ -14,6 +14,8 @@ export interface Proxy {
   readonly url: string
   /** How many connections are open. */
   readonly open: () => number
+  /** How many were opened since the start. */
+  readonly opened: () => number
   /** Break all of them. */
   readonly cut: Effect.Effect<void>
   /** Break all that are open once so many more bytes went through them; the last piece goes through in part. */
@@ -82,7 +84,9 @@ interface Pair {
 export const makeProxy = (target: number): Effect.Effect<Proxy, never, Scope.Scope> => {
   const pairs = new Set<Pair>()
   const state = { held: false, delay: 0 }
+  let opened = 0
   const accept = (client: Socket): void => {
+    opened++
     const server = connect(target, "127.0.0.1")
     const destroy = (): void => {
       client.destroy()
@@ -123,6 +127,7 @@ export const makeProxy = (target: number): Effect.Effect<Proxy, never, Scope.Sco
         port,
         url: `redis://127.0.0.1:${port}`,
         open: () => pairs.size,
+        opened: () => opened,
         cut: each((pair) => pair.destroy()),
         cutAfter: (bytes, direction) =>
           each((pair) => {
