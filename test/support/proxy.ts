@@ -26,6 +26,8 @@ export interface Proxy {
   readonly hold: (held: boolean) => Effect.Effect<void>
   /** Nothing goes through those that are open now any more, and nobody is told. */
   readonly silence: Effect.Effect<void>
+  /** Later connections lead to another server. */
+  readonly lead: (port: number) => Effect.Effect<void>
   /** Every piece of data takes so many milliseconds longer, each way, on these and later ones. */
   readonly delay: (millis: number) => Effect.Effect<void>
 }
@@ -81,10 +83,11 @@ interface Pair {
   readonly destroy: () => void
 }
 
-export const makeProxy = (target: number): Effect.Effect<Proxy, never, Scope.Scope> => {
+export const makeProxy = (first: number): Effect.Effect<Proxy, never, Scope.Scope> => {
   const pairs = new Set<Pair>()
   const state = { held: false, delay: 0 }
   let opened = 0
+  let target = first
   const accept = (client: Socket): void => {
     opened++
     const server = connect(target, "127.0.0.1")
@@ -151,6 +154,10 @@ export const makeProxy = (target: number): Effect.Effect<Proxy, never, Scope.Sco
           pair.requests.deaf = true
           pair.answers.deaf = true
         }),
+        lead: (port) =>
+          Effect.sync(() => {
+            target = port
+          }),
         delay: (millis) =>
           Effect.sync(() => {
             state.delay = millis
