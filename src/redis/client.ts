@@ -16,8 +16,11 @@ import {
   clusterOptions,
   Link,
   type Native,
-  sharedOptions
+  sharedOptions,
+  silence,
+  watched
 } from "./connection.ts"
+import type { Place } from "./failure.ts"
 import * as keys from "./keys.ts"
 import { makeSubscriber } from "./subscriber.ts"
 import { parse, type Target } from "./url.ts"
@@ -88,7 +91,7 @@ const fromUrl = (target: Target): Native => {
   const own = {
     ...(target.username === undefined ? {} : { username: target.username }),
     ...(target.password === undefined ? {} : { password: target.password }),
-    ...(target.tls ? { tls: {}, enableTLSForSentinelMode: true } : {}),
+    ...(target.tls ? { tls: {}, enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
     db: target.database
   }
   const [first] = target.hosts
@@ -140,11 +143,12 @@ const fromClient = (client: RedisClient): Native => {
 }
 
 /** Where it connects to, for messages. */
-const whereIs = (native: Native, target: Target | undefined): string => {
-  if (target !== undefined) return target.hosts.map((host) => `${host.host}:${host.port}`).join(",")
-  if (native.isCluster === true) return "the nodes of the cluster client"
+const whereIs = (native: Native, target: Target | undefined): Place => {
+  const cluster = native.isCluster === true
+  if (target !== undefined) return { name: target.hosts.map((host) => `${host.host}:${host.port}`).join(","), cluster }
+  if (cluster) return { name: "the nodes of the cluster client", cluster }
   const options: ClientOptions = native.options
-  return options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`
+  return { name: options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`, cluster }
 }
 
 const shape = (keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, first: string): Array<Argument> => {
@@ -190,12 +194,12 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
     Effect.gen(function* () {
       const marker = keys.safe(keyNames[0]!)
       const connection = yield* opening.withPermit(connect(marker))
-      const wait = yield* waitFor(connection, safety)
+      const wait = yield* watched(connection, silence, waitFor(connection, safety))
       const after: ReadonlyArray<Command> = wait === undefined ? [] : [["set", marker, "1"], wait]
-      let replies = yield* connection.pipeline([["evalsha", ...shape(keyNames, args, sha)], ...after])
-      if (isNoScript(replies[0])) {
-        replies = yield* connection.pipeline([["eval", ...shape(keyNames, args, lua)], ...after])
-      }
+      const pipeline = (first: Command): Effect.Effect<ReadonlyArray<unknown>> =>
+        watched(connection, durableWait + silence, connection.pipeline([first, ...after]))
+      let replies = yield* pipeline(["evalsha", ...shape(keyNames, args, sha)])
+      if (isNoScript(replies[0])) replies = yield* pipeline(["eval", ...shape(keyNames, args, lua)])
       const [reply, , waited] = replies
       if (reply instanceof EngineError) return yield* reply
       if (wait !== undefined) {
@@ -238,7 +242,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
           ? error
           : new Misconfigured({ reason: "InvalidOption", detail: "these options make no Redis client" })
     }),
-    (link) => Effect.sync(() => link.native.disconnect())
+    (link) => Effect.sync(() => link.close())
   )
   yield* link.ready("connect")
   const server = yield* checkServer(link.native, link.where)

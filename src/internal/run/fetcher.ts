@@ -158,7 +158,7 @@ export const make = (options: {
         error.reason === "Refused" || error.reason === "Unsupported"
           ? Effect.fail(error)
           : Effect.logDebug("reading failed; trying again", error).pipe(
-              Effect.andThen(Effect.suspend(() => Effect.sleep(Math.min(2_000, 50 * 2 ** failures++))))
+              Effect.andThen(Effect.suspend(() => Effect.sleep(Math.min(500, 50 * 2 ** failures++))))
             )
       )
     )
