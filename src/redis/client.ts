@@ -62,7 +62,14 @@ export class Redis extends Context.Service<
     /** The same with binary replies. */
     callBuffer<A>(command: string, ...args: ReadonlyArray<Argument>): Effect.Effect<A, EngineError>
     /** A script by its hash, loaded when the server does not know it. */
-    run<A>(script: Script<A>, keys: ReadonlyArray<string>, args: ReadonlyArray<Argument>): Effect.Effect<A, EngineError>
+    run<A>(
+      script: Script<A>,
+      keys: ReadonlyArray<string>,
+      args: ReadonlyArray<Argument>,
+      session?: number
+    ): Effect.Effect<A, EngineError>
+    /** Another number after every connection that was lost. A `run` of an earlier session is `Unreachable`, and not sent. */
+    session(): number
     /** `run`, then WAIT or WAITAOF right behind it, on a connection of its own. */
     runDurable<A>(
       script: Script<A>,
@@ -253,14 +260,15 @@ const make = Effect.fnUntraced(function* (options: Options) {
     shards,
     call: (command, ...args) => link.send(command, args, false),
     callBuffer: (command, ...args) => link.send(command, args, true),
-    run: <A>(script: Script<A>, keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>) =>
+    session: () => link.session,
+    run: <A>(script: Script<A>, keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, session?: number) =>
       Effect.catchTag(
-        link.send<A>("evalsha", shape(keyNames, args, script.sha), false, script.name),
+        link.send<A>("evalsha", shape(keyNames, args, script.sha), false, script.name, session),
         "EngineError",
         // It was not run when the server does not know it, so sending it anew is safe.
         (error) =>
           isNoScript(error)
-            ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name)
+            ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name, session)
             : Effect.fail(error)
       ),
     runDurable,

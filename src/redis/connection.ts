@@ -143,9 +143,12 @@ const sendOn = <A>(
   command: string,
   args: ReadonlyArray<Argument>,
   binary: boolean,
-  operation = command
+  operation = command,
+  refusal?: () => Error | undefined
 ): Effect.Effect<A, EngineError> =>
   Effect.callback<A, EngineError>((resume) => {
+    const refused = refusal?.()
+    if (refused !== undefined) return resume(Effect.fail(unreachable(operation, where, refused)))
     const sent = binary ? native.callBuffer(command, prepare(args)) : native.call(command, prepare(args))
     sent.then(
       (reply) => resume(Effect.succeed(reply as A)),
@@ -161,6 +164,8 @@ interface Own {
 
 /** The shared connection: reconnects by itself, and lets commands wait for that, for a while. */
 export class Link {
+  /** Another number after every connection that was lost: what comes back may be a server that went back. */
+  session = 0
   private failure: unknown
   /** Connections of one's own. They go with the shared one, since it may come back to another server. */
   private readonly own = new Set<Own>()
@@ -180,9 +185,13 @@ export class Link {
       // ioredis 5 lets it run on, and it would close the next connection.
       clearTimeout(native.socketTimeoutTimer)
       native.socketTimeoutTimer = undefined
+      this.session++
       this.dropOwn()
     })
-    native.on("-node", (node: Native) => this.dropOwn(node))
+    native.on("-node", (node: Native) => {
+      this.session++
+      this.dropOwn(node)
+    })
     if (native.status === "wait") native.connect().catch(() => undefined)
   }
 
@@ -237,13 +246,17 @@ export class Link {
     })
   }
 
+  /** `session`: sent in no other one; it fails with `Unreachable` if there was a new connection meanwhile. */
   send<A>(
     command: string,
     args: ReadonlyArray<Argument>,
     binary: boolean,
-    operation = command
+    operation = command,
+    session?: number
   ): Effect.Effect<A, EngineError> {
-    const sending = sendOn<A>(this.native, this.where, command, args, binary, operation)
+    const refusal = (): Error | undefined =>
+      session === undefined || session === this.session ? undefined : new Error("it was connected anew meanwhile")
+    const sending = sendOn<A>(this.native, this.where, command, args, binary, operation, refusal)
     return Effect.suspend(() =>
       this.native.status === "ready" ? sending : Effect.andThen(this.ready(operation), sending)
     )
