@@ -36,8 +36,10 @@ class Pipe {
   /** Bytes until it breaks. */
   left = Infinity
   deaf = false
+  /** What is on its way, in order, with the moment when it arrives. */
+  private readonly queue: Array<{ readonly data: Buffer; readonly due: number }> = []
+  private timer: NodeJS.Timeout | undefined
   private waiting: Array<Buffer> = []
-  private last = 0
   private readonly from: Socket
   private readonly to: Socket
   private readonly state: { held: boolean; delay: number }
@@ -53,11 +55,17 @@ class Pipe {
   private pass(data: Buffer): void {
     if (this.deaf) return
     if (this.state.held) return void this.waiting.push(data)
+    this.queue.push({ data, due: performance.now() + this.state.delay })
+    if (this.timer === undefined) this.arrive()
+  }
+
+  /** One timer for the first of the queue: timers of different lengths, or late ones, would not keep the order. */
+  private arrive(): void {
+    this.timer = undefined
     const now = performance.now()
-    // In order, also when the delay was longer before.
-    this.last = Math.max(this.last, now + this.state.delay)
-    if (this.last <= now) this.write(data)
-    else setTimeout(() => this.write(data), this.last - now)
+    while (this.queue.length > 0 && this.queue[0]!.due <= now) this.write(this.queue.shift()!.data)
+    const next = this.queue[0]
+    if (next !== undefined) this.timer = setTimeout(() => this.arrive(), Math.ceil(next.due - now))
   }
 
   private write(data: Buffer): void {
