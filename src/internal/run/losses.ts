@@ -91,7 +91,10 @@ export class Losses {
 
   readonly refused = (partition: Partition, commit: Commit, result: Refusal): void => {
     if (result._tag === "Fenced") this.restart(partition, result.inForce)
-    else this.wentBack(partition, commit.number, result.found)
+    else if (result._tag === "Truncated") {
+      const log = partition.logs.find((log) => log.topic.name === result.topic)!
+      this.truncated(partition, log, result.last, () => this.restart(partition, undefined))
+    } else this.wentBack(partition, commit.number, result.found)
   }
 
   /** What was lost before this claim. */

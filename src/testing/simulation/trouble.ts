@@ -117,7 +117,7 @@ export class Trouble {
 
   /** Do one of these; nothing, if there is nobody to do it to. */
   readonly one = (kind: Kind): Effect.Effect<void> => {
-    const { choices, cluster, ledger, network, parts, publisher, serverWentBack, workers } = this.scene
+    const { choices, cluster, ledger, network, parts, publisher, workers } = this.scene
     const { live } = cluster
     const some = live.length === 0 ? undefined : choices.pick(live)
     switch (kind) {
@@ -192,8 +192,7 @@ export class Trouble {
         break
       }
       case "server's clock": {
-        // A log that went back, under a clock that does too, gives its next event an id below the committed offset.
-        const by = choices.between(serverWentBack ? 0 : -2 * timing.lease, 2 * timing.lease)
+        const by = choices.between(-2 * timing.lease, 2 * timing.lease)
         network.process.skew += by
         cluster.step(`the server's clock steps by ${seconds(by)}`)
         break
