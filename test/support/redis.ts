@@ -23,6 +23,8 @@ export interface Server {
   /** Its process stands still: connections stay, nobody answers. */
   readonly pause: Effect.Effect<void>
   readonly goOn: Effect.Effect<void>
+  /** Once killed, it is started again: same arguments, port and directory. */
+  readonly again: Effect.Effect<Server, never, Scope.Scope>
   /** One command, on a connection of its own. */
   readonly call: (command: string, ...args: ReadonlyArray<string | number>) => Effect.Effect<unknown>
 }
@@ -117,6 +119,7 @@ const launch = async (
     kill: Effect.promise(() => stop(child)),
     pause: Effect.sync(() => void child.kill("SIGSTOP")),
     goOn: Effect.sync(() => void child.kill("SIGCONT")),
+    again: scoped(() => launch(argumentsFor, { port, directory })),
     call: (command, ...args) => Effect.promise(() => callOn(port, command, args)),
     child,
     owned: at.directory === undefined
@@ -147,12 +150,16 @@ export const makeServer = (
 ): Effect.Effect<Server, never, Scope.Scope> => scoped(() => start(extra, at))
 
 /** Asks again and again, in real time, since processes that talk to each other are waited for; says what never came. */
-export const eventually = (what: string, holds: Effect.Effect<boolean>, seconds = 20): Effect.Effect<void> =>
+export const eventually = (
+  what: string | (() => string),
+  holds: Effect.Effect<boolean>,
+  seconds = 20
+): Effect.Effect<void> =>
   Effect.gen(function* () {
     const began = performance.now()
     while (!(yield* holds)) {
       if (performance.now() - began > seconds * 1_000)
-        return yield* Effect.die(new Error(`it never came to this: ${what}`))
+        return yield* Effect.die(new Error(`it never came to this: ${typeof what === "string" ? what : what()}`))
       yield* Effect.promise(() => sleep(25))
     }
   })
@@ -224,6 +231,13 @@ export const makeClusterWith = (replicasOfEach: 0 | 1): Effect.Effect<TestCluste
       yield* replica.call("cluster", "replicate", master)
       yield* inStep(replica)
     }
+    yield* eventually(
+      "a cluster whose nodes know who is whose replica",
+      Effect.map(
+        Effect.forEach([...nodes, ...replicas], (node) => node.call("cluster", "nodes")),
+        (all) => all.every((lines) => String(lines).match(/slave /g)?.length === (replicas.length || undefined))
+      )
+    )
     return { url: `redis-cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes, replicas }
   })
 
