@@ -22,7 +22,7 @@ export interface Native {
   call(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
   callBuffer(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
   connect(): Promise<void>
-  disconnect(): void
+  disconnect(reconnect?: boolean): void
   duplicate(...args: ReadonlyArray<object>): Native
   nodes?(role: string): ReadonlyArray<Native>
   natMapper?(address: string): { readonly host: string; readonly port: number }
