@@ -20,6 +20,7 @@ import {
   silence,
   watched
 } from "./connection.ts"
+import { followFailovers } from "./failover.ts"
 import type { Place } from "./failure.ts"
 import * as keys from "./keys.ts"
 import { makeSubscriber } from "./subscriber.ts"
@@ -253,6 +254,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   )
   yield* link.ready("connect")
   const server = yield* checkServer(link.native, link.where)
+  yield* followFailovers(link.native)
   const runDurable = yield* makeDurable(link, server)
   const subscribe = yield* makeSubscriber(link, keys.topics(namespace))
   return Redis.of({

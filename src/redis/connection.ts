@@ -22,9 +22,10 @@ export interface Native {
   call(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
   callBuffer(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
   connect(): Promise<void>
-  disconnect(): void
+  disconnect(reconnect?: boolean): void
   duplicate(...args: ReadonlyArray<object>): Native
   nodes?(role: string): ReadonlyArray<Native>
+  natMapper?(address: string): { readonly host: string; readonly port: number }
   setMaxListeners(count: number): unknown
   on(event: string, listener: (...args: ReadonlyArray<never>) => void): unknown
   off(event: string, listener: (...args: ReadonlyArray<never>) => void): unknown
@@ -156,10 +157,15 @@ const sendOn = <A>(
     )
   })
 
-/** What an own connection is, and the client whose node it is a connection to. */
-interface Own {
-  readonly native: Native
-  readonly of: Native
+const addressOf = ({ options }: Native): string => {
+  const { host, path, port }: Address = options
+  return path ?? `${host}:${port}`
+}
+
+interface Address {
+  readonly host?: string
+  readonly port?: number
+  readonly path?: string
 }
 
 /** The shared connection: reconnects by itself, and lets commands wait for that, for a while. */
@@ -168,7 +174,7 @@ export class Link {
   session = 0
   private failure: unknown
   /** Connections of one's own. They go with the shared one, since it may come back to another server. */
-  private readonly own = new Set<Own>()
+  private readonly own = new Set<Native>()
   readonly native: Native
   readonly where: Place
   constructor(native: Native, where: Place) {
@@ -200,8 +206,8 @@ export class Link {
     this.dropOwn()
   }
 
-  private dropOwn(of?: Native): void {
-    for (const own of this.own) if (of === undefined || own.of === of) own.native.disconnect()
+  private dropOwn(node?: Native): void {
+    for (const own of this.own) if (node === undefined || addressOf(own) === addressOf(node)) own.disconnect()
   }
 
   /** Calls back once it is ready, or with the reason why not; gives the function that forgets the callback. */
@@ -262,20 +268,22 @@ export class Link {
     )
   }
 
-  /** The client of the node that serves a key: on a cluster, the master that does not point elsewhere for it. */
-  private node(key: string): Effect.Effect<Native, EngineError> {
+  /**
+   * A client of the node that seems to serve a key. On a cluster that is a guess: after a failover ioredis may take masters
+   * for replicas and the other way round, and replicas answer those of its connections that it made so.
+   */
+  private guess(key: string): Effect.Effect<Native, EngineError> {
     const { native, where } = this
     if (native.isCluster !== true || native.nodes === undefined) return Effect.succeed(native)
     const masters = native.nodes("master")
-    return Effect.callback<Native, EngineError>((resume) => {
+    const [first] = masters
+    if (first === undefined) {
+      return Effect.fail(unreachable("connection", where, new Error("no master of the cluster is known")))
+    }
+    return Effect.callback<Native>((resume) => {
       Promise.any(masters.map((node) => node.call("exists", [key]).then(() => node))).then(
         (node) => resume(Effect.succeed(node)),
-        (error: AggregateError) =>
-          resume(
-            Effect.fail(
-              unreachable("connection", where, error.errors[0] ?? new Error("no master of the cluster is known"))
-            )
-          )
+        () => resume(Effect.succeed(first))
       )
     })
   }
@@ -283,17 +291,17 @@ export class Link {
   /** A connection to the node that has this key. Whoever asks for it must drop it. */
   open(key: string): Effect.Effect<Connection, EngineError> {
     return this.ready("connection").pipe(
-      Effect.andThen(this.node(key)),
-      Effect.flatMap((node) => this.fresh(node))
+      Effect.andThen(this.guess(key)),
+      Effect.flatMap((node) => this.fresh(node, key, {}, redirections))
     )
   }
 
-  private fresh(of: Native): Effect.Effect<Connection, EngineError> {
+  /** To the node of this client, or to another address; on a cluster it goes where it is sent. */
+  private fresh(of: Native, key: string, at: Address, redirects: number): Effect.Effect<Connection, EngineError> {
     return Effect.callback<Connection, EngineError>((resume) => {
-      const native = of.duplicate(ownOptions)
-      const own: Own = { native, of }
-      this.own.add(own)
-      native.on("end", () => this.own.delete(own))
+      const native = of.duplicate({ ...ownOptions, ...at })
+      this.own.add(native)
+      native.on("end", () => this.own.delete(native))
       let failure: unknown
       native.on("error", (error: unknown) => {
         failure = error
@@ -301,15 +309,20 @@ export class Link {
       const fail = (error: unknown): void => {
         clearTimeout(late)
         native.disconnect()
+        const elsewhere = redirects > 0 ? this.elsewhere(error) : undefined
+        if (elsewhere !== undefined) return resume(this.fresh(of, key, elsewhere, redirects - 1))
         const reason = failure ?? error
         resume(Effect.fail((isHopeless(reason) ? toEngineError : unreachable)("connection", this.where, reason)))
       }
       // What accepts a connection may still say nothing on it.
       const late = setTimeout(() => fail(new Error(`no answer within ${patience} ms`)), patience)
-      const opening = native.connect().then(() => native.call("client", ["id"]))
+      const opening = native
+        .connect()
+        .then(() => (this.where.cluster ? native.call("exists", [key]).catch(stillOwner) : undefined))
+        .then(() => native.call("client", ["id"]))
       opening.then((id) => {
         clearTimeout(late)
-        resume(Effect.succeed(this.wrap(own, Number(id))))
+        resume(Effect.succeed(this.wrap(native, Number(id))))
       }, fail)
       return Effect.sync(() => {
         clearTimeout(late)
@@ -318,7 +331,19 @@ export class Link {
     })
   }
 
-  private wrap({ native, of }: Own, id: number): Connection {
+  /** Where a refusal points to. */
+  private elsewhere(refusal: unknown): Address | undefined {
+    const address = /^MOVED \d+ (\S+)/.exec(refusal instanceof Error ? refusal.message : "")?.[1]
+    return address === undefined ? undefined : this.native.natMapper?.(address)
+  }
+
+  /** The client beside an own connection, for what has to be said from outside. */
+  private beside(own: Native): Native | undefined {
+    if (!this.where.cluster) return this.native
+    return this.native.nodes?.("all").find((node) => addressOf(node) === addressOf(own))
+  }
+
+  private wrap(native: Native, id: number): Connection {
     const { where } = this
     return {
       call: (command, ...args) => sendOn(native, where, command, args, false),
@@ -333,14 +358,27 @@ export class Link {
             )
           )
         ),
-      unblock: Effect.map(
-        sendOn<number>(of, where, "client", ["unblock", id], false, "unblock"),
-        (answer) => Number(answer) === 1
-      ),
+      unblock: Effect.suspend(() => {
+        const beside = this.beside(native)
+        return beside === undefined
+          ? Effect.fail(unreachable("unblock", where, new Error("the node is not known any more")))
+          : Effect.map(
+              sendOn<number>(beside, where, "client", ["unblock", id], false, "unblock"),
+              (answer) => Number(answer) === 1
+            )
+      }),
       isOpen: () => native.status === "ready",
       dropUnsafe: () => native.disconnect(),
       onEndUnsafe: (listener) => void native.on("end", listener),
       onMessageUnsafe: (listener) => void native.on("message", listener)
     }
   }
+}
+
+/** How often a new connection is sent to another node before that counts as a failure. */
+const redirections = 3
+
+/** A node that sends single keys elsewhere while their slot moves has the slot still. */
+const stillOwner = (refusal: unknown): void => {
+  if (!(refusal instanceof Error) || !refusal.message.startsWith("ASK ")) throw refusal
 }

@@ -19,7 +19,7 @@ const outages: ReadonlyArray<Outage> = [
   {
     name: "is gone",
     begin: (server) => server.kill,
-    end: (server) => makeServer(durable, { port: server.port, directory: server.directory })
+    end: (server) => server.again
   },
   { name: "stands still", begin: (server) => server.pause, end: (server) => server.goOn },
   {

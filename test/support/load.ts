@@ -6,7 +6,7 @@
  */
 import { randomUUID } from "node:crypto"
 import { assert } from "@effect/vitest"
-import { type Context, Effect, Exit, Fiber, Layer, Logger, Schema, Scope, Stream } from "effect"
+import { Cause, type Context, Effect, Exit, Fiber, Layer, Logger, Schema, Scope, Stream } from "effect"
 import type { Durability } from "../../src/Broker.ts"
 import { Engine, Processor, Retention, Table, Topic, Worker } from "../../src/index.ts"
 import { eventually } from "./redis.ts"
@@ -34,7 +34,7 @@ export interface Load {
   readonly failures: ReadonlyArray<{ readonly _tag: string; readonly message: string }>
   /** What the worker and the publishers logged, from `Info` on. */
   readonly logs: ReadonlyArray<string>
-  /** Milliseconds from now until an event is handled that is published from now on. */
+  /** Milliseconds from now until an event of each key is handled that is published from now on. */
   readonly resumes: Effect.Effect<number>
   /** So many more events are handled. */
   readonly handles: (events: number) => Effect.Effect<void>
@@ -62,7 +62,7 @@ export const underLoad = <A, E>(
       const begun = new Map<string, number>()
       const failures: Array<{ readonly _tag: string; readonly message: string }> = []
       const logs: Array<string> = []
-      let lastBegun = 0
+      const lastBegun = new Map<string, number>()
       const disorder: Array<string> = []
       const sum = (counts: ReadonlyMap<string, number>): number => [...counts.values()].reduce((a, b) => a + b, 0)
 
@@ -72,14 +72,18 @@ export const underLoad = <A, E>(
           // Events may come again, and never too early.
           if (step.n > next) disorder.push(`${step.key}: ${step.n} where ${next} was next`)
           if (step.n === next) handled.set(step.key, next + 1)
-          lastBegun = Math.max(lastBegun, begun.get(`${step.key}/${step.n}`) ?? 0)
+          lastBegun.set(step.key, begun.get(`${step.key}/${step.n}`)!)
           yield* Table.update(totals, step.key, (total) => total + 1)
           yield* Topic.emit(copies, step)
         })
       )
 
       const scope = yield* Effect.scope
-      const logging = Logger.layer([Logger.make(({ logLevel, message }) => logs.push(`${logLevel}: ${message}`))])
+      const logging = Logger.layer([
+        Logger.make(({ cause, logLevel, message }) =>
+          logs.push(`${logLevel}: ${message} ${Cause.pretty(cause)}`.trim())
+        )
+      ])
       const engineAt = (url: string) =>
         Layer.buildWithScope(
           Layer.fresh(
@@ -120,7 +124,7 @@ export const underLoad = <A, E>(
         const exit = ended.pollUnsafe()
         if (exit !== undefined) assert.fail(`the worker ended: ${String(exit)}`)
       }
-      const until = (what: string, holds: () => boolean, seconds?: number): Effect.Effect<void> =>
+      const until = (what: string | (() => string), holds: () => boolean, seconds?: number): Effect.Effect<void> =>
         eventually(
           what,
           Effect.sync(() => {
@@ -137,7 +141,11 @@ export const underLoad = <A, E>(
         logs,
         resumes: Effect.gen(function* () {
           const since = performance.now()
-          yield* until("an event published after the trouble is handled", () => lastBegun > since)
+          const late = (): ReadonlyArray<string> => keys.filter((key) => !(lastBegun.get(key)! > since))
+          yield* until(
+            () => `an event of each key published after the trouble is handled; not of ${late()}`,
+            () => late().length === 0
+          )
           return performance.now() - since
         }),
         handles: (events) =>
@@ -152,11 +160,16 @@ export const underLoad = <A, E>(
       yield* Fiber.await(publishers)
 
       const rows = Effect.map(Stream.runCollect(Table.entries(totals)), (all) => new Map(all))
+      let missing: ReadonlyArray<string> = []
       yield* eventually(
-        "all that was acknowledged is committed",
+        () => `all that was acknowledged is committed: ${missing.join(", ")}`,
         Effect.map(Effect.exit(Effect.provideContext(rows, here)), (exit) => {
           alive()
-          return Exit.isSuccess(exit) && keys.every((key) => (exit.value.get(key) ?? 0) >= acknowledged.get(key)!)
+          const counts: ReadonlyMap<string, number> = Exit.isSuccess(exit) ? exit.value : new Map()
+          missing = keys
+            .filter((key) => (counts.get(key) ?? 0) < acknowledged.get(key)!)
+            .map((key) => `${key}: ${counts.get(key)} of ${acknowledged.get(key)}, handled ${handled.get(key)}`)
+          return missing.length === 0
         })
       )
       // What is stored and not acknowledged is handled too.

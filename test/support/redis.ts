@@ -23,6 +23,8 @@ export interface Server {
   /** Its process stands still: connections stay, nobody answers. */
   readonly pause: Effect.Effect<void>
   readonly goOn: Effect.Effect<void>
+  /** Once killed, it is started again: same arguments, port and directory. */
+  readonly again: Effect.Effect<void>
   /** One command, on a connection of its own. */
   readonly call: (command: string, ...args: ReadonlyArray<string | number>) => Effect.Effect<unknown>
 }
@@ -42,15 +44,23 @@ export const freePort = (): Promise<number> =>
     })
   })
 
-const answers = (port: number): Promise<boolean> =>
+/** The process of this id answers there: on a busy machine a free port may be somebody else's a moment later. */
+const answers = (port: number, pid: number | undefined): Promise<boolean> =>
   new Promise((resolve) => {
-    const socket = connectTo(port, "127.0.0.1", () => socket.write("PING\r\n"))
+    const socket = connectTo(port, "127.0.0.1", () => socket.write("PING\r\nINFO server\r\n"))
     const finish = (answer: boolean): void => {
       socket.destroy()
       resolve(answer)
     }
-    // Any answer will do: with a password it is NOAUTH.
-    socket.once("data", (data) => finish(!data.toString().startsWith("-LOADING")))
+    let text = ""
+    socket.on("data", (data) => {
+      text += data.toString()
+      // With a password nothing more can be told.
+      if (text.startsWith("-NOAUTH")) finish(true)
+      else if (text.startsWith("-")) finish(false)
+      const id = /process_id:(\d+)\r/.exec(text)?.[1]
+      if (id !== undefined) finish(Number(id) === pid)
+    })
     socket.once("error", () => finish(false))
     socket.setTimeout(1_000, () => finish(false))
   })
@@ -83,15 +93,9 @@ const callOn = async (port: number, command: string, args: ReadonlyArray<string 
   }
 }
 
-type Started = Server & { readonly child: ChildProcess; readonly owned: boolean }
+type Arguments = (port: number, directory: string) => ReadonlyArray<string>
 
-/** `argumentsFor` are all arguments of redis-server. */
-const launch = async (
-  argumentsFor: (port: number, directory: string) => ReadonlyArray<string>,
-  at: Place
-): Promise<Started> => {
-  const port = at.port ?? (await freePort())
-  const directory = at.directory ?? mkdtempSync(join(tmpdir(), "millrace-redis-"))
+const spawnServer = async (argumentsFor: Arguments, port: number, directory: string): Promise<ChildProcess> => {
   const child = spawn("sh", ["-c", guarded, directory, ...argumentsFor(port, directory)], {
     stdio: ["pipe", "pipe", "pipe"]
   })
@@ -101,24 +105,42 @@ const launch = async (
   child.stderr.on("data", (data) => (output += data))
   let failure: Error | undefined
   child.once("error", (error) => (failure = error))
-  for (let tries = 0; !(await answers(port)); tries++) {
-    if (failure !== undefined || child.exitCode !== null || tries > 200) {
+  for (let tries = 0; !(await answers(port, child.pid)); tries++) {
+    if (failure !== undefined || child.exitCode !== null || tries > 400) {
       await stop(child)
       throw new Error(`redis-server did not start: ${failure?.message ?? output}`)
     }
     // A real wait: a process starts.
     await sleep(25)
   }
+  return child
+}
+
+interface Started extends Server {
+  readonly child: () => ChildProcess
+  readonly owned: boolean
+}
+
+/** `argumentsFor` gives all arguments of redis-server. */
+const launch = async (argumentsFor: Arguments, at: Place): Promise<Started> => {
+  const port = at.port ?? (await freePort())
+  const directory = at.directory ?? mkdtempSync(join(tmpdir(), "millrace-redis-"))
+  let child = await spawnServer(argumentsFor, port, directory)
   return {
     url: `redis://127.0.0.1:${port}`,
     port,
-    pid: child.pid!,
+    get pid() {
+      return child.pid!
+    },
     directory,
     kill: Effect.promise(() => stop(child)),
     pause: Effect.sync(() => void child.kill("SIGSTOP")),
     goOn: Effect.sync(() => void child.kill("SIGCONT")),
+    again: Effect.promise(async () => {
+      child = await spawnServer(argumentsFor, port, directory)
+    }),
     call: (command, ...args) => Effect.promise(() => callOn(port, command, args)),
-    child,
+    child: () => child,
     owned: at.directory === undefined
   }
 }
@@ -135,7 +157,7 @@ const start = (extra: ReadonlyArray<string>, at: Place): Promise<Started> =>
 const scoped = (starting: () => Promise<Started>): Effect.Effect<Server, never, Scope.Scope> =>
   Effect.acquireRelease(Effect.promise(starting), (server) =>
     Effect.promise(async () => {
-      await stop(server.child)
+      await stop(server.child())
       if (server.owned) rmSync(server.directory, { recursive: true, force: true })
     })
   )
@@ -147,12 +169,16 @@ export const makeServer = (
 ): Effect.Effect<Server, never, Scope.Scope> => scoped(() => start(extra, at))
 
 /** Asks again and again, in real time, since processes that talk to each other are waited for; says what never came. */
-export const eventually = (what: string, holds: Effect.Effect<boolean>, seconds = 20): Effect.Effect<void> =>
+export const eventually = (
+  what: string | (() => string),
+  holds: Effect.Effect<boolean>,
+  seconds = 20
+): Effect.Effect<void> =>
   Effect.gen(function* () {
     const began = performance.now()
     while (!(yield* holds)) {
       if (performance.now() - began > seconds * 1_000)
-        return yield* Effect.die(new Error(`it never came to this: ${what}`))
+        return yield* Effect.die(new Error(`it never came to this: ${typeof what === "string" ? what : what()}`))
       yield* Effect.promise(() => sleep(25))
     }
   })
@@ -164,11 +190,26 @@ export const makeReplica = (
 ): Effect.Effect<Server, never, Scope.Scope> =>
   Effect.tap(makeServer(["--replicaof", "127.0.0.1", String(master.port), ...extra]), inStep)
 
-/** Its link to its master is up. */
+/**
+ * It has all that its master had, and its master sends it at once what comes: then nothing answered is lost by a kill. (That
+ * a link is "up" and "online" tells less: the stream may begin only after the replica's next report.)
+ */
 export const inStep = (replica: Server): Effect.Effect<void> =>
   eventually(
     "a replica in step with its master",
-    Effect.map(replica.call("info", "replication"), (info) => String(info).includes("master_link_status:up"))
+    Effect.promise(async () => {
+      const info = async (port: number): Promise<string> => String(await callOn(port, "info", ["replication"]))
+      const own = await info(replica.port)
+      const master = Number(/master_port:(\d+)/.exec(own)?.[1])
+      if (Number.isNaN(master) || !own.includes("master_link_status:up")) return false
+      // Something to send.
+      await callOn(master, "publish", ["step", "on"])
+      const offset = Number(/master_repl_offset:(\d+)/.exec(await info(master))![1])
+      for (let looks = 0; looks < 10; looks++) {
+        if (Number(/slave_repl_offset:(\d+)/.exec(await info(replica.port))?.[1]) >= offset) return true
+      }
+      return false
+    })
   )
 
 export interface TestCluster {
@@ -224,6 +265,13 @@ export const makeClusterWith = (replicasOfEach: 0 | 1): Effect.Effect<TestCluste
       yield* replica.call("cluster", "replicate", master)
       yield* inStep(replica)
     }
+    yield* eventually(
+      "a cluster whose nodes know who is whose replica",
+      Effect.map(
+        Effect.forEach([...nodes, ...replicas], (node) => node.call("cluster", "nodes")),
+        (all) => all.every((lines) => String(lines).match(/slave /g)?.length === (replicas.length || undefined))
+      )
+    )
     return { url: `redis-cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes, replicas }
   })
 
@@ -250,7 +298,7 @@ export const makeSentinels: Effect.Effect<SentinelSet, never, Scope.Scope> = Eff
       "bind 127.0.0.1",
       `sentinel monitor main 127.0.0.1 ${first.port} 2`,
       "sentinel down-after-milliseconds main 500",
-      "sentinel failover-timeout main 3000",
+      "sentinel failover-timeout main 1000",
       "sentinel parallel-syncs main 1"
     ].join("\n")
   const sentinels = yield* Effect.forEach([0, 1, 2], () =>
@@ -293,8 +341,8 @@ export const sharedUrl = async (): Promise<string> => {
   if (given !== undefined && given !== "") return given
   shared ??= start([], {}).then((server) => {
     // It must not keep the test process alive.
-    server.child.unref()
-    for (const stream of server.child.stdio) (stream as { unref?: () => void } | null)?.unref?.()
+    server.child().unref()
+    for (const stream of server.child().stdio) (stream as { unref?: () => void } | null)?.unref?.()
     return server
   })
   return (await shared).url
