@@ -240,6 +240,8 @@ export type CommitResult =
    * commits. `found`: the number it expects.
    */
   | { readonly _tag: "WentBack"; readonly found: number }
+  /** The log of this topic ends before the offset: the engine lost acknowledged events. Nothing was written. */
+  | { readonly _tag: "Truncated"; readonly topic: string; readonly last: string }
 
 /** A page of a lane. `next`: the `after` of the following page; undefined at the end. */
 export interface ParkedPage {

@@ -68,6 +68,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Policy.ts",
     "Retention.ts",
     // Pure, and of use to every room.
+    "internal/copies.ts",
     "internal/record/compression.ts",
     "internal/record/encryption.ts",
     "internal/entryId.ts",

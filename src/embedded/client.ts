@@ -10,6 +10,8 @@ import { dirname, resolve as resolvePath } from "node:path"
 import type { DatabaseSync } from "node:sqlite"
 import { Context, Effect, Layer, Random } from "effect"
 import { EngineError } from "../Errors.ts"
+import { Copies } from "../internal/copies.ts"
+import { fill, take } from "./copy.ts"
 
 export type Value = null | number | bigint | string | Uint8Array
 
@@ -67,7 +69,7 @@ const layer = (options: FileOptions | undefined): Layer.Layer<Sqlite, EngineErro
   Layer.effect(
     Sqlite,
     Effect.acquireRelease(
-      Effect.suspend(() => open(options ?? { file: ":memory:" }, options !== undefined)),
+      Effect.flatMap(Copies, (copies) => open(options ?? { file: ":memory:" }, options !== undefined, copies)),
       (connection) => Effect.sync(connection.close)
     ).pipe(Effect.map((connection) => connection.service))
   )
@@ -92,12 +94,21 @@ interface Connection {
   readonly close: () => void
 }
 
-const open = (options: FileOptions, isFile: boolean): Effect.Effect<Connection, EngineError> => {
+const open = (
+  options: FileOptions,
+  isFile: boolean,
+  copies: Copies | undefined
+): Effect.Effect<Connection, EngineError> => {
   const where = isFile ? resolvePath(options.file) : options.file
   let database: DatabaseSync | undefined
   const attempt = (): Connection => {
     database ??= openDatabase(where, isFile)
     prepareDatabase(database, where, isFile, options.fsync === true)
+    if (copies !== undefined) {
+      const opened = database
+      fill(opened, copies.begin)
+      copies.opened(() => take(opened))
+    }
     return connect(database, where, isFile, options)
   }
   return withBusyRetry("open", where, attempt).pipe(

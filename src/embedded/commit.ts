@@ -5,7 +5,7 @@
 import type { Claim, Commit, CommitResult, Committed, Fence, Layout, Start } from "../Broker.ts"
 import { emit } from "./append.ts"
 import type { Statements } from "./client.ts"
-import { parsePlace } from "./entry.ts"
+import { formatId, isAbove, parseOffset, parsePlace } from "./entry.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
@@ -108,6 +108,11 @@ export const commit = (
   const { parking } = request
   if (parking !== undefined && !Parking.isFirst(db, processor, partition, parking.remove)) {
     return { _tag: "WentBack", found: request.number }
+  }
+  for (const { offset, topic } of request.offsets) {
+    const { last } = Log.load(db, names.logOrNew(db, topic, partition))
+    // The file may be an older one than it was: nothing goes beyond what it has.
+    if (isAbove(parseOffset(offset).id, last)) return { _tag: "Truncated", topic, last: formatId(last) }
   }
   countCommit(db, processor, partition)
   for (const place of request.offsets) {

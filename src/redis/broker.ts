@@ -60,10 +60,11 @@ const make = Effect.gen(function* () {
   const write = <A>(
     script: Script<A>,
     request: Append.Request,
-    durability: Durability
+    durability: Durability,
+    session?: number
   ): Effect.Effect<A, EngineError | DurabilityNotReached> =>
     durability === "memory"
-      ? redis.run(script, request.keys, request.args)
+      ? redis.run(script, request.keys, request.args, session)
       : redis.runDurable(script, request.keys, request.args, durability)
 
   /** Logs by shard, in calls of bearable size. */
@@ -89,15 +90,32 @@ const make = Effect.gen(function* () {
     return parts.length === 1 ? call(parts[0]!) : Effect.map(Effect.forEach(parts, call), (all) => all.flat())
   }
 
+  /** The session in which a partition's offset was last compared with the end of its log. */
+  const compared = new Map<string, number>()
+  const ofPartition = ({ partition, processor }: { readonly partition: number; readonly processor: string }): string =>
+    `${processor}/${partition}`
+
   const commit: Service["commit"] = (commits, durability) =>
     Effect.map(
-      Effect.forEach(slices(commits, commitsPerCall), (part) => {
-        const [first, ...rest] = part
-        return build(() => Commit.request(tagOf(first!.partition), shards, [first!, ...rest])).pipe(
-          Effect.flatMap((request) => write(Commit.commit, request, durability)),
-          Effect.map((answers) => answers.map(Commit.result))
-        )
-      }),
+      Effect.forEach(slices(commits, commitsPerCall), (part) =>
+        Effect.suspend(() => {
+          const [first, ...rest] = part
+          const session = redis.session()
+          const fresh = durability !== "memory" || part.some((commit) => compared.get(ofPartition(commit)) !== session)
+          return build(() => Commit.request(tagOf(first!.partition), shards, [first!, ...rest], fresh)).pipe(
+            Effect.flatMap((request) => write(Commit.commit, request, durability, session)),
+            Effect.map((answers) => {
+              const results = answers.map(Commit.result)
+              if (fresh) {
+                results.forEach((result, i) => {
+                  if (result._tag === "Done") compared.set(ofPartition(part[i]!), session)
+                })
+              }
+              return results
+            })
+          )
+        })
+      ),
       (parts) => (parts.length === 1 ? parts[0]! : parts.flat())
     )
 

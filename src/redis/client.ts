@@ -16,8 +16,11 @@ import {
   clusterOptions,
   Link,
   type Native,
-  sharedOptions
+  sharedOptions,
+  silence,
+  watched
 } from "./connection.ts"
+import type { Place } from "./failure.ts"
 import * as keys from "./keys.ts"
 import { makeSubscriber } from "./subscriber.ts"
 import { parse, type Target } from "./url.ts"
@@ -59,7 +62,14 @@ export class Redis extends Context.Service<
     /** The same with binary replies. */
     callBuffer<A>(command: string, ...args: ReadonlyArray<Argument>): Effect.Effect<A, EngineError>
     /** A script by its hash, loaded when the server does not know it. */
-    run<A>(script: Script<A>, keys: ReadonlyArray<string>, args: ReadonlyArray<Argument>): Effect.Effect<A, EngineError>
+    run<A>(
+      script: Script<A>,
+      keys: ReadonlyArray<string>,
+      args: ReadonlyArray<Argument>,
+      session?: number
+    ): Effect.Effect<A, EngineError>
+    /** Another number after every connection that was lost. A `run` of an earlier session is `Unreachable`, and not sent. */
+    session(): number
     /** `run`, then WAIT or WAITAOF right behind it, on a connection of its own. */
     runDurable<A>(
       script: Script<A>,
@@ -88,7 +98,7 @@ const fromUrl = (target: Target): Native => {
   const own = {
     ...(target.username === undefined ? {} : { username: target.username }),
     ...(target.password === undefined ? {} : { password: target.password }),
-    ...(target.tls ? { tls: {}, enableTLSForSentinelMode: true } : {}),
+    ...(target.tls ? { tls: {}, enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
     db: target.database
   }
   const [first] = target.hosts
@@ -140,11 +150,12 @@ const fromClient = (client: RedisClient): Native => {
 }
 
 /** Where it connects to, for messages. */
-const whereIs = (native: Native, target: Target | undefined): string => {
-  if (target !== undefined) return target.hosts.map((host) => `${host.host}:${host.port}`).join(",")
-  if (native.isCluster === true) return "the nodes of the cluster client"
+const whereIs = (native: Native, target: Target | undefined): Place => {
+  const cluster = native.isCluster === true
+  if (target !== undefined) return { name: target.hosts.map((host) => `${host.host}:${host.port}`).join(","), cluster }
+  if (cluster) return { name: "the nodes of the cluster client", cluster }
   const options: ClientOptions = native.options
-  return options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`
+  return { name: options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`, cluster }
 }
 
 const shape = (keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, first: string): Array<Argument> => {
@@ -190,12 +201,12 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
     Effect.gen(function* () {
       const marker = keys.safe(keyNames[0]!)
       const connection = yield* opening.withPermit(connect(marker))
-      const wait = yield* waitFor(connection, safety)
+      const wait = yield* watched(connection, silence, waitFor(connection, safety))
       const after: ReadonlyArray<Command> = wait === undefined ? [] : [["set", marker, "1"], wait]
-      let replies = yield* connection.pipeline([["evalsha", ...shape(keyNames, args, sha)], ...after])
-      if (isNoScript(replies[0])) {
-        replies = yield* connection.pipeline([["eval", ...shape(keyNames, args, lua)], ...after])
-      }
+      const pipeline = (first: Command): Effect.Effect<ReadonlyArray<unknown>> =>
+        watched(connection, durableWait + silence, connection.pipeline([first, ...after]))
+      let replies = yield* pipeline(["evalsha", ...shape(keyNames, args, sha)])
+      if (isNoScript(replies[0])) replies = yield* pipeline(["eval", ...shape(keyNames, args, lua)])
       const [reply, , waited] = replies
       if (reply instanceof EngineError) return yield* reply
       if (wait !== undefined) {
@@ -238,7 +249,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
           ? error
           : new Misconfigured({ reason: "InvalidOption", detail: "these options make no Redis client" })
     }),
-    (link) => Effect.sync(() => link.native.disconnect())
+    (link) => Effect.sync(() => link.close())
   )
   yield* link.ready("connect")
   const server = yield* checkServer(link.native, link.where)
@@ -249,14 +260,15 @@ const make = Effect.fnUntraced(function* (options: Options) {
     shards,
     call: (command, ...args) => link.send(command, args, false),
     callBuffer: (command, ...args) => link.send(command, args, true),
-    run: <A>(script: Script<A>, keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>) =>
+    session: () => link.session,
+    run: <A>(script: Script<A>, keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, session?: number) =>
       Effect.catchTag(
-        link.send<A>("evalsha", shape(keyNames, args, script.sha), false, script.name),
+        link.send<A>("evalsha", shape(keyNames, args, script.sha), false, script.name, session),
         "EngineError",
         // It was not run when the server does not know it, so sending it anew is safe.
         (error) =>
           isNoScript(error)
-            ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name)
+            ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name, session)
             : Effect.fail(error)
       ),
     runDurable,

@@ -34,7 +34,12 @@ export const parseRow = (topic: string, text: string | null): Committed => {
 }
 
 /** Throws `EngineError` for what can never be stored. */
-export const request = (tag: string, shards: number, commits: readonly [Commit, ...ReadonlyArray<Commit>]): Request => {
+export const request = (
+  tag: string,
+  shards: number,
+  commits: readonly [Commit, ...ReadonlyArray<Commit>],
+  compared: boolean
+): Request => {
   const { processor } = commits[0]
   const index = new Map<string, number>()
   const names: Array<string> = []
@@ -55,7 +60,7 @@ export const request = (tag: string, shards: number, commits: readonly [Commit, 
   key(keys.owner(tag, processor))
   key(keys.tables(tag, processor))
   const tables = new Set<string>()
-  const args: Array<Argument> = [processor, commits.length, ""]
+  const args: Array<Argument> = [processor, commits.length, "", compared ? 1 : 0]
   for (const commit of commits) args.push(commit.partition)
   for (const commit of commits) {
     const { partition, offsets, rows, emits, parking } = commit
@@ -133,6 +138,10 @@ export const result = (answer: string): CommitResult => {
       return { _tag: "Done" }
     case "b":
       return { _tag: "DoneBefore" }
+    case "t": {
+      const [topic, last] = answer.slice(1).split(" ") as [string, string]
+      return { _tag: "Truncated", topic, last }
+    }
     case "f":
       return { _tag: "Fenced", inForce: BigInt(answer.slice(1)) }
     default:
@@ -141,8 +150,8 @@ export const result = (answer: string): CommitResult => {
 }
 
 /**
- * KEYS: owner, tables, then logs, counts and tables as their numbers in ARGV say. ARGV: processor, commits, tables; the
- * partitions; for each commit: epoch, incarnation, number, arguments that follow; where among them parking begins (0:
+ * KEYS: owner, tables, then logs, counts and tables as their numbers in ARGV say. ARGV: processor, commits, tables, 1 to
+ * compare each offset with the end of its log (a fresh connection may lead to a server that lost events); the partitions; for each commit: epoch, incarnation, number, arguments that follow; where among them parking begins (0:
  * nowhere); offsets; tables; emits; parking.
  */
 export const commit = script<ReadonlyArray<string>>(
@@ -213,8 +222,18 @@ local function apply(at, partition, head, section)
     at = at + 7
   end
 end
-local stored, answers = redis.call("HMGET", KEYS[1], unpack(ARGV, 4, 3 + commits)), {}
-local at, registered = 4 + commits, ARGV[3] == ""
+local stored, answers = redis.call("HMGET", KEYS[1], unpack(ARGV, 5, 4 + commits)), {}
+local at, registered = 5 + commits, ARGV[3] == ""
+-- The first of its logs that ends before the offset: its topic, and its last id.
+local function truncated(at)
+  local moves = tonumber(ARGV[at])
+  at = at + 1
+  for _ = 1, moves do
+    local id, last = string.match(ARGV[at + 4], "^%d+-%d+"), select(4, stream(KEYS[tonumber(ARGV[at])]))
+    if above(id, last) then return "t" .. string.match(ARGV[at + 1], ":(.*)$") .. " " .. last end
+    at = at + 7
+  end
+end
 for i = 1, commits do
   local epoch, incarnation, number = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local answer, section = judge(stored[i], epoch, incarnation, number), nil
@@ -222,12 +241,13 @@ for i = 1, commits do
     section = at + 4 + ARGV[at + 4]
     ${Parking.check.trim().replaceAll("\n", "\n    ")}
   end
+  if answer == "a" and ARGV[4] == "1" then answer = truncated(at + 5) or answer end
   if answer == "a" then
     if not registered then
       for name in string.gmatch(ARGV[3], "[^,]+") do redis.call("SADD", KEYS[2], name) end
       registered = true
     end
-    apply(at + 5, ARGV[3 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section)
+    apply(at + 5, ARGV[4 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section)
   end
   answers[i] = answer
   at = at + 4 + ARGV[at + 3]

@@ -7,7 +7,7 @@
 import { randomInt } from "node:crypto"
 import { Effect } from "effect"
 import type { EngineError } from "../Errors.ts"
-import { isAuthentication, toEngineError, unreachable } from "./failure.ts"
+import { isHopeless, type Place, toEngineError, unreachable } from "./failure.ts"
 
 export type Argument = string | number | Uint8Array
 export type Command = readonly [name: string, ...args: ReadonlyArray<Argument>]
@@ -17,6 +17,8 @@ export interface Native {
   readonly status: string
   readonly isCluster?: boolean
   readonly options: object
+  /** Not part of its interface: see `Link`. */
+  socketTimeoutTimer?: NodeJS.Timeout | undefined
   call(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
   callBuffer(command: string, args: ReadonlyArray<Argument>): Promise<unknown>
   connect(): Promise<void>
@@ -47,14 +49,28 @@ export interface Connection {
 
 /** Milliseconds that a command waits for a connection, and that opening one may take. */
 export const patience = 5_000
-/** A shared connection that owes an answer for so many milliseconds is taken for dead. */
-const silence = 10_000
+/**
+ * A connection that owes an answer for so many milliseconds is taken for dead: soon enough to renew a lease of 10 s, of
+ * which a third is over when it is asked for, on another one.
+ */
+export const silence = 4_000
 
-/** 50 ms, doubled up to 2 s, half of it at random. */
+/** 50 ms, doubled up to 1 s, half of it at random. */
 export const backOff = (attempt: number): number => {
-  const half = Math.min(25 * 2 ** Math.min(attempt - 1, 6), 1_000)
+  const half = Math.min(25 * 2 ** Math.min(attempt - 1, 5), 500)
   return half + randomInt(half)
 }
+
+/** The connection is closed when that takes longer. A real timer: it watches a real socket. */
+export const watched = <A, E>(
+  connection: { dropUnsafe(): void },
+  millis: number,
+  effect: Effect.Effect<A, E>
+): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    const late = setTimeout(() => connection.dropUnsafe(), millis)
+    return Effect.onExit(effect, () => Effect.sync(() => clearTimeout(late)))
+  })
 
 const common = {
   lazyConnect: true,
@@ -68,6 +84,11 @@ const common = {
   commandTimeout: undefined,
   blockingTimeout: undefined,
   connectTimeout: patience,
+  // What closing waits for the other side, which may be gone.
+  disconnectTimeout: 500,
+  // A server that is loading its data is asked again after this, or ioredis would believe what it says it still needs.
+  maxLoadingRetryTime: 250,
+  sentinelCommandTimeout: silence / 2,
   keepAlive: 10_000,
   noDelay: true,
   stringNumbers: false,
@@ -118,13 +139,16 @@ const prepare = (args: ReadonlyArray<Argument>): ReadonlyArray<Argument> => {
 
 const sendOn = <A>(
   native: Native,
-  where: string,
+  where: Place,
   command: string,
   args: ReadonlyArray<Argument>,
   binary: boolean,
-  operation = command
+  operation = command,
+  refusal?: () => Error | undefined
 ): Effect.Effect<A, EngineError> =>
   Effect.callback<A, EngineError>((resume) => {
+    const refused = refusal?.()
+    if (refused !== undefined) return resume(Effect.fail(unreachable(operation, where, refused)))
     const sent = binary ? native.callBuffer(command, prepare(args)) : native.call(command, prepare(args))
     sent.then(
       (reply) => resume(Effect.succeed(reply as A)),
@@ -132,12 +156,22 @@ const sendOn = <A>(
     )
   })
 
+/** What an own connection is, and the client whose node it is a connection to. */
+interface Own {
+  readonly native: Native
+  readonly of: Native
+}
+
 /** The shared connection: reconnects by itself, and lets commands wait for that, for a while. */
 export class Link {
+  /** Another number after every connection that was lost: what comes back may be a server that went back. */
+  session = 0
   private failure: unknown
+  /** Connections of one's own. They go with the shared one, since it may come back to another server. */
+  private readonly own = new Set<Own>()
   readonly native: Native
-  readonly where: string
-  constructor(native: Native, where: string) {
+  readonly where: Place
+  constructor(native: Native, where: Place) {
     this.native = native
     this.where = where
     native.setMaxListeners(0)
@@ -147,7 +181,27 @@ export class Link {
     }
     native.on("error", onError)
     native.on("node error", onError)
+    native.on("close", () => {
+      // ioredis 5 lets it run on, and it would close the next connection.
+      clearTimeout(native.socketTimeoutTimer)
+      native.socketTimeoutTimer = undefined
+      this.session++
+      this.dropOwn()
+    })
+    native.on("-node", (node: Native) => {
+      this.session++
+      this.dropOwn(node)
+    })
     if (native.status === "wait") native.connect().catch(() => undefined)
+  }
+
+  close(): void {
+    this.native.disconnect()
+    this.dropOwn()
+  }
+
+  private dropOwn(of?: Native): void {
+    for (const own of this.own) if (of === undefined || own.of === of) own.native.disconnect()
   }
 
   /** Calls back once it is ready, or with the reason why not; gives the function that forgets the callback. */
@@ -160,7 +214,7 @@ export class Link {
     const onReady = (): void => finish(undefined)
     const onError = (error: unknown): void => {
       // Waiting does not help against a wrong password.
-      if (isAuthentication(error)) finish(toEngineError(operation, this.where, error))
+      if (isHopeless(error)) finish(toEngineError(operation, this.where, error))
     }
     const onTime = (): void =>
       finish(unreachable(operation, this.where, this.failure ?? new Error(`no connection within ${patience} ms`)))
@@ -192,13 +246,17 @@ export class Link {
     })
   }
 
+  /** `session`: sent in no other one; it fails with `Unreachable` if there was a new connection meanwhile. */
   send<A>(
     command: string,
     args: ReadonlyArray<Argument>,
     binary: boolean,
-    operation = command
+    operation = command,
+    session?: number
   ): Effect.Effect<A, EngineError> {
-    const sending = sendOn<A>(this.native, this.where, command, args, binary, operation)
+    const refusal = (): Error | undefined =>
+      session === undefined || session === this.session ? undefined : new Error("it was connected anew meanwhile")
+    const sending = sendOn<A>(this.native, this.where, command, args, binary, operation, refusal)
     return Effect.suspend(() =>
       this.native.status === "ready" ? sending : Effect.andThen(this.ready(operation), sending)
     )
@@ -222,41 +280,47 @@ export class Link {
     })
   }
 
-  /** A fresh connection, ready. Whoever asks for it must drop it. */
-  private fresh(from: Native): Effect.Effect<Native, EngineError> {
-    return Effect.callback<Native, EngineError>((resume) => {
-      const native = from.duplicate(ownOptions)
+  /** A connection to the node that has this key. Whoever asks for it must drop it. */
+  open(key: string): Effect.Effect<Connection, EngineError> {
+    return this.ready("connection").pipe(
+      Effect.andThen(this.node(key)),
+      Effect.flatMap((node) => this.fresh(node))
+    )
+  }
+
+  private fresh(of: Native): Effect.Effect<Connection, EngineError> {
+    return Effect.callback<Connection, EngineError>((resume) => {
+      const native = of.duplicate(ownOptions)
+      const own: Own = { native, of }
+      this.own.add(own)
+      native.on("end", () => this.own.delete(own))
       let failure: unknown
       native.on("error", (error: unknown) => {
         failure = error
       })
-      native.connect().then(
-        () => resume(Effect.succeed(native)),
-        (error: unknown) => {
-          native.disconnect()
-          const reason = failure ?? error
-          const toError = isAuthentication(reason) ? toEngineError : unreachable
-          resume(Effect.fail(toError("connection", this.where, reason)))
-        }
-      )
-      return Effect.sync(() => native.disconnect())
+      const fail = (error: unknown): void => {
+        clearTimeout(late)
+        native.disconnect()
+        const reason = failure ?? error
+        resume(Effect.fail((isHopeless(reason) ? toEngineError : unreachable)("connection", this.where, reason)))
+      }
+      // What accepts a connection may still say nothing on it.
+      const late = setTimeout(() => fail(new Error(`no answer within ${patience} ms`)), patience)
+      const opening = native.connect().then(() => native.call("client", ["id"]))
+      opening.then((id) => {
+        clearTimeout(late)
+        resume(Effect.succeed(this.wrap(own, Number(id))))
+      }, fail)
+      return Effect.sync(() => {
+        clearTimeout(late)
+        native.disconnect()
+      })
     })
   }
 
-  /** A connection to the node that has this key. Whoever asks for it must drop it. */
-  open(key: string): Effect.Effect<Connection, EngineError> {
-    const link = this
-    return Effect.gen(function* () {
-      yield* link.ready("connection")
-      const node = yield* link.node(key)
-      const native = yield* link.fresh(node)
-      return yield* Effect.onError(link.wrap(native, node), () => Effect.sync(() => native.disconnect()))
-    })
-  }
-
-  private wrap(native: Native, node: Native): Effect.Effect<Connection, EngineError> {
+  private wrap({ native, of }: Own, id: number): Connection {
     const { where } = this
-    return Effect.map(sendOn<number>(native, where, "client", ["id"], false, "connection"), (id) => ({
+    return {
       call: (command, ...args) => sendOn(native, where, command, args, false),
       callBuffer: (command, ...args) => sendOn(native, where, command, args, true),
       pipeline: (commands, binary = false) =>
@@ -270,13 +334,13 @@ export class Link {
           )
         ),
       unblock: Effect.map(
-        sendOn<number>(node, where, "client", ["unblock", id], false, "unblock"),
+        sendOn<number>(of, where, "client", ["unblock", id], false, "unblock"),
         (answer) => Number(answer) === 1
       ),
       isOpen: () => native.status === "ready",
       dropUnsafe: () => native.disconnect(),
       onEndUnsafe: (listener) => void native.on("end", listener),
       onMessageUnsafe: (listener) => void native.on("message", listener)
-    }))
+    }
   }
 }

@@ -1,6 +1,7 @@
 /**
- * What ioredis and the server raise, as `EngineError`: a lost connection is `Unreachable` (the outcome is unknown), a
- * server out of memory `Full`, a refused login or right `Refused`, a missing command `Unsupported`.
+ * What ioredis and the server raise, as `EngineError`: a lost connection and a server that is not fit for work just now are
+ * `Unreachable` (the outcome is unknown), a server out of memory is `Full`, a refused login or right `Refused`, a missing
+ * command `Unsupported`.
  *
  * Gotcha: ioredis hangs the command with all its arguments on its errors (for AUTH: the password), so they are never
  * passed on as a cause.
@@ -21,9 +22,24 @@ const byCode: Readonly<Record<string, readonly [Reason, string]>> = {
   MASTERDOWN: ["Unreachable", "the replica has lost its master"],
   BUSY: ["Unreachable", "the server is busy with a script"],
   NOREPLICAS: ["Unreachable", "too few replicas are connected (min-replicas-to-write)"],
-  MISCONF: ["Refused", "the server cannot save to disk and refuses writes: look at its log and its disk"],
+  UNBLOCKED: ["Unreachable", "this server is a replica now; waiting for the new master"],
+  MISCONF: ["Unreachable", "the server cannot save to disk and refuses writes: look at its log and its disk"],
+  EXECABORT: ["Unreachable", "a transaction was not begun as a whole"],
   CROSSSLOT: ["Unsupported", "this is a Redis Cluster: use redis-cluster:// in the URL"],
-  MOVED: ["Unsupported", "this is a Redis Cluster: use redis-cluster:// in the URL"]
+  MOVED: ["Unsupported", "this is a Redis Cluster: use redis-cluster:// in the URL"],
+  ASK: ["Unsupported", "this is a Redis Cluster: use redis-cluster:// in the URL"]
+}
+
+/** On a cluster the same words mean that its slots are on the move. */
+const byCodeOfCluster: typeof byCode = {
+  MOVED: ["Unreachable", "the slot has moved to another node"],
+  ASK: ["Unreachable", "the slot is being moved to another node"]
+}
+
+/** What a server is called in messages. */
+export interface Place {
+  readonly name: string
+  readonly cluster: boolean
 }
 
 const text = (cause: unknown): string => {
@@ -35,36 +51,44 @@ const text = (cause: unknown): string => {
     : cause.message || (cause as { readonly code?: string }).code || cause.name
 }
 
-/** The error code of a reply, also when a script or ioredis put words before it. */
-const codeOf = (message: string): string | undefined =>
-  /(?:^|: |-)(OOM|NOAUTH|WRONGPASS|NOPERM|READONLY|LOADING|CLUSTERDOWN|TRYAGAIN|MASTERDOWN|BUSY|NOREPLICAS|MISCONF|CROSSSLOT|MOVED) /.exec(
-    message
-  )?.[1]
+const codes = new RegExp(`(?:^|: |-)(${Object.keys(byCode).join("|")}) `)
 
-export const isAuthentication = (cause: unknown): boolean => {
+/** The error code of a reply, also when a script or ioredis put words before it. */
+const codeOf = (message: string): string | undefined => codes.exec(message)?.[1]
+
+/** What is wrong with the certificate, or with speaking TLS at all, by the code of Node's error. */
+const insecure = (cause: unknown): string | undefined => {
+  const code = cause instanceof Error ? (cause as { readonly code?: unknown }).code : undefined
+  if (typeof code !== "string") return undefined
+  if (/^(?:ERR_SSL_|EPROTO$)/.test(code)) return "it does not speak TLS as we do: use redis://, or look at its TLS port"
+  return /^(?:ERR_TLS_CERT|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/.test(code)
+    ? "its certificate is not trusted: name its CA in NODE_EXTRA_CA_CERTS, or pass a client of your own with `tls: { ca }`"
+    : undefined
+}
+
+/** Waiting will not help. */
+export const isHopeless = (cause: unknown): boolean => isAuthentication(cause) || insecure(cause) !== undefined
+
+const isAuthentication = (cause: unknown): boolean => {
   const message = text(cause)
   const code = codeOf(message)
   return code === "NOAUTH" || code === "WRONGPASS" || code === "NOPERM" || /ERR AUTH|invalid password/.test(message)
 }
 
-export const unreachable = (operation: string, where: string, cause: unknown): EngineError =>
-  new EngineError({ operation, reason: "Unreachable", detail: `cannot reach Redis at ${where}: ${text(cause)}` })
+export const unreachable = (operation: string, where: Place, cause: unknown): EngineError =>
+  new EngineError({ operation, reason: "Unreachable", detail: `cannot reach Redis at ${where.name}: ${text(cause)}` })
 
-export const toEngineError = (operation: string, where: string, cause: unknown): EngineError => {
+export const toEngineError = (operation: string, where: Place, cause: unknown): EngineError => {
   const message = text(cause)
+  const error = (reason: Reason, advice: string): EngineError =>
+    new EngineError({ operation, reason, detail: `${message} (Redis at ${where.name}: ${advice})` })
   const code = codeOf(message)
-  if (code !== undefined) {
-    const [reason, advice] = byCode[code]!
-    return new EngineError({ operation, reason, detail: `${message} (Redis at ${where}: ${advice})` })
-  }
-  if (isAuthentication(cause)) {
-    const [, advice] = byCode.WRONGPASS!
-    return new EngineError({ operation, reason: "Refused", detail: `${message} (Redis at ${where}: ${advice})` })
-  }
+  if (code !== undefined) return error(...((where.cluster ? byCodeOfCluster[code] : undefined) ?? byCode[code]!))
+  if (isAuthentication(cause)) return error("Refused", byCode.WRONGPASS![1])
+  const insecurity = insecure(cause)
+  if (insecurity !== undefined) return error("Refused", insecurity)
   const named = cause instanceof Error ? cause.name : ""
   if (named !== "ReplyError" || /max number of clients/.test(message)) return unreachable(operation, where, cause)
-  if (/unknown (redis )?(sub)?command/i.test(message)) {
-    return new EngineError({ operation, reason: "Unsupported", detail: `${message} (Redis at ${where} is too old)` })
-  }
-  return new EngineError({ operation, reason: "Refused", detail: `${message} (Redis at ${where})` })
+  if (/unknown (redis )?(sub)?command/i.test(message)) return error("Unsupported", "it is too old")
+  return new EngineError({ operation, reason: "Refused", detail: `${message} (Redis at ${where.name})` })
 }

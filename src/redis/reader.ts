@@ -7,14 +7,11 @@
 import { Effect, type Scope } from "effect"
 import type { Batch, Entry, Position, Reader } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
-import type { Argument, Command, Connection } from "./connection.ts"
+import { type Argument, type Command, type Connection, silence, watched } from "./connection.ts"
 import * as keys from "./keys.ts"
 
 type RawEntries = ReadonlyArray<readonly [id: Buffer, fields: ReadonlyArray<Buffer>]>
 type RawRead = ReadonlyArray<readonly [key: Buffer, entries: RawEntries]> | null
-
-/** What a blocking read may take longer than asked for before its connection counts as dead. */
-const overdue = 5_000
 
 const countOf = (fields: ReadonlyArray<Buffer>): number => {
   for (let i = 0; i < fields.length; i += 2) {
@@ -138,9 +135,10 @@ class ShardReader implements Reader {
     }
     commands.push(["xread", "COUNT", Math.max(1, count), ...this.streams(from)], ["exec"])
     return Effect.flatMap(connection.pipeline(commands, true), (replies) => {
-      const reply = replies.at(-1)
-      if (reply instanceof EngineError) return Effect.fail(reply)
-      const results = reply as ReadonlyArray<unknown>
+      // The first one says why; EXEC only that there was one.
+      const refusal = replies.find((reply) => reply instanceof EngineError)
+      if (refusal !== undefined) return Effect.fail(refusal)
+      const results = replies.at(-1) as ReadonlyArray<unknown>
       const read = results.at(-1)
       if (read instanceof Error) {
         return Effect.fail(new EngineError({ operation: "read", reason: "Refused", detail: read.message }))
@@ -188,16 +186,12 @@ class ShardReader implements Reader {
       const number = ++this.reads
       // From here on a wake is meant for this read, also while its connection is still being opened.
       this.reading = number
-      let late: NodeJS.Timeout | undefined
       return this.connected.pipe(
-        Effect.flatMap((connection) => {
-          // A real timer: it watches a real socket.
-          late = setTimeout(() => connection.dropUnsafe(), Math.max(0, block) + overdue)
-          return this.once(connection, from, count, block)
-        }),
+        Effect.flatMap((connection) =>
+          watched(connection, Math.max(0, block) + silence, this.once(connection, from, count, block))
+        ),
         Effect.onExit((exit) =>
           Effect.sync(() => {
-            clearTimeout(late)
             if (this.reading === number) this.reading = 0
             // The connection may still owe an answer, or be stuck in a blocking command.
             if (exit._tag === "Failure") this.dropUnsafe()

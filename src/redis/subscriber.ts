@@ -6,7 +6,7 @@
  */
 import { Cause, Effect, Queue, type Scope, Stream } from "effect"
 import type { EngineError } from "../Errors.ts"
-import { backOff, type Connection, type Link } from "./connection.ts"
+import { backOff, type Connection, type Link, silence, watched } from "./connection.ts"
 
 type Listener = Queue.Queue<string, EngineError | Cause.Done>
 
@@ -16,6 +16,10 @@ const pause = (millis: number): Effect.Effect<void> =>
     const timer = setTimeout(() => resume(Effect.void), millis)
     return Effect.sync(() => clearTimeout(timer))
   })
+
+/** Nothing comes on a channel for long, so only asking tells that its connection is alive; ends when it is not. */
+const beating = (on: Connection): Effect.Effect<void> =>
+  Effect.andThen(pause(silence), watched(on, silence, on.call("ping"))).pipe(Effect.forever, Effect.ignore)
 
 /** `key` decides the node on a cluster. */
 export const makeSubscriber = Effect.fnUntraced(function* (
@@ -32,7 +36,7 @@ export const makeSubscriber = Effect.fnUntraced(function* (
   }
 
   const request = (on: Connection, channel: string): Effect.Effect<void> =>
-    Effect.matchEffect(on.call("subscribe", channel), {
+    Effect.matchEffect(watched(on, silence, on.call("subscribe", channel)), {
       // A refusal is for good; a connection that broke is opened again.
       onFailure: (error) =>
         Effect.sync(() => (error.reason === "Unreachable" ? on.dropUnsafe() : failUnsafe(channel, error))),
@@ -45,24 +49,28 @@ export const makeSubscriber = Effect.fnUntraced(function* (
     })
     connection = opened
     for (const channel of channels.keys()) yield* request(opened, channel)
-    yield* Effect.callback<void>((resume) => {
+    const ended = Effect.callback<void>((resume) => {
       opened.onEndUnsafe(() => resume(Effect.void))
       if (!opened.isOpen()) resume(Effect.void)
     })
+    yield* Effect.raceFirst(ended, beating(opened))
   })
 
   let attempt = 0
-  const once = Effect.acquireUseRelease(
+  const open = Effect.acquireRelease(
     link.open(key),
-    (opened) => {
-      attempt = 0
-      return listen(opened)
-    },
     (opened) =>
       Effect.sync(() => {
         connection = undefined
         opened.dropUnsafe()
-      })
+      }),
+    { interruptible: true }
+  )
+  const once = Effect.scoped(
+    Effect.flatMap(open, (opened) => {
+      attempt = 0
+      return listen(opened)
+    })
   ).pipe(
     Effect.catch((error) =>
       Effect.sync(() => {
@@ -94,7 +102,10 @@ export const makeSubscriber = Effect.fnUntraced(function* (
       known?.delete(listener)
       if (known?.size !== 0) return Effect.void
       channels.delete(channel)
-      return connection === undefined ? Effect.void : Effect.ignore(connection.call("unsubscribe", channel))
+      // Nobody waits for the answer, which a silent connection would owe for ever.
+      if (connection === undefined) return Effect.void
+      const unsubscribing = Effect.ignore(connection.call("unsubscribe", channel))
+      return Effect.asVoid(Effect.forkIn(unsubscribing, scope, { startImmediately: true }))
     })
 
   return (channel) =>

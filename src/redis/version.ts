@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { EngineError } from "../Errors.ts"
 import type { Connection, Native } from "./connection.ts"
-import { toEngineError } from "./failure.ts"
+import { type Place, toEngineError } from "./failure.ts"
 
 export interface Server {
   /** `WAITAOF` exists. */
@@ -29,24 +29,24 @@ const info = async (node: Native, section: string): Promise<string | undefined> 
   }
 }
 
-const examine = async (node: Native, where: string): Promise<Server> => {
+const examine = async (node: Native, { name }: Place): Promise<Server> => {
   const server = (await info(node, "server")) ?? ""
   const valkey = field(server, "valkey_version")
   const version = valkey ?? field(server, "redis_version")
   if (version !== undefined && !(valkey === undefined ? atLeast(version, 7, 0) : atLeast(version, 7, 2))) {
     const product = valkey === undefined ? "Redis" : "Valkey"
-    throw unsupported(`${product} ${version} at ${where} is too old: Redis 7.0 or Valkey 7.2, or later, is needed`)
+    throw unsupported(`${product} ${version} at ${name} is too old: Redis 7.0 or Valkey 7.2, or later, is needed`)
   }
   const policy = field((await info(node, "memory")) ?? "", "maxmemory_policy")
   if (policy !== undefined && policy !== "noeviction") {
     throw unsupported(
-      `Redis at ${where} has maxmemory-policy "${policy}", which would drop events silently: set it to "noeviction"`
+      `Redis at ${name} has maxmemory-policy "${policy}", which would drop events silently: set it to "noeviction"`
     )
   }
   return { waitsForDisk: version === undefined || atLeast(version, 7, 2) }
 }
 
-export const checkServer = (native: Native, where: string): Effect.Effect<Server, EngineError> =>
+export const checkServer = (native: Native, where: Place): Effect.Effect<Server, EngineError> =>
   Effect.tryPromise({
     try: async () => {
       const nodes = native.isCluster === true ? (native.nodes?.("master") ?? []) : [native]

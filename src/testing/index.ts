@@ -1,4 +1,10 @@
-/** The testing kit: `import { TestProcessor } from "millrace/testing"`. */
+/** The testing kit: `import { Faults, Simulation, TestProcessor } from "millrace/testing"`. */
 
+/** Faults around the ports of any engine: errors, delays, lost answers, duplicates. */
+export * as Faults from "./Faults.ts"
+/** Judges what an engine accepted and what handlers saw: lost, out of order, repeated, accepted from an old owner. */
+export * as History from "./History.ts"
+/** Several workers on virtual time, with crashes, pauses and lost answers that a seed decides. */
+export * as Simulation from "./Simulation.ts"
 /** Run one processor over given events, without a worker or an engine. */
 export * as TestProcessor from "./TestProcessor.ts"

@@ -1,7 +1,7 @@
 /** What only Redis has: foreign clients and tools beside us, groups and logs that vanish, a full server, lost connections. */
 import { randomUUID } from "node:crypto"
 import { assert, it } from "@effect/vitest"
-import { Effect, Fiber, Layer } from "effect"
+import { Effect, Fiber, Layer, Schedule } from "effect"
 import { Broker, type Parking } from "../../src/Broker.ts"
 import { EngineError } from "../../src/Errors.ts"
 import * as Retention from "../../src/Retention.ts"
@@ -102,7 +102,7 @@ it.live("a group that is gone is made again by the next commit, and by registeri
   }).pipe(Effect.provide(engine))
 )
 
-it.live("a log that is gone shows at the claim, and commits go on", () =>
+it.live("a log that is gone shows at the first commit and at the claim; from there commits go on", () =>
   Effect.gen(function* () {
     const redis = yield* Redis.Redis
     const [topic, processor] = [topicOf(1, Retention.consumed()), unique("p")]
@@ -111,10 +111,12 @@ it.live("a log that is gone shows at the claim, and commits go on", () =>
     const ids = yield* stored(topic, entries)
     yield* claimed(processor, [topic], fence(1))
     yield* redis.call("del", log(topic))
-    const done = yield* commit(commitOf(processor, fence(1), 1, { offsets: [after(topic, entries, ids)] }))
-    assert.deepStrictEqual(done, [{ _tag: "Done" }])
+    const refused = yield* commit(commitOf(processor, fence(1), 1, { offsets: [after(topic, entries, ids)] }))
+    assert.deepStrictEqual(refused, [{ _tag: "Truncated", topic: topic.name, last: "0-0" }])
     const { committed, logs } = yield* claimed(processor, [topic], fence(2))
-    assert.deepStrictEqual([committed[0]!.entry, logs[0]!.last], [ids[2], "0-0"])
+    assert.deepStrictEqual([committed[0]!.entry, logs[0]!.last], ["0-0", "0-0"])
+    const done = yield* commit(commitOf(processor, fence(2), 1, { offsets: [after(topic, entries, ids, 0)] }))
+    assert.deepStrictEqual(done, [{ _tag: "Done" }])
   }).pipe(Effect.provide(engine))
 )
 
@@ -222,5 +224,46 @@ it.live("parked events leave nothing behind: neither while others stay, nor when
     yield* change({ park })
     yield* broker.unregister(processor)
     assert.deepStrictEqual(yield* redis.call("keys", `*${processor}*`), [])
+  }).pipe(Effect.provide(engine))
+)
+
+it.live("after every new connection an offset is compared with the end of its log before it is committed", () =>
+  Effect.gen(function* () {
+    const { url } = yield* makeServer()
+    yield* Effect.gen(function* () {
+      const [redis, broker] = [yield* Redis.Redis, yield* Broker]
+      const [topic, processor] = [topicOf(), unique("p")]
+      yield* register(processor, [topic])
+      const entries = range(4).map((text) => single(text))
+      const ids = yield* stored(topic, entries)
+      yield* claimed(processor, [topic], fence(1))
+      assert.deepStrictEqual(
+        yield* commit(commitOf(processor, fence(1), 1, { offsets: [after(topic, entries, ids, 1)] })),
+        [{ _tag: "Done" }]
+      )
+      // What a server that went back looks like: the fence stands, the last entries are gone.
+      for (const id of ids.slice(2)) yield* redis.call("xdel", log(topic), id)
+      yield* redis.call("xsetid", log(topic), ids[1]!)
+      const session = redis.session()
+      // By itself, so its own connection too: the answer is lost with it.
+      yield* Effect.ignore(redis.call("client", "kill", "type", "normal", "skipme", "no"))
+      const next = broker.commit(
+        [commitOf(processor, fence(1), 2, { offsets: [after(topic, entries, ids, 4)] })],
+        "memory"
+      )
+      const answer = yield* Effect.retry(next, { schedule: Schedule.spaced("20 millis"), times: 200 })
+      assert.notStrictEqual(redis.session(), session)
+      assert.deepStrictEqual(answer, [{ _tag: "Truncated", topic: topic.name, last: ids[1]! }])
+    }).pipe(Effect.provide(engineOf(url)))
+  })
+)
+
+it.live("what was meant for one connection is not sent over the next one", () =>
+  Effect.gen(function* () {
+    const redis = yield* Redis.Redis
+    const script = Redis.script<number>("one", "return 1")
+    assert.strictEqual(yield* redis.run(script, [], [], redis.session()), 1)
+    const error = yield* Effect.flip(redis.run(script, [], [], redis.session() - 1))
+    assert.strictEqual(error.reason, "Unreachable")
   }).pipe(Effect.provide(engine))
 )

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process"
 import { randomUUID } from "node:crypto"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { connect as connectTo, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -20,9 +20,19 @@ export interface Server {
   readonly directory: string
   /** Kill it now, as a crash would. */
   readonly kill: Effect.Effect<void>
+  /** Its process stands still: connections stay, nobody answers. */
+  readonly pause: Effect.Effect<void>
+  readonly goOn: Effect.Effect<void>
+  /** One command, on a connection of its own. */
+  readonly call: (command: string, ...args: ReadonlyArray<string | number>) => Effect.Effect<unknown>
 }
 
-const freePort = (): Promise<number> =>
+interface Place {
+  readonly port?: number | undefined
+  readonly directory?: string | undefined
+}
+
+export const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
     const probe = createServer()
     probe.once("error", reject)
@@ -62,14 +72,29 @@ const stop = (child: ChildProcess): Promise<void> =>
     child.kill("SIGKILL")
   })
 
-const start = async (
-  extra: ReadonlyArray<string>,
-  at: { readonly port?: number | undefined; readonly directory?: string | undefined }
-): Promise<Server & { readonly child: ChildProcess; readonly owned: boolean }> => {
+const callOn = async (port: number, command: string, args: ReadonlyArray<string | number>): Promise<unknown> => {
+  const client = new IoRedis(port, "127.0.0.1", { maxRetriesPerRequest: 1, enableReadyCheck: false })
+  // A test that stops its own server hears of it in other ways.
+  client.on("error", () => undefined)
+  try {
+    return await client.call(command, ...args)
+  } finally {
+    client.disconnect()
+  }
+}
+
+type Started = Server & { readonly child: ChildProcess; readonly owned: boolean }
+
+/** `argumentsFor` are all arguments of redis-server. */
+const launch = async (
+  argumentsFor: (port: number, directory: string) => ReadonlyArray<string>,
+  at: Place
+): Promise<Started> => {
   const port = at.port ?? (await freePort())
   const directory = at.directory ?? mkdtempSync(join(tmpdir(), "millrace-redis-"))
-  const own = ["--port", String(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "no"]
-  const child = spawn("sh", ["-c", guarded, directory, ...own, ...extra], { stdio: ["pipe", "pipe", "pipe"] })
+  const child = spawn("sh", ["-c", guarded, directory, ...argumentsFor(port, directory)], {
+    stdio: ["pipe", "pipe", "pipe"]
+  })
   child.stdin.on("error", () => undefined)
   let output = ""
   child.stdout.on("data", (data) => (output += data))
@@ -90,56 +115,174 @@ const start = async (
     pid: child.pid!,
     directory,
     kill: Effect.promise(() => stop(child)),
+    pause: Effect.sync(() => void child.kill("SIGSTOP")),
+    goOn: Effect.sync(() => void child.kill("SIGCONT")),
+    call: (command, ...args) => Effect.promise(() => callOn(port, command, args)),
     child,
     owned: at.directory === undefined
   }
 }
 
+const start = (extra: ReadonlyArray<string>, at: Place): Promise<Started> =>
+  launch(
+    (port, directory) => [
+      ...["--port", String(port), "--bind", "127.0.0.1", "--dir", directory, "--save", "", "--appendonly", "no"],
+      ...extra
+    ],
+    at
+  )
+
+const scoped = (starting: () => Promise<Started>): Effect.Effect<Server, never, Scope.Scope> =>
+  Effect.acquireRelease(Effect.promise(starting), (server) =>
+    Effect.promise(async () => {
+      await stop(server.child)
+      if (server.owned) rmSync(server.directory, { recursive: true, force: true })
+    })
+  )
+
 /** `extra` are arguments of redis-server, after our own; a port and a directory of a server before start it again. */
 export const makeServer = (
   extra: ReadonlyArray<string> = [],
-  at: { readonly port?: number | undefined; readonly directory?: string | undefined } = {}
-): Effect.Effect<Server, never, Scope.Scope> =>
-  Effect.acquireRelease(
-    Effect.promise(() => start(extra, at)),
-    (server) =>
-      Effect.promise(async () => {
-        await stop(server.child)
-        if (server.owned) rmSync(server.directory, { recursive: true, force: true })
-      })
-  )
+  at: Place = {}
+): Effect.Effect<Server, never, Scope.Scope> => scoped(() => start(extra, at))
 
-/** A cluster of three masters without replicas; `nodes` are in the order of their slots. */
-export const makeCluster: Effect.Effect<
-  { readonly url: string; readonly nodes: ReadonlyArray<Server> },
-  never,
-  Scope.Scope
-> = Effect.gen(function* () {
-  const nodes = yield* Effect.forEach([0, 1, 2], () =>
-    Effect.flatMap(Effect.promise(freePort), (bus) =>
-      makeServer(["--cluster-enabled", "yes", "--cluster-port", String(bus), "--cluster-node-timeout", "2000"])
-    )
-  )
-  yield* Effect.promise(async () => {
-    const clients = nodes.map(({ port }) => new IoRedis(port, "127.0.0.1"))
-    const slots = [0, 5461, 10923, 16384]
-    for (const [i, client] of clients.entries()) {
-      await client.call("cluster", "addslotsrange", slots[i]!, slots[i + 1]! - 1)
-      await client.call("cluster", "set-config-epoch", i + 1)
-      const bus = String(await client.call("config", "get", "cluster-port")).split(",")[1]!
-      await clients[0]!.call("cluster", "meet", "127.0.0.1", nodes[i]!.port, bus)
-    }
-    const isReady = async (client: IoRedis): Promise<boolean> => {
-      const info = String(await client.call("cluster", "info"))
-      return info.includes("cluster_state:ok") && info.includes("cluster_known_nodes:3")
-    }
-    for (const client of clients) {
-      // A real wait: each node hears of the others by gossip.
-      while (!(await isReady(client))) await sleep(50)
-      client.disconnect()
+/** Asks again and again, in real time, since processes that talk to each other are waited for; says what never came. */
+export const eventually = (what: string, holds: Effect.Effect<boolean>, seconds = 20): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const began = performance.now()
+    while (!(yield* holds)) {
+      if (performance.now() - began > seconds * 1_000)
+        return yield* Effect.die(new Error(`it never came to this: ${what}`))
+      yield* Effect.promise(() => sleep(25))
     }
   })
-  return { url: `redis-cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes }
+
+/** A replica of a server, in step with it. */
+export const makeReplica = (
+  master: Server,
+  extra: ReadonlyArray<string> = []
+): Effect.Effect<Server, never, Scope.Scope> =>
+  Effect.tap(makeServer(["--replicaof", "127.0.0.1", String(master.port), ...extra]), inStep)
+
+/** Its link to its master is up. */
+export const inStep = (replica: Server): Effect.Effect<void> =>
+  eventually(
+    "a replica in step with its master",
+    Effect.map(replica.call("info", "replication"), (info) => String(info).includes("master_link_status:up"))
+  )
+
+export interface TestCluster {
+  readonly url: string
+  /** In the order of their slots. */
+  readonly nodes: ReadonlyArray<Server>
+  /** Of each of them, if there are any. */
+  readonly replicas: ReadonlyArray<Server>
+}
+
+const slots = [0, 5461, 10923, 16384]
+
+const makeNode = Effect.flatMap(Effect.promise(freePort), (bus) =>
+  makeServer([
+    ...["--cluster-enabled", "yes", "--cluster-port", String(bus), "--cluster-node-timeout", "2000"],
+    ...["--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"]
+  ])
+)
+
+const meet = (first: Server, node: Server): Effect.Effect<unknown> =>
+  Effect.flatMap(node.call("config", "get", "cluster-port"), (answer) =>
+    first.call("cluster", "meet", "127.0.0.1", node.port, String(answer).split(",")[1]!)
+  )
+
+/** Every node knows so many, and all slots are served. */
+const agreed = (nodes: ReadonlyArray<Server>): Effect.Effect<void> =>
+  eventually(
+    "a cluster whose nodes know each other",
+    Effect.map(
+      Effect.forEach(nodes, (node) => node.call("cluster", "info")),
+      (all) =>
+        all.every((info) => {
+          const text = String(info)
+          return text.includes("cluster_state:ok") && text.includes(`cluster_known_nodes:${nodes.length}`)
+        })
+    )
+  )
+
+/** A cluster of three masters, each with so many replicas (none or one). */
+export const makeClusterWith = (replicasOfEach: 0 | 1): Effect.Effect<TestCluster, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const nodes = yield* Effect.forEach([0, 1, 2], () => makeNode, { concurrency: 3 })
+    const replicas = replicasOfEach === 0 ? [] : yield* Effect.forEach([0, 1, 2], () => makeNode, { concurrency: 3 })
+    for (const [i, node] of nodes.entries()) {
+      yield* node.call("cluster", "addslotsrange", slots[i]!, slots[i + 1]! - 1)
+      yield* node.call("cluster", "set-config-epoch", i + 1)
+      yield* meet(nodes[0]!, node)
+    }
+    for (const replica of replicas) yield* meet(nodes[0]!, replica)
+    yield* agreed([...nodes, ...replicas])
+    for (const [i, replica] of replicas.entries()) {
+      const master = String(yield* nodes[i]!.call("cluster", "myid"))
+      yield* replica.call("cluster", "replicate", master)
+      yield* inStep(replica)
+    }
+    return { url: `redis-cluster://${nodes.map(({ port }) => `127.0.0.1:${port}`).join(",")}`, nodes, replicas }
+  })
+
+/** A cluster of three masters without replicas. */
+export const makeCluster: Effect.Effect<TestCluster, never, Scope.Scope> = makeClusterWith(0)
+
+export interface SentinelSet {
+  /** Names the sentinels, and their master. */
+  readonly url: string
+  readonly sentinels: ReadonlyArray<Server>
+  readonly servers: readonly [master: Server, replica: Server]
+  /** The port of the master, as the sentinels have it. */
+  readonly master: Effect.Effect<number>
+}
+
+/** A master, a replica, and three sentinels that find a server dead after half a second. */
+export const makeSentinels: Effect.Effect<SentinelSet, never, Scope.Scope> = Effect.gen(function* () {
+  const options = ["--repl-diskless-sync-delay", "0"]
+  const first = yield* makeServer(options)
+  const second = yield* makeReplica(first, options)
+  const configuration = (port: number): string =>
+    [
+      `port ${port}`,
+      "bind 127.0.0.1",
+      `sentinel monitor main 127.0.0.1 ${first.port} 2`,
+      "sentinel down-after-milliseconds main 500",
+      "sentinel failover-timeout main 3000",
+      "sentinel parallel-syncs main 1"
+    ].join("\n")
+  const sentinels = yield* Effect.forEach([0, 1, 2], () =>
+    scoped(() =>
+      launch((port, directory) => {
+        const file = join(directory, "sentinel.conf")
+        // It writes what it learns into its configuration.
+        writeFileSync(file, configuration(port))
+        return [file, "--sentinel", "--dir", directory]
+      }, {})
+    )
+  )
+  yield* eventually(
+    "three sentinels that know each other and the replica",
+    Effect.map(
+      Effect.forEach(sentinels, (sentinel) => sentinel.call("sentinel", "master", "main")),
+      (all) =>
+        all.every((facts) => {
+          const list = facts as ReadonlyArray<string>
+          const fact = (name: string): number => Number(list[list.indexOf(name) + 1])
+          return fact("num-other-sentinels") === 2 && fact("num-slaves") === 1
+        })
+    )
+  )
+  return {
+    url: `redis+sentinel://${sentinels.map(({ port }) => `127.0.0.1:${port}`).join(",")}/main`,
+    sentinels,
+    servers: [first, second],
+    master: Effect.map(sentinels[0]!.call("sentinel", "get-master-addr-by-name", "main"), (address) =>
+      Number((address as ReadonlyArray<string>)[1])
+    )
+  }
 })
 
 let shared: Promise<Server> | undefined

@@ -457,4 +457,4 @@ const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<
 /** A full server: its memory is asked for again. */
 const untilRoom = Schedule.spaced("200 millis")
 
-const patiently = backoff("50 millis", "2 seconds").pipe(Schedule.upTo({ duration: patience }))
+const patiently = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: patience }))

@@ -18,9 +18,6 @@ export interface Fetcher {
   readonly run: Effect.Effect<never, EngineError>
 }
 
-/** Entries of a read that is handled before the next one is sent. */
-const few = 16
-
 interface Wanted {
   readonly partition: Partition
   readonly log: Log
@@ -138,14 +135,8 @@ export const make = (options: {
             reading = undefined
             return Effect.void
           }),
-          Effect.flatMap((batches) => {
-            let entries = 0
-            for (const batch of batches) {
-              deliver(batch, wanted)
-              entries += batch.entries.length
-            }
-            // A few are handled before the next read is sent, which costs them time; many are not waited for.
-            return entries <= few ? Effect.yieldNow : Effect.void
+          Effect.map((batches) => {
+            for (const batch of batches) deliver(batch, wanted)
           })
         )
       })
@@ -167,7 +158,7 @@ export const make = (options: {
         error.reason === "Refused" || error.reason === "Unsupported"
           ? Effect.fail(error)
           : Effect.logDebug("reading failed; trying again", error).pipe(
-              Effect.andThen(Effect.suspend(() => Effect.sleep(Math.min(2_000, 50 * 2 ** failures++))))
+              Effect.andThen(Effect.suspend(() => Effect.sleep(Math.min(500, 50 * 2 ** failures++))))
             )
       )
     )

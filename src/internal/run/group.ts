@@ -257,10 +257,13 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const verify = (shard: number): Effect.Effect<void, EngineError> =>
       Effect.forEach(
         Array.from(running.values()).filter(({ partition }) => partition.partition % shards === shard),
-        ({ partition }) =>
-          Effect.map(broker.claim(definition.name, partition.partition, definition.topics, partition.fence), (claim) =>
-            losses.verified(partition, claim)
-          ),
+        ({ partition }) => {
+          const asked = partition.number
+          return Effect.map(
+            broker.claim(definition.name, partition.partition, definition.topics, partition.fence),
+            (claim) => losses.verified(partition, claim, asked)
+          )
+        },
         { concurrency: 16, discard: true }
       )
 

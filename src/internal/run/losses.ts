@@ -91,7 +91,10 @@ export class Losses {
 
   readonly refused = (partition: Partition, commit: Pick<Commit, "number">, result: Refusal): void => {
     if (result._tag === "Fenced") this.restart(partition, result.inForce)
-    else this.wentBack(partition, commit.number, result.found)
+    else if (result._tag === "Truncated") {
+      const log = partition.logs.find((log) => log.topic.name === result.topic)!
+      this.truncated(partition, log, result.last, () => this.restart(partition, undefined))
+    } else this.wentBack(partition, commit.number, result.found)
   }
 
   /** What was lost before this claim. */
@@ -107,13 +110,13 @@ export class Losses {
     }
   }
 
-  /** The same claim again after a reconnect: does the engine still have what we know? */
-  verified(partition: Partition, claim: Claim): void {
+  /** The same claim again after a reconnect: does the engine still have what we knew when we `asked`, the number then? */
+  verified(partition: Partition, claim: Claim, asked: number): void {
     if (partition.fenced) return
     if (claim._tag === "Refused") return this.restart(partition, claim.inForce)
-    // The answer to the commit in flight may have been lost with the connection.
-    const applied = partition.inFlight && claim.number === partition.number + 1
-    if (claim.number !== partition.number && !applied) return this.wentBack(partition, partition.number, claim.number)
+    // Commits may have been applied and answered since we asked, and the answer to the one in flight may be lost.
+    const most = partition.inFlight ? partition.number + 1 : partition.number
+    if (claim.number < asked || claim.number > most) return this.wentBack(partition, partition.number, claim.number)
     for (const [log, info] of known(partition, claim)) {
       if (compare(info.last, log.after) < 0) {
         this.truncated(partition, log, info.last, () => this.restart(partition, undefined))

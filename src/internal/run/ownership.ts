@@ -62,6 +62,8 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     let refused: Array<Grant> = []
     /** Partitions that are being stopped. */
     const stopping = new Set<string>()
+    /** The epoch that each partition was last let go under. None up to it is taken up again: its last commit may be on its way. */
+    const past = new Map<string, bigint>()
     let leaving = false
     /** Held while partitions are started, so that none is started behind the back of `leave`. */
     const starting = Semaphore.makeUnsafe(1)
@@ -92,6 +94,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           how,
           Effect.sync(() => {
             stopping.delete(key)
+            past.set(key, grant.epoch)
             rebalances++
             onChange({ _tag: "Released", ...grant })
             if (giveBack) release(grant)
@@ -178,6 +181,10 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           const { epoch, partition, processor } = owned
           if (running && owned.giveUp) {
             fork(retire({ processor, partition, epoch }, group.stop(partition, options.grace), true))
+          } else if (!running && epoch <= (past.get(key) ?? -1n)) {
+            // A late statement, or an engine that went back: as after a refusal, only a higher epoch will do.
+            refused.push({ processor, partition, epoch: past.get(key)! })
+            wake.openUnsafe()
           } else if (!running && owned.giveUp) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
@@ -234,19 +241,35 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     /** A sync after leaving would join again, and be granted what nobody here runs. */
     let left = false
     const syncing = Semaphore.makeUnsafe(1)
+    let answered = options.lease.now()
+    let away = false
     const synced = Effect.gen(function* () {
       if (left) return yield* Effect.never
       if (joined.isOpen() && !options.lease.held) yield* expire
       const next = yield* once
       failures = 0
+      const millis = options.lease.now() - answered
+      answered += millis
+      if (away) yield* Effect.logInfo(`the engine is back after ${Math.round(millis / 1_000)} s`)
+      away = false
       return next
     })
+    /** Once in each outage, and not for one that nobody feels. */
+    const report = (error: EngineError): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (away || options.lease.now() - answered < leaseMillis / 2) return Effect.logDebug("sync failed", error)
+        away = true
+        return Effect.logWarning(
+          `the engine is away: ${error.message}; nothing new is started when the lease is over, and all goes on when ` +
+            `the engine is back`
+        )
+      })
     const cycle = Effect.gen(function* () {
       const next = yield* Effect.catchTag(syncing.withPermits(1)(synced), "EngineError", (error) =>
         error.reason === "Unsupported" || error.reason === "Refused"
           ? Effect.fail(error)
           : Effect.gen(function* () {
-              yield* Effect.logDebug("sync failed; trying again", error)
+              yield* report(error)
               return Math.min(leaseMillis / 10, 50 * 2 ** failures++) * (0.5 + (yield* Random.next))
             })
       )

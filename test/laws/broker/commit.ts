@@ -1,7 +1,7 @@
 /** Laws of ownership and commits: fences, numbers, offsets, rows, emits. */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
-import { Broker } from "../../../src/Broker.ts"
+import { Broker, type Commit } from "../../../src/Broker.ts"
 import { TableStore } from "../../../src/TableStore.ts"
 import {
   after,
@@ -9,6 +9,7 @@ import {
   claim,
   claimed,
   commit,
+  commitAll,
   commitOf,
   eventsOf,
   fence,
@@ -168,6 +169,41 @@ const judgementLaws = ({ it }: Laws): void => {
       yield* claimed(processor, [topic], fence(2))
       yield* commit(commitOf(processor, fence(2), 1))
       assert.deepStrictEqual(yield* commit(commitOf(processor, fence(3), 2)), [{ _tag: "WentBack", found: 2 }])
+    })
+  )
+
+  it.effect("no offset goes beyond the end of its log: the engine has lost what was read from it", () =>
+    Effect.gen(function* () {
+      const [topic, other, processor] = [topicOf(), topicOf(), unique("p")]
+      yield* register(processor, [topic, other])
+      const entries = [single("a"), single("b")]
+      const ids = yield* stored(topic, entries)
+      yield* claimed(processor, [topic, other], fence(1))
+      const beyond: Commit["offsets"][number] = {
+        ...after(topic, entries, ids),
+        offset: "99999999999999-5.0",
+        entry: "99999999999999-5",
+        entries: 3,
+        events: 3
+      }
+      const rows = [{ table: "t", key: "k", value: "never" }]
+      assert.deepStrictEqual(yield* commit(commitOf(processor, fence(1), 1, { offsets: [beyond], rows })), [
+        { _tag: "Truncated", topic: topic.name, last: ids[1]! }
+      ])
+      // One of several topics is enough, and an entry that is done in part counts too.
+      const inside = { ...beyond, layout: other, topic: other.name, entry: "0-0", entries: 0, events: 1 }
+      assert.deepStrictEqual(
+        yield* commit(commitOf(processor, fence(1), 1, { offsets: [after(topic, entries, ids), inside], rows })),
+        [{ _tag: "Truncated", topic: other.name, last: "0-0" }]
+      )
+      yield* commitAll(processor, fence(1), 1, after(topic, entries, ids))
+      const { committed } = yield* claimed(processor, [topic, other], fence(1))
+      assert.deepStrictEqual(
+        committed.map(({ offset }) => offset),
+        [`${ids[1]}.0`, "0-0.0"]
+      )
+      const tables = yield* TableStore
+      assert.deepStrictEqual(yield* tables.readMany(processor, "t", 0, ["k"]), [undefined])
     })
   )
 

@@ -1,0 +1,199 @@
+/**
+ * Runs your processors on several workers, in virtual time, while everything goes wrong that may: workers crash, hang and
+ * come back, answers are lost, the server goes away. A seed decides all of it, so a run that found something is run
+ * again by its number. What must hold whatever happens is checked; see `Report`.
+ *
+ * Each worker is a process of its own as far as it can tell, with its own clock and its own way to the server, which is
+ * an engine in memory. A killed one never runs again: no finalizer, no farewell.
+ *
+ * Gotcha: handlers wait on Effect's clock (`Effect.sleep`, schedules, timeouts); real I/O is not waited for in virtual
+ * time, so give them services that do none.
+ */
+import { Cause, Context, Effect, type Exit } from "effect"
+import type { Scope } from "effect/Scope"
+import { Broker } from "../Broker.ts"
+import { Coordinator } from "../Coordinator.ts"
+import type * as Engine from "../Engine.ts"
+import type * as Part from "../Part.ts"
+import { type Judged, judge, type Verdict } from "./History.ts"
+import { Choices } from "./simulation/choices.ts"
+import { Cluster } from "./simulation/cluster.ts"
+import { Ledger } from "./simulation/ledger.ts"
+import { Network } from "./simulation/network.ts"
+import { type Scene, Trouble } from "./simulation/trouble.ts"
+import { timing, weather } from "./simulation/weather.ts"
+import { World } from "./simulation/world.ts"
+import type { Input } from "./TestProcessor.ts"
+
+export interface Options<E, R> {
+  readonly parts: ReadonlyArray<Part.Part<E, R>>
+  /** Published in this order while all that happens; made with `TestProcessor.event`. */
+  readonly events: Iterable<Input>
+  /** How many workers there are at first; default 3. */
+  readonly workers?: number | undefined
+  /**
+   * The server may also lose what it had acknowledged, and go on from an earlier state. Then events that were stored
+   * may be gone, and others may be handled again; processors with `onLost: "halt"` halt, and are started anew.
+   */
+  readonly serverWentBack?: boolean | undefined
+  /** Looks at tables and topics when all is handled; each text it gives is a violation. */
+  readonly check?: Effect.Effect<ReadonlyArray<string>, unknown, Engine.Services> | undefined
+}
+
+/**
+ * `violations` has a sentence for each thing that must not be: events lost, order broken, writes accepted from an owner
+ * that was replaced, commits out of number, work that never ends. Repeats are allowed: outside of the engine delivery is
+ * at least once.
+ */
+export interface Report extends Verdict {
+  readonly seed: number
+  /** What happened, by virtual time in seconds. */
+  readonly steps: ReadonlyArray<string>
+}
+
+/** Milliseconds of virtual time in which things go wrong, and in which all must be done after that. */
+const troubled = { least: 2_500, most: 8_000 }
+const patience = 180_000
+/** Workers that are started for those that ended, once it is calm. */
+const restarts = 20
+
+/** Never fails: what went wrong is in the report. */
+export const run = <E, R>(
+  seed: number,
+  options: Options<E, R>
+): Effect.Effect<Report, never, Exclude<R, Engine.Services | Scope>> =>
+  Effect.flatMap(Effect.context<never>(), (context) => simulate(seed, options as Options<unknown, unknown>, context))
+
+const simulate = (seed: number, options: Options<unknown, unknown>, context: Context.Context<never>) =>
+  Effect.gen(function* () {
+    const choices = new Choices(seed)
+    const serverWentBack = options.serverWentBack === true
+    const sky = weather(choices, serverWentBack)
+    const world = new World(choices.fork())
+    const ledger = new Ledger()
+    const network = new Network(world, choices.fork(), ledger)
+    const driver = world.process("the driver")
+    const cluster = new Cluster({
+      world,
+      network,
+      ledger,
+      choices: choices.fork(),
+      weather: sky,
+      parts: options.parts,
+      context,
+      serverWentBack
+    })
+    const { parts, workers = 3 } = options
+    const events = Array.from(options.events)
+
+    const script = Effect.gen(function* () {
+      yield* network.start([])
+      network.pace = sky.pace
+      const millis = choices.between(troubled.least, troubled.most)
+      const publisher = cluster.publish(events, millis * 0.8)
+      const own = choices.fork()
+      const scene = { world, network, cluster, ledger, choices: own, driver, publisher, workers, parts, serverWentBack }
+      const trouble = new Trouble(scene)
+      for (let i = 0; i < workers; i++) trouble.join()
+      const end = world.now + millis
+      while (world.now < end) {
+        yield* Effect.sleep(choices.next() * sky.rest)
+        yield* trouble.one(choices.pick(sky.kinds))
+      }
+      cluster.calm = true
+      trouble.calm()
+      cluster.step("nothing goes wrong any more")
+      yield* finish(scene, events.length, trouble)
+      cluster.step("all is over")
+      for (const member of cluster.live) cluster.leave(member)
+      const there = () => cluster.members.filter((member) => !member.over).map(({ process }) => process.name)
+      yield* until(
+        scene,
+        Effect.sync(() => there().length === 0),
+        () => `told to leave, these still run: ${there().join(", ")}`
+      )
+      if (options.check === undefined) return
+      const wrong = Effect.catchCause(Effect.provide(options.check, network.services), (cause) =>
+        Effect.succeed([`the check failed: ${Cause.pretty(cause)}`])
+      )
+      cluster.violations.push(...(yield* wrong))
+    }).pipe(Effect.ensuring(network.close()))
+
+    const ends: Array<Exit.Exit<void>> = []
+    driver.run(script, driver.context, (fiber) => fiber.addObserver((exit) => ends.push(exit)))
+    const wrong = yield* world.run(() => ends.length > 0)
+    if (wrong !== undefined) cluster.violations.push(wrong)
+    for (const end of ends) yield* end
+
+    const verdict = judge(ledger.history, parts.map(judged))
+    const report: Report = {
+      ...verdict,
+      violations: [...cluster.violations, ...verdict.violations],
+      seed,
+      steps: cluster.steps
+    }
+    return report
+  })
+
+/** Wait until it holds; that it never does is a violation. */
+const until = ({ cluster, world }: Scene, holds: Effect.Effect<boolean>, wrong: () => string): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const late = world.now + patience
+    while (!(yield* holds)) {
+      if (world.now > late) return void cluster.violations.push(`${patience / 1_000} seconds of calm, and ${wrong()}`)
+      yield* Effect.sleep(100)
+    }
+  })
+
+/** How often a partition is put back to work that the cluster has put aside: its owners died one after the other. */
+const mostReleases = 3
+
+/** With nothing in the way all is published, handled and committed; then those wake up that slept through it all. */
+const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { cluster, network, parts } = scene
+    const broker = Context.get(network.services, Broker)
+    const coordinator = Context.get(network.services, Coordinator)
+    const releases = new Map<string, number>()
+    let left = restarts
+    let behind = events
+
+    const behindIn = Effect.fnUntraced(function* ({ definition, name }: Part.Any) {
+      const lag = yield* broker.lag(name)
+      // A processor that nobody could register yet has done nothing.
+      let count = lag.length === 0 ? events : lag.reduce((sum, { events }) => sum + events, 0)
+      if (definition.wraps.length === 0) return count
+      for (let partition = 0; partition < definition.topics[0].partitions; partition++) {
+        count += (yield* broker.lanes(name, partition)).length
+      }
+      return count
+    })
+    const putBack = Effect.fnUntraced(function* ({ name }: Part.Any) {
+      for (const { partition } of yield* coordinator.quarantined(name)) {
+        const id = `${name}/${partition}`
+        const times = (releases.get(id) ?? 0) + 1
+        if (times > mostReleases) continue
+        releases.set(id, times)
+        yield* coordinator.release(name, partition)
+        cluster.step(`${id}, which was quarantined, is released`)
+      }
+    })
+    const done = Effect.gen(function* () {
+      if (cluster.live.every(({ process }) => process.state !== "running") && left-- > 0) trouble.join()
+      yield* Effect.forEach(parts, putBack, { discard: true })
+      behind = (yield* Effect.forEach(parts, behindIn)).reduce((sum, count) => sum + count, 0)
+      return cluster.published === events && behind === 0
+    })
+    // The engine itself, not the way to it: it cannot be away.
+    yield* until(scene, Effect.orDie(done), () => `${behind} events are not committed`)
+    if (trouble.continueAll()) yield* Effect.sleep(2 * timing.lease)
+  })
+
+const judged = ({ definition }: Part.Any): Judged => ({
+  name: definition.name,
+  topics: definition.topics.map((topic) => topic.name),
+  ordered: definition.concurrency._tag !== "Unordered",
+  // A policy may take events aside, to be handled later and by another owner.
+  strict:
+    definition.wraps.length === 0 && !(definition.shape._tag === "Each" && definition.shape.acknowledge === "before")
+})
