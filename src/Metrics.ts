@@ -9,8 +9,9 @@
  * | `millrace_events_retried_total` | processor | events that were tried again after a failure |
  * | `millrace_events_ignored_total` | processor | events that `Policy.ignore` acknowledged |
  * | `millrace_events_dead_lettered_total` | processor | events that `Policy.deadLetter` acknowledged |
- * | `millrace_partitions_quarantined_total` | processor | partitions that `Policy.quarantine` put aside |
- * | `millrace_failures_total` | processor, outcome, tag | failed events by what became of them (`retry`, `split`, `ignore`, `deadLetter`, `quarantine`, `halt`) and by the tag of their error |
+ * | `millrace_events_parked_total` | processor | events that `Policy.park` set aside, and those that came behind them |
+ * | `millrace_partitions_quarantined_total` | processor | partitions that `Policy.quarantine` or a crash loop put aside |
+ * | `millrace_failures_total` | processor, outcome, tag | failed events by what became of them (`retry`, `split`, `ignore`, `deadLetter`, `park`, `quarantine`, `halt`) and by the tag of their error |
  * | `millrace_entries_lost_total` | processor | entries trimmed before this processor had read them |
  * | `millrace_events_stalled_total` | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | processor | commits of a partition |
@@ -24,9 +25,13 @@ export const failed = counter("millrace_events_failed_total", "Failures of handl
 export const retried = counter("millrace_events_retried_total", "Events that were tried again after a failure")
 export const ignored = counter("millrace_events_ignored_total", "Events that Policy.ignore acknowledged")
 export const deadLettered = counter("millrace_events_dead_lettered_total", "Events that Policy.deadLetter acknowledged")
+export const parked = counter(
+  "millrace_events_parked_total",
+  "Events that Policy.park set aside, and those that came behind them"
+)
 export const quarantined = counter(
   "millrace_partitions_quarantined_total",
-  "Partitions that Policy.quarantine put aside"
+  "Partitions that Policy.quarantine or a crash loop put aside"
 )
 export const failures = counter("millrace_failures_total", "Failed events by outcome and by the tag of their error")
 export const lost = counter("millrace_entries_lost_total", "Entries trimmed before a processor had read them")
@@ -50,6 +55,7 @@ export const ofProcessor = (processor: string, context: Context.Context<never>) 
     retried: of(retried),
     ignored: of(ignored),
     deadLettered: of(deadLettered),
+    parked: of(parked),
     quarantined: of(quarantined),
     settled: (outcome: string, tag: string, events: number): void =>
       Metric.withAttributes(failures, { processor, outcome, tag }).updateUnsafe(events, context),

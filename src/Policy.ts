@@ -6,9 +6,10 @@
  * policy never sees what that policy took: retry first, then settle.
  */
 
+import type { Schedule } from "effect"
 import type { NoInfer } from "effect/Types"
 import type { Event } from "./Event.ts"
-import { checkName } from "./internal/names.ts"
+import { checkCount, checkName } from "./internal/names.ts"
 
 const TypeId = "~millrace/Policy"
 
@@ -18,6 +19,12 @@ export type Settlement =
   /** `topic`: the name of the dead-letter topic, if it is not the source's own. */
   | { readonly _tag: "DeadLetter"; readonly topic: string | undefined }
   | { readonly _tag: "Quarantine" }
+  | {
+      readonly _tag: "Park"
+      readonly schedule: Schedule.Schedule<unknown, unknown, never, any>
+      /** Events of one key. */
+      readonly capacity: number
+    }
 
 export interface Policy<in E = unknown, out R = never> {
   readonly [TypeId]: { readonly _E: (_: E) => void; readonly _R: (_: never) => R }
@@ -25,6 +32,8 @@ export interface Policy<in E = unknown, out R = never> {
   readonly decide: (error: E, event: Event<unknown>) => Settlement
   /** @internal Where it may send dead letters, as far as that is known before an event fails. */
   readonly deadTopics: ReadonlyArray<string | undefined>
+  /** @internal It makes events wait aside, as far as that is known before one fails. */
+  readonly parks: boolean
 }
 
 const variance = { _E: (_: unknown): void => {}, _R: (_: never): never => _ }
@@ -35,7 +44,8 @@ const make = <E = unknown>(
 ): Policy<E> => ({
   [TypeId]: variance,
   decide,
-  deadTopics
+  deadTopics,
+  parks: false
 })
 
 const always = (settlement: Settlement, deadTopics?: Policy["deadTopics"]): Policy => make(() => settlement, deadTopics)
@@ -58,6 +68,28 @@ export const deadLetter = (options?: { readonly topic?: string | undefined }): P
  * other partitions go on.
  */
 export const quarantine: Policy = always({ _tag: "Quarantine" })
+
+/**
+ * The event waits aside with all that follows under its key, and is tried again on the schedule; the other keys go on, and
+ * the key keeps its order. What waits is stored with the offset, so it survives restarts and goes to the partition's next
+ * owner, with its attempts and the time of its next one. An event without a key waits alone. When it comes back it sees the
+ * tables as they are by then.
+ *
+ * A schedule that runs out hands the failure to the policy behind this one in the pipe, and halts if there is none: give
+ * `Processor.catch` a last one. So does an entry that cannot be decoded, since the same bytes decode no better.
+ *
+ * Of a failed batch each event waits under its own key, and comes back alone. It does not go with `Processor.stream`,
+ * `Processor.middleware` and `acknowledge: "before"`, which refuse it. `capacity`: events that one key may hold, 1,000 by
+ * default; a partition holds 10,000 in all. Beyond that it waits, and says so. See `Processor.parked`.
+ */
+export const park = <R = never>(options: {
+  readonly schedule: Schedule.Schedule<unknown, unknown, never, R>
+  readonly capacity?: number | undefined
+}): Policy<unknown, R> => {
+  const capacity = checkCount("Policy.park: capacity", options.capacity ?? 1_000, 1, 10_000)
+  const settlement: Settlement = { _tag: "Park", schedule: options.schedule, capacity }
+  return { ...always(settlement), parks: true } as Policy<unknown, R>
+}
 
 /** Decide by looking at the error. */
 export const choose = <E, R = never>(f: (error: E, event: Event<unknown>) => Policy<NoInfer<E>, R>): Policy<E, R> =>

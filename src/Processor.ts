@@ -6,7 +6,7 @@
  * Policies nest like Effect operators: what comes first in the pipe is closest to the handler. What no policy takes
  * halts the worker, typed.
  */
-import { Cause, DateTime, Duration, Effect, type Schedule, type Scope, type Stream } from "effect"
+import { Cause, DateTime, Duration, type Effect, type Schedule, type Scope, type Stream } from "effect"
 import { dual } from "effect/Function"
 import { pipeArguments } from "effect/Pipeable"
 import type { NoInfer, Tags } from "effect/Types"
@@ -18,8 +18,10 @@ import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { parseOffset } from "./internal/entryId.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Operations from "./internal/operations.ts"
+import type { Parked, ParkedLane } from "./internal/parked.ts"
+import * as Aside from "./internal/parked.ts"
 import * as Release from "./internal/release.ts"
-import type { Definition, Shape, Wrap } from "./internal/run/definition.ts"
+import { cannotPark, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
 import type { Policy } from "./Policy.ts"
@@ -36,7 +38,7 @@ export interface Processor<out E, out R> extends Part<E, R> {
 /** Left out: one event at a time per partition. `perKey`: parallel across keys. `unordered`: no order, no table writes. */
 export type Concurrency = { readonly perKey: number } | { readonly unordered: number }
 
-export type { Lag }
+export type { Lag, Parked, ParkedLane }
 
 /** A partition that is put aside for the whole cluster until it is released or skipped. */
 export interface Quarantined {
@@ -308,10 +310,23 @@ export const repartition = <A, K, K2>(
 
 const wrap = (self: Processor<any, any>, added: Wrap): Processor<any, any> => {
   const wraps = [...self.definition.wraps, added]
+  checkParking({ ...self.definition, wraps })
   // A name that is too long for a dead-letter topic is refused here.
   deadTopicsOf({ topics: self.definition.topics, wraps })
   return self.with({ wraps })
 }
+
+const checkParking = (definition: Definition): void => {
+  const parks = definition.wraps.some((wrap) => wrap._tag === "Catch" && wrap.parks)
+  const reason = parks ? cannotPark(definition) : undefined
+  if (reason !== undefined) throw invalid(`processor ${definition.name}: Policy.park: ${reason}`)
+}
+
+const caught = (
+  self: Processor<any, any>,
+  { deadTopics, parks }: Policy<any, any>,
+  settle: Extract<Wrap, { readonly _tag: "Catch" }>["settle"]
+): Processor<any, any> => wrap(self, { _tag: "Catch", deadTopics, parks, settle })
 
 export interface RetryOptions<E, R> {
   /** How long to wait before each try, and for how many tries; it sees the errors. */
@@ -358,13 +373,14 @@ export const catchTag: {
   ): Processor<Exclude<E, { readonly _tag: TagOf<K> }>, R | R2>
 } = dual(3, (self: Processor<any, any>, tag: string | ReadonlyArray<string>, policy: Policy<any, any>) => {
   const tags: ReadonlyArray<unknown> = typeof tag === "string" ? [tag] : tag
-  return wrap(self, {
-    _tag: "Catch",
-    deadTopics: policy.deadTopics,
-    settle: (cause, event) => {
-      const error = Cause.findErrorOption(cause)
-      return error._tag === "Some" && tags.includes(tagOf(error.value)) ? policy.decide(error.value, event) : undefined
-    }
+  if (policy.parks && tags.includes("DecodeError")) {
+    throw invalid(
+      `processor ${self.name}: Policy.park: the same bytes decode no better later; give DecodeError another policy`
+    )
+  }
+  return caught(self, policy, (cause, event) => {
+    const error = Cause.findErrorOption(cause)
+    return error._tag === "Some" && tags.includes(tagOf(error.value)) ? policy.decide(error.value, event) : undefined
   })
 })
 
@@ -372,13 +388,9 @@ const catch_: {
   <E, R2>(policy: Policy<NoInfer<E>, R2>): <R>(self: Processor<E, R>) => Processor<never, R | R2>
   <E, R, R2>(self: Processor<E, R>, policy: Policy<NoInfer<E>, R2>): Processor<never, R | R2>
 } = dual(2, (self: Processor<any, any>, policy: Policy<any, any>) =>
-  wrap(self, {
-    _tag: "Catch",
-    deadTopics: policy.deadTopics,
-    settle: (cause, event) => {
-      const error = Cause.findErrorOption(cause)
-      return error._tag === "Some" ? policy.decide(error.value, event) : undefined
-    }
+  caught(self, policy, (cause, event) => {
+    const error = Cause.findErrorOption(cause)
+    return error._tag === "Some" ? policy.decide(error.value, event) : undefined
   })
 )
 
@@ -392,13 +404,9 @@ export const catchDefect: {
   <R2>(policy: Policy<unknown, R2>): <E, R>(self: Processor<E, R>) => Processor<E, R | R2>
   <E, R, R2>(self: Processor<E, R>, policy: Policy<unknown, R2>): Processor<E, R | R2>
 } = dual(2, (self: Processor<any, any>, policy: Policy<any, any>) =>
-  wrap(self, {
-    _tag: "Catch",
-    deadTopics: policy.deadTopics,
-    settle: (cause, event) => {
-      const defect = cause.reasons.find(Cause.isDieReason)
-      return defect === undefined ? undefined : policy.decide(defect.defect, event)
-    }
+  caught(self, policy, (cause, event) => {
+    const defect = cause.reasons.find(Cause.isDieReason)
+    return defect === undefined ? undefined : policy.decide(defect.defect, event)
   })
 )
 
@@ -418,7 +426,9 @@ export const middleware: {
       `processor ${name}: middleware goes with one event at a time, batches and streams; use Processor.around`
     )
   }
-  return self.with({ middleware: [...self.definition.middleware, f] })
+  const definition = { ...self.definition, middleware: [...self.definition.middleware, f] }
+  checkParking(definition)
+  return self.with(definition)
 })
 
 /** Around the handler: must run `handle` (or veto by not doing so); its own failures are failures of the event. */
@@ -462,32 +472,41 @@ export const resume = (name: string): Effect.Effect<void, EngineError, Coordinat
   Coordinator.use((coordinator) => coordinator.pause(name, false))
 
 /** The partitions that are put aside, and why, in order; empty for a processor that never ran. */
-export const quarantined = (name: string): Effect.Effect<ReadonlyArray<Quarantined>, EngineError, Coordinator> =>
-  Coordinator.use((coordinator) =>
-    Effect.map(coordinator.quarantined(name), (all) =>
-      all.map(({ since, ...entry }) => ({
-        ...entry,
-        processor: name,
-        offset: entry.positions[0]?.first ?? "",
-        since: DateTime.makeUnsafe(since)
-      }))
-    )
-  )
+export const quarantined: (name: string) => Effect.Effect<ReadonlyArray<Quarantined>, EngineError, Coordinator> =
+  Release.quarantined
 
-/** Put a quarantined partition back to work, live: it goes on at its committed offset and meets what failed again. */
-export const release = (
-  name: string,
-  partition: number
-): Effect.Effect<void, EngineError | Misconfigured, Coordinator> => Release.release(name, partition)
+/** The keys that wait aside (`Policy.park`), by partition, and by when they are tried again. */
+export const parked: (name: string) => Effect.Effect<ReadonlyArray<Parked>, EngineError, Broker | Coordinator> =
+  Aside.parked
+
+/**
+ * Put a quarantined partition back to work, live: it goes on at its committed offset and meets what failed again. With a
+ * key, or one of what `parked` gives: try its first event now, whoever owns the partition; that one takes a second to
+ * hear of it, drops what it has in hand of the partition, and handles it again.
+ */
+export const release: {
+  (name: string, partition: number): Effect.Effect<void, EngineError | Misconfigured, Coordinator>
+  (
+    name: string,
+    partition: number,
+    lane: ParkedLane
+  ): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator>
+} = (name: string, partition: number, lane?: ParkedLane): Effect.Effect<void, any, any> =>
+  lane === undefined ? Release.release(name, partition) : Aside.release(name, partition, lane)
 
 /**
  * Put a quarantined partition back to work behind the unit that failed; none of its effects are stored. Refused, with
  * nothing changed, while events before it are not committed. If it fails with `EngineError`, it may be called again.
+ *
+ * With a key, or one of what `parked` gives: drop its first event and go on with the next one at once; `all` drops every
+ * event that waits there. After an `EngineError` look at `parked` first: the event may be gone.
  */
 export const skip = (
   name: string,
-  partition: number
-): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> => Skip.skip(name, partition)
+  partition: number,
+  lane?: ParkedLane & { readonly all?: boolean | undefined }
+): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>
+  lane === undefined ? Skip.skip(name, partition) : Aside.skip(name, partition, lane, lane.all ?? false)
 
 /** Forget the group: it holds no topic's floor any more; its tables and position are gone. Refused while it runs. */
 export const remove = (name: string): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>

@@ -50,11 +50,13 @@ export interface Counts {
   readonly ignored: number
   /** Events that `Policy.deadLetter` acknowledged. */
   readonly deadLettered: number
-  /** Partitions that `Policy.quarantine` put aside. */
+  /** Events that `Policy.park` set aside, and those that came behind them. */
+  readonly parked: number
+  /** Partitions that `Policy.quarantine` put aside, or a crash loop. */
   readonly quarantined: number
 }
 
-const nothing: Counts = { processed: 0, failed: 0, retried: 0, ignored: 0, deadLettered: 0, quarantined: 0 }
+const nothing: Counts = { processed: 0, failed: 0, retried: 0, ignored: 0, deadLettered: 0, parked: 0, quarantined: 0 }
 
 export interface Summary {
   readonly parts: Readonly<Record<string, Counts>>

@@ -44,6 +44,7 @@ describe("Metrics", () => {
         retried: 4,
         ignored: 3,
         deadLettered: 3,
+        parked: 0,
         quarantined: 1
       })
       assert.strictEqual(yield* of(Metrics.retried, "metrics-t"), 4)

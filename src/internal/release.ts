@@ -1,7 +1,20 @@
 /** Quarantined partitions by the name of their processor: what is aside, and putting it back to work. */
-import { Effect } from "effect"
+import { DateTime, Effect } from "effect"
 import { Coordinator } from "../Coordinator.ts"
 import { type EngineError, Misconfigured } from "../Errors.ts"
+import type { Quarantined } from "../Processor.ts"
+
+export const quarantined = (processor: string): Effect.Effect<ReadonlyArray<Quarantined>, EngineError, Coordinator> =>
+  Coordinator.use((coordinator) =>
+    Effect.map(coordinator.quarantined(processor), (all) =>
+      all.map(({ since, ...entry }) => ({
+        ...entry,
+        processor,
+        offset: entry.positions[0]?.first ?? "",
+        since: DateTime.makeUnsafe(since)
+      }))
+    )
+  )
 
 /** Says why: no such processor, no such partition, or nothing to release. */
 export const notAside = (

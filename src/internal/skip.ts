@@ -1,18 +1,19 @@
 /**
  * Skipping what put a partition aside: the committed offset moves past the last event of the failed unit, in each of its
  * topics, in one numbered commit under a new epoch; then the partition is released. Whoever dies in between leaves it
- * quarantined, and may skip again: what was passed is not passed twice.
+ * quarantined, and may skip again: what was passed is not passed twice. One that was parked leaves its lane instead.
  *
  * Gotcha: events before the failed ones may still be uncommitted (their owner died with them in hand). They would be
  * lost, so then nothing is skipped.
  */
 import { randomUUID } from "node:crypto"
-import { Effect } from "effect"
-import { Broker, type Committed, type Layout, type Position, type Reader } from "../Broker.ts"
+import { Clock, Effect } from "effect"
+import { Broker, type Committed, type Lane, type Layout, type Position, type Reader } from "../Broker.ts"
 import { Coordinator, type Quarantine } from "../Coordinator.ts"
 import { type EngineError, Misconfigured } from "../Errors.ts"
 import { forever } from "../Retention.ts"
 import { compare, offset, parseOffset } from "./entryId.ts"
+import { withoutFirst } from "./parked.ts"
 import { notAside } from "./release.ts"
 
 type Unit = Quarantine["positions"][number]
@@ -53,6 +54,11 @@ export const skip = (
         )
       )
     )
+    const now = yield* Clock.currentTimeMillis
+    // It was handled while it was parked, or waits there: then the offset has long passed it.
+    const isPassed = places.length === 1 && places[0] === undefined
+    const lane = isPassed ? yield* laneOf(processor, partition, claim.lanes, entry.positions[0]!) : undefined
+    const parking = lane === undefined ? {} : { parking: withoutFirst(lane, now) }
     const offsets: Array<Committed & { readonly layout: Layout }> = []
     for (const [i, place] of places.entries()) {
       if (place === undefined) continue
@@ -67,8 +73,8 @@ export const skip = (
       }
       offsets.push({ ...place, layout: layouts[i]! })
     }
-    if (offsets.length > 0) {
-      const moved = { ...fence, processor, partition, number: claim.number, offsets, rows: [], emits: [] }
+    if (offsets.length > 0 || lane !== undefined) {
+      const moved = { ...fence, processor, partition, number: claim.number, offsets, rows: [], emits: [], ...parking }
       const results = yield* Effect.catchTag(
         broker.commit([moved], "memory"),
         "DurabilityNotReached",
@@ -80,6 +86,21 @@ export const skip = (
     }
     yield* coordinator.release(processor, partition)
   })
+
+/** The lane that begins with this event. */
+const laneOf = (processor: string, partition: number, lanes: ReadonlyArray<Lane>, { first, topic }: Unit) =>
+  Effect.map(
+    Effect.forEach(
+      lanes,
+      (lane) =>
+        Effect.map(
+          Broker.use((broker) => broker.parked({ processor, partition, lane: lane.lane, after: undefined, count: 1 })),
+          ({ events: [event] }) => (event?.topic === topic && event.offset === first ? lane : undefined)
+        ),
+      { concurrency: 16 }
+    ),
+    (found) => found.find((lane) => lane !== undefined)
+  )
 
 const comparePlaces = (a: Place, b: Place): number => compare(a.id, b.id) || a.index - b.index
 

@@ -25,14 +25,16 @@ export interface Input {
 export interface Settled {
   readonly offset: string
   readonly value: unknown
-  readonly policy: "ignore" | "deadLetter" | "quarantine"
+  readonly policy: "ignore" | "deadLetter" | "quarantine" | "park"
   readonly cause: Cause.Cause<unknown>
 }
 
-const policies = { Ignore: "ignore", DeadLetter: "deadLetter", Quarantine: "quarantine" } as const satisfies Record<
-  Settlement["_tag"],
-  Settled["policy"]
->
+const policies = {
+  Ignore: "ignore",
+  DeadLetter: "deadLetter",
+  Quarantine: "quarantine",
+  Park: "park"
+} as const satisfies Record<Settlement["_tag"], Settled["policy"]>
 
 export interface Result<out E> {
   /** What the processor emitted to this topic, in order per partition. */

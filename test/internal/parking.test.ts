@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import type { Parking as Changes, Lane } from "../../src/Broker.ts"
-import { laneOf, type Parkable, Parking } from "../../src/internal/run/parking.ts"
+import { bounds, laneOf, type Parkable, type Parked, Parking, stateOf } from "../../src/internal/run/parking.ts"
 import { seeded } from "../support/seeded.ts"
 
 const event = (key: string | undefined, n: number): Parkable => ({
@@ -14,7 +14,25 @@ const event = (key: string | undefined, n: number): Parkable => ({
   stored: () => ({ count: 1, fields: ["v", String(n)] })
 })
 
-const failure = (now: number, due: number) => ({ error: `at ${now}`, now, due })
+const failure = (now: number, due: number, attempts = 1, capacity = bounds.lane): Parked => ({
+  _tag: "Parked",
+  error: `at ${now}`,
+  now,
+  due,
+  attempts,
+  capacity,
+  steps: new Map()
+})
+
+/** Set aside, and passed by the offset at once. */
+const park = (parking: Parking, event: Parkable, parked: Parked): void => {
+  parking.park(event, parked)
+  parking.stage(event)
+}
+const join = (parking: Parking, event: Parkable): void => {
+  parking.join(event)
+  parking.stage(event)
+}
 
 /** Lanes as an engine has them: drops, parks, removals, states. */
 class Engine {
@@ -68,10 +86,10 @@ describe("parked events of a partition", () => {
     const parking = new Parking([])
     const first = event("a", 1)
     assert.isFalse(parking.holds(first))
-    parking.park(first, 2, failure(10, 20))
+    park(parking, first, failure(10, 20, 2))
     assert.deepStrictEqual([parking.holds(event("a", 2)), parking.holds(event("b", 3))], [true, false])
     assert.isFalse(parking.holds(event(undefined, 4)))
-    parking.join(event("a", 2))
+    join(parking, event("a", 2))
     assert.strictEqual(parking.events, 2)
     parking.cut()
     parking.committed()
@@ -90,14 +108,14 @@ describe("parked events of a partition", () => {
     )
     assert.strictEqual(new Set(names).size, names.length)
     const parking = new Parking([])
-    parking.park(keyless, 1, failure(0, 1))
+    park(parking, keyless, failure(0, 1))
     assert.isFalse(parking.holds(event(laneOf(keyless), 3)))
     assert.isFalse(parking.holds(event(laneOf(keyless).slice(4), 3)))
   })
 
   it("are tried when they are due, the longest overdue first, and not twice at a time", () => {
     const parking = new Parking([])
-    for (const [i, due] of [30, 10, 20].entries()) parking.park(event(`${i}`, i), 1, failure(0, due))
+    for (const [i, due] of [30, 10, 20].entries()) park(parking, event(`${i}`, i), failure(0, due))
     assert.isUndefined(parking.due, "the engine does not have them yet")
     parking.cut()
     assert.isUndefined(parking.next(99))
@@ -109,48 +127,69 @@ describe("parked events of a partition", () => {
     parking.cancel("key 1")
     assert.strictEqual(parking.next(99)?.lane, "key 1")
     parking.begin("key 1")
-    parking.failed("key 1", failure(11, 40))
+    parking.failed("key 1", failure(11, 40, 2))
     assert.deepStrictEqual([parking.next(99)?.lane, parking.next(25)?.lane], ["key 2", "key 2"])
     const states = parking.cut()!.states
-    assert.deepStrictEqual(states, [{ lane: "key 1", attempts: 2, due: 40, since: 0, error: "at 11" }])
+    assert.deepStrictEqual(states, [{ lane: "key 1", attempts: 2, due: 40, since: 0, error: "2 at 11" }])
   })
 
   it("are bounded, by lane and in all", () => {
-    const parking = new Parking([], { lane: 2, partition: 3 })
+    const parking = new Parking([], { lane: 2, partition: 4 })
     assert.isTrue(parking.hasRoom(event("a", 1)))
-    parking.park(event("a", 1), 1, failure(0, 1))
-    parking.join(event("a", 2))
+    park(parking, event("a", 1), failure(0, 1, 1, 2))
+    join(parking, event("a", 2))
     assert.deepStrictEqual([parking.hasRoom(event("a", 3)), parking.hasRoom(event("b", 3))], [false, true])
-    parking.park(event(undefined, 3), 1, failure(0, 1))
-    assert.isFalse(parking.hasRoom(event("b", 4)))
-    parking.drop("key a")
-    assert.deepStrictEqual([parking.hasRoom(event("a", 5)), parking.events], [true, 1])
+    // The policy that opens a lane says how much it holds.
+    park(parking, event("c", 3), failure(0, 1, 1, 1))
+    assert.deepStrictEqual([parking.hasRoom(event("c", 4)), parking.hasRoom(event("b", 4))], [false, true])
+    park(parking, event(undefined, 5), failure(0, 1))
+    assert.isFalse(parking.hasRoom(event("b", 6)))
     // A claim finds them as they are.
-    const lane = { lane: "key a", head: "1", count: 2, attempts: 1, due: 0, since: 0, error: "" }
-    assert.isFalse(new Parking([lane], { lane: 2, partition: 3 }).hasRoom(event("a", 1)))
+    const lane = { lane: "key a", head: "1", count: 2, attempts: 1, due: 0, since: 0, error: "1 Bad: a" }
+    const claimed = new Parking([lane], { lane: 2, partition: 3 })
+    assert.isFalse(claimed.hasRoom(event("a", 1)))
+    assert.deepInclude(claimed.waiting()[0]!, { error: "Bad: a", rounds: 1, attempts: 1, count: 2 })
   })
 
-  it("a lane that was dropped while its commit was in flight, and is there anew, waits for its own commit", () => {
+  it("stand in no commit before the offset moves past them, and their lane is not tried until then", () => {
     const parking = new Parking([])
-    parking.park(event("a", 1), 1, failure(0, 1))
-    parking.cut()
-    parking.drop("key a")
-    parking.park(event("a", 2), 1, failure(5, 6))
-    parking.committed()
-    assert.isUndefined(parking.next(99), "the engine still has the event that is dropped")
+    const [first, second] = [event("a", 1), event("a", 2)]
+    parking.park(first, failure(0, 1))
+    parking.join(second)
+    assert.deepStrictEqual([parking.holds(second), parking.active, parking.dirty], [true, true, false])
+    assert.isUndefined(parking.cut())
+    assert.isTrue(parking.active)
+    parking.stage(first)
+    assert.isTrue(parking.dirty)
     const changes = parking.cut()!
-    assert.deepStrictEqual([changes.drop, changes.park.map(({ offset }) => offset)], [["key a"], ["2-0.0"]])
+    assert.deepStrictEqual([changes.park.map(({ offset }) => offset), changes.states.length], [["1-0.0"], 1])
+    assert.isUndefined(parking.next(99))
     parking.committed()
-    assert.strictEqual(parking.next(99)?.count, 1)
+    parking.begin("key a")
+    // The engine has no lane between the removal and the second event: its state waits for that.
+    parking.succeeded("key a", "1", 5)
+    assert.deepStrictEqual(parking.cut()!.states, [])
+    assert.isTrue(parking.holds(second))
+    parking.stage(second)
+    assert.deepStrictEqual(
+      parking.cut()!.states.map(({ attempts, due }) => [attempts, due]),
+      [[0, 5]]
+    )
+    parking.committed()
+    parking.begin("key a")
+    parking.succeeded("key a", "2", 6)
+    assert.deepStrictEqual([parking.holds(second), parking.active], [false, true], "the removal is to be committed")
+    assert.isDefined(parking.cut())
+    assert.isFalse(parking.active)
   })
 
   it("nothing changed, nothing to commit", () => {
-    const parking = new Parking([{ lane: "key a", head: "1", count: 1, attempts: 1, due: 0, since: 0, error: "" }])
+    const parking = new Parking([{ lane: "key a", head: "1", count: 1, attempts: 1, due: 0, since: 0, error: "1 x" }])
     assert.isUndefined(parking.cut())
-    parking.park(event("b", 1), 1, failure(0, 1))
-    assert.strictEqual(parking.staged, 1)
+    park(parking, event("b", 1), failure(0, 1))
+    assert.deepStrictEqual([parking.writes, parking.bytes], [1, 2])
     assert.isDefined(parking.cut())
-    assert.deepStrictEqual([parking.cut(), parking.staged], [undefined, 0])
+    assert.deepStrictEqual([parking.cut(), parking.writes, parking.bytes], [undefined, 0, 0])
   })
 
   it("agree with the engine after every commit, and give each key's events in order", () => {
@@ -163,11 +202,11 @@ describe("parked events of a partition", () => {
       let n = 0
       let trying: { readonly lane: string; readonly id: string } | undefined
       for (let now = 1; now <= 60; now++) {
-        const step = random.below(7)
+        const step = random.below(6)
         if (step <= 1) {
           const one = event(random.pick(["a", "b", "c", undefined]), ++n)
-          if (parking.holds(one)) parking.join(one)
-          else parking.park(one, 1, failure(now, now + random.below(5)))
+          if (parking.holds(one)) join(parking, one)
+          else park(parking, one, failure(now, now + random.below(5)))
           const lane = laneOf(one)
           order.set(lane, [...(order.get(lane) ?? []), one.offset])
         } else if (step === 2 && inFlight === undefined) {
@@ -186,16 +225,11 @@ describe("parked events of a partition", () => {
         } else if (step === 5 && trying !== undefined) {
           const { id, lane } = trying
           trying = undefined
-          if (random.chance(0.4)) parking.failed(lane, failure(now, now + 1))
+          if (random.chance(0.4)) parking.failed(lane, failure(now, now + 1, 2))
           else {
             parking.succeeded(lane, id, now)
             order.get(lane)!.shift()
           }
-        } else if (step === 6 && trying === undefined && random.chance(0.2)) {
-          const lane = parking.waiting()[0]?.lane
-          if (lane === undefined) continue
-          parking.drop(lane)
-          order.set(lane, [])
         }
       }
       for (let last = 0; last < 2; last++) {
@@ -206,10 +240,11 @@ describe("parked events of a partition", () => {
         inFlight = parking.cut()
       }
       assert.isUndefined(inFlight)
-      assert.deepStrictEqual(sorted(parking.waiting()), sorted(engine.claimed), `seed ${seed}`)
+      const stored = engine.claimed.map((lane) => ({ ...lane, ...stateOf(lane) }))
+      assert.deepStrictEqual(sorted(parking.waiting()), sorted(stored), `seed ${seed}`)
       // A new owner knows the same from its claim.
       parking = new Parking(engine.claimed)
-      assert.deepStrictEqual(sorted(parking.waiting()), sorted(engine.claimed))
+      assert.deepStrictEqual(sorted(parking.waiting()), sorted(stored))
       const left = Array.from(order.values()).flat().length
       assert.strictEqual(parking.events, left)
     }

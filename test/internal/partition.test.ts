@@ -8,6 +8,7 @@ import type { Claim, Commit, Entry } from "../../src/Broker.ts"
 import type { Received } from "../../src/internal/record/received.ts"
 import { codecOf } from "../../src/internal/record/record.ts"
 import { Log } from "../../src/internal/run/log.ts"
+import { Parking } from "../../src/internal/run/parking.ts"
 import { type Limit, Partition } from "../../src/internal/run/partition.ts"
 import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
@@ -57,6 +58,7 @@ const start = (committed: Commit["offsets"][number] | undefined, number: number,
     ),
     bounds: { events: 256, bytes: 1_000_000, uncommitted: 10_000 },
     limit,
+    parking: new Parking([]),
     // Both as they are when nothing is wrong.
     lease: { held: true } as never,
     pressure: { note: () => {} } as never,

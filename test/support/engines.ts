@@ -154,6 +154,7 @@ export const counts = (some: Partial<Worker.Counts>): Worker.Counts => ({
   retried: 0,
   ignored: 0,
   deadLettered: 0,
+  parked: 0,
   quarantined: 0,
   ...some
 })

@@ -1,5 +1,6 @@
 /** Keeps the books of streamed events: what a pipeline drops, and the units of work in it. */
 import { Cause, Deferred, Effect, type Scope } from "effect"
+import type { Quarantine } from "../../Coordinator.ts"
 import type { Event, UnitOfWork } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
 import { attempt, Lane } from "./lane.ts"
@@ -48,7 +49,8 @@ export class Books implements Book {
       const unit = Effect.provideContext(attempt(setup, lane, own, around.handle, around.from), lane.context)
       return Effect.matchCauseEffect(unit, {
         onSuccess: (ended) => {
-          if (typeof ended === "object") partition.bar(own, ended)
+          // Nothing is parked in a pipeline.
+          if (typeof ended === "object") partition.bar(own, ended as Quarantine)
           else if (ended === "settled") partition.close(own.map((event) => event.read))
           return Effect.succeed(ended === "handled" ? result : undefined)
         },

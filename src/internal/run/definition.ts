@@ -47,6 +47,8 @@ export type Wrap =
       readonly _tag: "Catch"
       /** The settlement, if this policy takes the failure. */
       readonly settle: (cause: Cause.Cause<unknown>, event: Event<unknown>) => Settlement | undefined
+      /** It makes events wait aside, as far as that is known before one fails. */
+      readonly parks: boolean
       /** Where it may send dead letters; `undefined`: to the source's own topic. */
       readonly deadTopics: ReadonlyArray<string | undefined>
     }
@@ -74,4 +76,17 @@ export interface Definition {
   readonly middleware: ReadonlyArray<(events: Events) => Events>
   /** Layers of its own (`Part.provide`), innermost first. */
   readonly layers: ReadonlyArray<Layer.Layer<any, never, any>>
+}
+
+/** Why no event can wait aside in such a processor, and what to do; undefined: it can. */
+export const cannotPark = ({ middleware, shape }: Pick<Definition, "middleware" | "shape">): string | undefined => {
+  if (shape._tag === "Stream") {
+    return "an event that comes back has no place in the middle of a pipeline: use Processor.make or Processor.batch"
+  }
+  if (shape._tag === "Each" && shape.acknowledge === "before") {
+    return 'with acknowledge "before" no event is handled twice: leave it out, or use another policy'
+  }
+  return middleware.length > 0
+    ? "an event that comes back does not pass Processor.middleware again: use Processor.around"
+    : undefined
 }

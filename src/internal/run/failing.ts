@@ -4,18 +4,22 @@ import type { Quarantine } from "../../Coordinator.ts"
 import { type BetweenEvents, ProcessorHalted } from "../../Errors.ts"
 import { tagOf } from "../dead/headers.ts"
 import type { Received } from "../record/received.ts"
+import type { Parked } from "./parking.ts"
+import { postpone } from "./postponing.ts"
 import type { Halted, Setup } from "./runner.ts"
 import { place, settle } from "./settling.ts"
-import { Tries } from "./tries.ts"
+import { mayRetry, Tries } from "./tries.ts"
 import type { Unit } from "./unit.ts"
 
 type Events = ReadonlyArray<Received<unknown>>
 
 /**
  * The same events again; settled, with what that needs staged in the unit; not to be acknowledged, since the partition is
- * asked for; or nothing is acknowledged from here on, and the partition is put aside.
+ * asked for; to wait aside under their keys; or nothing is acknowledged from here on, and the partition is put aside.
  */
-export type Outcome = "again" | "settled" | "stopped" | Quarantine
+export type Outcome = "again" | "settled" | "stopped" | Parked | Quarantine
+
+export const isParked = (outcome: Parked | Quarantine): outcome is Parked => "due" in outcome
 
 const isEngineError = (error: unknown): boolean =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "EngineError"
@@ -136,11 +140,12 @@ const decide = (
         )
       }
       const settlement = wrap._tag === "Catch" ? wrap.settle(cause, last) : undefined
-      if (settlement !== undefined) return settle(setup, unit, events, settlement, cause)
+      if (settlement === undefined) continue
+      if (settlement._tag !== "Park") return settle(setup, unit, events, settlement, cause)
+      return Effect.flatMap(postpone(setup, events, settlement, i, cause), (parked) =>
+        parked === undefined ? decide(setup, unit, events, cause, i + 1) : Effect.succeed(parked)
+      )
     }
     setup.count("halt", tagOf(Cause.squash(cause)), events.length)
     return Effect.fail(halt(setup, last.offset, cause))
   })
-
-/** The same bytes decode no better a second time. */
-export const mayRetry = (events: Events): boolean => events.every((event) => event.failure === undefined)

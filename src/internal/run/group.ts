@@ -2,7 +2,7 @@
  * One processor in one worker: starts a partition when it is granted (claim, then run), stops it when it is to be given
  * away (stop handing out, let the handler finish, commit, close), and tells the worker what went wrong.
  */
-import { Cause, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
 import type { Broker, Claim, Durability, Fence } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import { EngineError } from "../../Errors.ts"
@@ -10,19 +10,23 @@ import * as Metrics from "../../Metrics.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Settings } from "../../Settings.ts"
 import type { TableStore } from "../../TableStore.ts"
+import { invalid } from "../names.ts"
 import { CurrentMiddleware } from "../publish/middleware.ts"
 import { codecOf } from "../record/record.ts"
 import { Books } from "./books.ts"
+import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
-import type { Definition } from "./definition.ts"
+import { cannotPark, type Definition } from "./definition.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
 import { CurrentObserver } from "./observer.ts"
+import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
+import { retriever } from "./returned.ts"
 import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
 import { Oversized } from "./unit.ts"
@@ -54,6 +58,8 @@ interface Running {
   readonly partition: Partition
   readonly fiber: Fiber.Fiber<void, Halted>
   readonly scope: Scope.Closeable
+  /** The number that its first commit carries. */
+  readonly first: number
 }
 
 export interface Group {
@@ -83,6 +89,9 @@ export interface Group {
 /** One report of a slow event in so many milliseconds. */
 const reportMillis = 60_000
 
+/** How often it is asked whether parked keys were released or skipped from outside, at least, in milliseconds. */
+const lookMillis = 1_000
+
 export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope> =>
   Effect.gen(function* () {
     const { broker, definition, settings } = options
@@ -108,6 +117,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       metrics.retried(options.counts.retried)
       metrics.ignored(options.counts.ignored)
       metrics.deadLettered(options.counts.deadLettered)
+      metrics.parked(options.counts.parked)
       metrics.quarantined(options.counts.quarantined)
     }
     const onCommitted = (): void => {
@@ -199,10 +209,49 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         limit: options.limit,
         lease: options.lease,
         pressure: new Pressure(definition.name, inputs, broker),
+        parking: new Parking(claimed.lanes),
         onDirty: committers[shard]!.add,
         onRoom: fetchers[shard]!.changed
       })
     }
+
+    const clock = yield* Clock.Clock
+
+    /** Whoever releases or skips a parked key takes an epoch for it: claimed again with ours, the partition is refused. */
+    const look = Effect.suspend(() =>
+      Effect.forEach(
+        Array.from(running.values()).filter(({ partition }) => partition.parking.active && !partition.stopping),
+        ({ partition }) =>
+          Effect.map(
+            broker.claim(definition.name, partition.partition, definition.topics, partition.fence),
+            (claim) => {
+              if (claim._tag === "Refused" && !partition.stopping) losses.restart(partition, claim.inForce)
+            }
+          ),
+        { concurrency: 16, discard: true }
+      )
+    )
+    const pause = Effect.sleep(Math.min(lookMillis, settings.lease / 3))
+    // While the engine is away there is nothing to hear.
+    yield* Effect.forkIn(Effect.forever(Effect.andThen(pause, Effect.ignore(look))), scope)
+
+    /** What must be known of its past before it runs; false: it does not run. */
+    const examine = (partition: Partition, claim: Extract<Claim, { _tag: "Claimed" }>) =>
+      Effect.gen(function* () {
+        const number = partition.partition
+        const reason = claim.lanes.length > 0 ? cannotPark(definition) : undefined
+        if (reason !== undefined) {
+          const what = `${claim.lanes.length} keys of partition ${number} wait aside (Processor.parked), and ${reason}`
+          losses.halt(partition, Cause.die(invalid(`processor ${definition.name}: ${what}`)))
+          return false
+        }
+        const entry = yield* annotate(Caution.examine(broker, partition, claim, clock.currentTimeMillisUnsafe()))
+        if (entry === undefined) return true
+        options.counts.quarantined++
+        count()
+        options.onQuarantine(number, partition.fence.epoch, entry)
+        return false
+      })
 
     /** Install our epochs again after a reconnect, and compare what the engine has with what we know. */
     const verify = (shard: number): Effect.Effect<void, EngineError> =>
@@ -224,6 +273,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         const claim = yield* broker.claim(definition.name, number, definition.topics, fence)
         if (claim._tag === "Refused") return claim.inForce
         const partition = open(number, fence, claim)
+        if (!(yield* examine(partition, claim))) return undefined
         const shard = number % shards
         const own = yield* Scope.make()
         const host = Host.make({
@@ -256,6 +306,10 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
             }
             options.onQuarantine(number, epoch, entry)
           },
+          retrieve: retriever({ broker, processor: definition.name, partition: number, fence, logs: partition.logs }),
+          restart: () => losses.restart(partition, undefined),
+          mark: Caution.mark(broker, partition, (result) => losses.refused(partition, partition, result), failed),
+          now: () => clock.currentTimeMillisUnsafe(),
           observer
         })
         // In the runner's own fiber: however long it takes, the heartbeats go on.
@@ -270,7 +324,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           if (failure._tag === "Some") options.onFailure(failure.value)
           else losses.halt(partition, exit.cause)
         })
-        running.set(number, { partition, fiber, scope: own })
+        running.set(number, { partition, fiber, scope: own, first: claim.number })
         epochs.set(number, epoch)
         losses.claimed(partition, claim)
         yield* Deferred.succeed(ready, undefined)
@@ -314,6 +368,12 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         if (ended._tag === "None") yield* interrupt(one)
         // The last commit and its answer, or the lease's end: then the fence answers for it.
         yield* Effect.timeoutOption(committers[number % shards]!.flush(one.partition), settings.lease)
+        const { fence, fenced, number: next } = one.partition
+        // A commit says that it did not die here; without one, only this does.
+        if (next === one.first && !fenced) {
+          const released = Effect.timeoutOption(broker.release(definition.name, number, fence), "1 second")
+          yield* Effect.ignore(released)
+        }
         yield* close(number, one)
       })
 

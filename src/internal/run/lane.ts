@@ -1,12 +1,15 @@
 /**
  * Where handlers run: a lane is a unit of work and a scope in one context, made once and used for event after event.
  */
-import { Cause, Context, Effect, Exit, Scope } from "effect"
+import { Cause, Context, Effect, Exit, Scope, type Semaphore } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import { UnitOfWork } from "../../Event.ts"
 import { tagOf } from "../dead/headers.ts"
 import type { Received } from "../record/received.ts"
-import { countAttempt, failed, infrastructure, wasSettled } from "./failing.ts"
+import { alone } from "./alone.ts"
+import { setAllAside, setAside } from "./aside.ts"
+import { countAttempt, failed, infrastructure, isParked, wasSettled } from "./failing.ts"
+import type { Parked } from "./parking.ts"
 import type { Halted, Setup } from "./runner.ts"
 import { place } from "./settling.ts"
 import { sizeOf, Unit } from "./unit.ts"
@@ -43,9 +46,16 @@ export class Lane {
   }
 }
 
-/** The next events, or undefined once the partition is stopped. */
-export const next = (setup: Setup): Effect.Effect<Array<Received<unknown>> | undefined> => {
+/** What somebody who also tries parked events wants to know: whether one is due, and when to look again. */
+interface Back {
+  readonly isDue: () => boolean | Effect.Effect<void>
+  readonly until: () => Effect.Effect<void>
+}
+
+/** The next events, or undefined once the partition is stopped; with `back` none, if a parked one is due. */
+export const next = (setup: Setup, back?: Back): Effect.Effect<Array<Received<unknown>> | undefined> => {
   const { partition } = setup
+  const { parking } = partition
   const look: Effect.Effect<Array<Received<unknown>> | undefined> = Effect.suspend(() => {
     if (partition.stopping || partition.aside !== undefined) return Effect.succeed(undefined)
     if (!partition.open) return Effect.flatMap(partition.reopening, () => look)
@@ -53,17 +63,29 @@ export const next = (setup: Setup): Effect.Effect<Array<Received<unknown>> | und
       return Effect.flatMap(Effect.raceFirst(partition.pressure.relief, partition.stops.await), () => look)
     }
     if (partition.full) return Effect.flatMap(setup.flush, () => look)
+    if (parking.active && back !== undefined) {
+      const isDue = back.isDue()
+      if (isDue !== false) return isDue === true ? Effect.succeed([]) : Effect.flatMap(isDue, () => look)
+    }
+    if (partition.caution !== undefined && partition.waiting > 0 && partition.begins(partition.caution)) {
+      const wait = alone(setup, undefined)
+      if (wait !== undefined) return Effect.flatMap(wait === "later" ? partition.landing() : wait, () => look)
+    }
     const events = partition.take()
-    return events.length > 0 ? Effect.succeed(events) : Effect.flatMap(partition.arrival.await, () => look)
+    if (events.length > 0) return Effect.succeed(events)
+    const arrival = partition.arrival.await
+    const change = parking.active && back !== undefined ? Effect.raceFirst(arrival, back.until()) : arrival
+    return Effect.flatMap(change, () => look)
   })
   return look
 }
 
 /**
  * How a unit of work ended: handled or settled, both staged; left alone, since the partition is asked for; split, after
- * the failure of a batch whose events are to be tried alone; or the partition is to be put aside.
+ * the failure of a batch whose events are to be tried alone; its events are to wait aside; or the partition is to be put
+ * aside.
  */
-export type Ended = "handled" | "settled" | "stopped" | "split" | Quarantine
+export type Ended = "handled" | "settled" | "stopped" | "split" | Parked | Quarantine
 
 /** Run some events as one unit of work in a lane, again and again as long as a retry or the engine wants it. */
 export const attempt = (
@@ -126,23 +148,39 @@ const split = (
   return Effect.as(place(setup, events)(Effect.logDebug("a failed batch is tried event by event", cause)), "split")
 }
 
-/** For batches and streamed events: run them as one unit, then they are done. */
+/** For batches and streamed events: run them as one unit, then they are done. `turn`: who else wants it tries parked ones. */
 export const unitRunner = (
   setup: Setup,
   handler: (events: ReadonlyArray<Received<unknown>>) => Effect.Effect<unknown, unknown>,
-  splits = false
+  splits = false,
+  turn?: Semaphore.Semaphore
 ): ((events: Received<unknown> | ReadonlyArray<Received<unknown>>) => Effect.Effect<void, Halted>) => {
   const { counts, partition } = setup
   const lane = new Lane(setup)
   const around = wrapped(setup, handler)
+  const { parking } = partition
+  /** Those whose key does not wait aside; the others do now. */
+  const free = (events: ReadonlyArray<Received<unknown>>): Effect.Effect<ReadonlyArray<Received<unknown>>> =>
+    Effect.map(
+      Effect.forEach(events, (event) => (parking.holds(event) ? setAside(setup, event) : Effect.succeed(false))),
+      (aside) => events.filter((_, i) => !aside[i])
+    )
   const one = (events: ReadonlyArray<Received<unknown>>): Effect.Effect<void, Halted> =>
     Effect.suspend(() => {
       // What was only gathered belongs to the next owner.
       if (partition.stopping || events.some((event) => partition.barred(event))) return Effect.void
-      return Effect.flatMap(attempt(setup, lane, events, around.handle, around.from, splits), (ended) => {
+      if (!parking.active) return unit(events, false)
+      return Effect.flatMap(free(events), (left) => (left.length === 0 ? Effect.void : unit(left, true)))
+    })
+  const unit = (events: ReadonlyArray<Received<unknown>>, taking: boolean): Effect.Effect<void, Halted> =>
+    Effect.suspend(() => {
+      const tried = attempt(setup, lane, events, around.handle, around.from, splits)
+      return Effect.flatMap(taking && turn !== undefined ? turn.withPermits(1)(tried) : tried, (ended) => {
         if (ended === "stopped") return Effect.void
         if (ended === "split") return Effect.forEach(events, (event) => one([event]), { discard: true })
-        if (typeof ended === "object") return Effect.sync(() => partition.bar(events, ended))
+        if (typeof ended === "object") {
+          return isParked(ended) ? setAllAside(setup, events, ended) : Effect.sync(() => partition.bar(events, ended))
+        }
         if (ended === "handled") counts.processed += events.length
         partition.close(events.map((event) => event.read))
         return Effect.void

@@ -1,7 +1,10 @@
 /** Several handlers at once in one partition: by key, each key in order, or without any order. */
 import { Effect, Latch } from "effect"
 import type { Received } from "../record/received.ts"
+import { setAside } from "./aside.ts"
+import { isParked } from "./failing.ts"
 import { attempt, Lane, next } from "./lane.ts"
+import { returning } from "./returning.ts"
 import type { Halted, Setup } from "./runner.ts"
 import { wrapped } from "./wrapped.ts"
 
@@ -20,6 +23,7 @@ export const lanes = (
 ): Effect.Effect<void, Halted> => {
   const { concurrency } = setup.definition
   const { partition } = setup
+  const { parking } = partition
   const count = concurrency._tag === "One" ? 1 : concurrency.lanes
   const around = wrapped(setup, ([event]) =>
     event!.failure === undefined ? handler(event!.value, event!) : Effect.fail(event!.failure)
@@ -57,13 +61,20 @@ export const lanes = (
         return Effect.flatMap(slot.work.await, () => loop)
       }
       if (partition.barred(event)) return loop
-      return Effect.flatMap(attempt(setup, slot.lane, [event], around.handle, around.from), (ended) => {
+      if (parking.active && parking.holds(event)) {
+        return Effect.flatMap(setAside(setup, event), (aside) => (aside ? loop : handled(event)))
+      }
+      return handled(event)
+    })
+    const handled = (event: Received<unknown>): Effect.Effect<void, Halted> =>
+      Effect.flatMap(attempt(setup, slot.lane, [event], around.handle, around.from), (ended) => {
         if (ended === "handled") setup.counts.processed++
-        if (typeof ended === "object") partition.bar([event], ended)
-        else if (ended !== "stopped") partition.close([event])
+        if (typeof ended === "object") {
+          if (isParked(ended)) return Effect.flatMap(setAside(setup, event, ended), () => loop)
+          partition.bar([event], ended)
+        } else if (ended !== "stopped") partition.close([event])
         return loop
       })
-    })
     return Effect.provideContext(loop, slot.lane.context)
   }
 
@@ -98,7 +109,10 @@ export const lanes = (
 
   // The other keys finish what comes before an event that puts the partition aside.
   return Effect.andThen(
-    Effect.all([dispatch, ...slots.map(serve)], { concurrency: "unbounded", discard: true }),
+    Effect.all([dispatch, ...slots.map(serve), returning(setup, around, { most: count })], {
+      concurrency: "unbounded",
+      discard: true
+    }),
     Effect.sync(() => {
       if (partition.aside !== undefined && !partition.stopping) setup.quarantine(partition.aside)
     })

@@ -54,12 +54,16 @@ export class Log {
     this.offset = start.offset
     this.end = claimed.logs.find((log) => log.topic === topic.name)?.last ?? "0-0"
   }
-  /** The index of the first event of this entry that is not done yet. */
+  /** The index of the first event of this entry that is not done yet; asked once for each entry, in order. */
   first(entry: Entry): number {
-    const resume = this.resume
-    if (resume === undefined) return 0
+    if (this.resume === undefined) return 0
+    const index = this.firstOf(entry)
     this.resume = undefined
-    return resume.id === entry.id ? Math.min(resume.index + 1, entry.count) : 0
+    return index
+  }
+  /** The same for somebody who only looks. */
+  firstOf(entry: Entry): number {
+    return this.resume?.id === entry.id ? Math.min(this.resume.index + 1, entry.count) : 0
   }
   /** The next event in order is done. */
   done(event: Received<unknown>): void {

@@ -89,7 +89,7 @@ export class Losses {
     this.trimmed(partition, log, entries, `after ${offset(log.after, 0)}`, `before ${offset(end, 0)}`)
   }
 
-  readonly refused = (partition: Partition, commit: Commit, result: Refusal): void => {
+  readonly refused = (partition: Partition, commit: Pick<Commit, "number">, result: Refusal): void => {
     if (result._tag === "Fenced") this.restart(partition, result.inForce)
     else if (result._tag === "Truncated") {
       const log = partition.logs.find((log) => log.topic.name === result.topic)!

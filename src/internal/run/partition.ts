@@ -6,10 +6,15 @@ import { Effect, Latch } from "effect"
 import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
+import { ReadAhead } from "./ahead.ts"
+import type { Caution } from "./caution.ts"
 import { pack } from "./emits.ts"
+import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
+import type { Parking } from "./parking.ts"
 import type { Pressure } from "./pressure.ts"
+import { Returned } from "./returned.ts"
 import type { Rows } from "./rows.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
 import { Window } from "./window.ts"
@@ -39,11 +44,8 @@ export class Partition {
   private readonly bounds: Bounds
   private readonly limit: Limit | undefined
   readonly lease: Lease
-  private buffer: Array<{ readonly log: Log; readonly entry: Entry }> = []
-  private head = 0
+  private readonly ahead = new ReadAhead()
   private decoded: Array<Received<unknown>> = []
-  private bufferedEvents = 0
-  private bufferedBytes = 0
   /** Events handed out and not done. */
   taken = 0
   private readonly window = new Window({
@@ -68,6 +70,12 @@ export class Partition {
   /** Opens when there may be something to take, and when that will never be. */
   readonly arrival = Latch.makeUnsafe(false)
   readonly pressure: Pressure
+  /** What waits aside. */
+  readonly parking: Parking
+  /** Its owners have died: what is handed out goes alone. */
+  caution: Caution | undefined
+  /** Told of commits while something is parked, or under caution. */
+  private readonly landings = new Landings()
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
   /** Opens when there is a barrier. */
@@ -89,6 +97,7 @@ export class Partition {
     readonly limit: Limit | undefined
     readonly lease: Lease
     readonly pressure: Pressure
+    readonly parking: Parking
     readonly onDirty: (partition: Partition) => void
     readonly onRoom: () => void
   }) {
@@ -102,6 +111,7 @@ export class Partition {
     this.limit = options.limit
     this.lease = options.lease
     this.pressure = options.pressure
+    this.parking = options.parking
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
   }
@@ -122,11 +132,11 @@ export class Partition {
   /** Bytes that may be read now; 0: leave this partition out. Half of the bound must be free, so that reads are large. */
   room(): number {
     if (this.stopping || this.paused) return 0
-    const events = this.bufferedEvents + this.decoded.length
+    const events = this.waiting
     if (events + this.taken + this.uncommitted() >= this.bounds.uncommitted) return this.starve()
-    if (events * 2 > this.bounds.events || this.bufferedBytes * 2 > this.bounds.bytes) return this.starve()
+    if (events * 2 > this.bounds.events || this.ahead.bytes * 2 > this.bounds.bytes) return this.starve()
     this.starved = false
-    return this.bounds.bytes - this.bufferedBytes
+    return this.bounds.bytes - this.ahead.bytes
   }
 
   /** Events that may be read now, if there is room at all. */
@@ -149,11 +159,7 @@ export class Partition {
   }
 
   deliver(log: Log, entries: ReadonlyArray<Entry>): void {
-    for (const entry of entries) {
-      this.buffer.push({ log, entry })
-      this.bufferedEvents += entry.count
-      this.bufferedBytes += size(entry)
-    }
+    for (const entry of entries) this.ahead.add(log, entry)
     log.after = entries[entries.length - 1]!.id
     log.entriesRead += entries.length
     if (!this.paused) this.arrival.openUnsafe()
@@ -163,13 +169,12 @@ export class Partition {
 
   /** The next events, in order; none if nothing is there or nothing may be handed out now. */
   take(): Array<Received<unknown>> {
+    if (this.caution !== undefined && !this.begins(this.caution)) return this.hand([])
     const events = this.decoded
     this.decoded = []
     const most = Math.min(chunkEvents, this.bounds.events)
-    while (events.length < most && this.head < this.buffer.length) {
-      const { entry, log } = this.buffer[this.head++]!
-      this.bufferedEvents -= entry.count
-      this.bufferedBytes -= size(entry)
+    while (events.length < most && !this.ahead.isEmpty) {
+      const { entry, log } = this.ahead.take()
       const first = log.first(entry)
       if (first >= entry.count) {
         log.passed(entry)
@@ -177,28 +182,47 @@ export class Partition {
         continue
       }
       const unpacked = log.codec.unpack(entry, this.partition, first, log.origin, this.fence.epoch)
-      if (events.length === 0 && this.head === this.buffer.length) {
-        this.compact()
+      if (events.length === 0 && this.ahead.isEmpty) {
+        this.ahead.compact()
         return this.hand(unpacked)
       }
       for (const event of unpacked) events.push(event)
     }
-    this.compact()
+    this.ahead.compact()
     return this.hand(events)
   }
 
+  /** On probation it begins with the event that it is suspected for, which may not have been read yet. */
+  begins({ lifted, suspect }: Caution): boolean {
+    if (lifted || suspect === undefined || this.decoded.length > 0) return true
+    const isThere = this.ahead.prefer(suspect.topic)
+    if (!isThere) this.arrival.closeUnsafe()
+    return isThere
+  }
+
   private hand(events: Array<Received<unknown>>): Array<Received<unknown>> {
+    if (this.caution !== undefined && events.length > 0) {
+      this.decoded = events.splice(1)
+      if (--this.caution.remaining === 0) this.trust()
+    }
     if (this.limit !== undefined && events.length > 0) {
       const allowed = Math.min(events.length, this.limit.remaining)
       this.limit.remaining -= allowed
-      this.decoded = events.splice(allowed)
-      if (this.decoded.length > 0) this.limit.waiting.add(this.retry)
+      if (allowed < events.length) {
+        this.decoded = [...events.splice(allowed), ...this.decoded]
+        this.limit.waiting.add(this.retry)
+      }
     }
     this.taken += events.length
-    if (events.length === 0 || (this.head === this.buffer.length && this.decoded.length === 0))
-      this.arrival.closeUnsafe()
+    if (events.length === 0 || (this.ahead.isEmpty && this.decoded.length === 0)) this.arrival.closeUnsafe()
     if (this.starved) this.onRoom()
     return events
+  }
+
+  /** Nothing goes alone any more. */
+  trust(): void {
+    this.caution = undefined
+    this.landings.land()
   }
 
   private readonly retry = (): void => {
@@ -217,16 +241,9 @@ export class Partition {
     for (const retry of waiting) retry()
   }
 
-  private compact(): void {
-    if (this.head === this.buffer.length) this.buffer = []
-    else if (this.head > 64) this.buffer = this.buffer.slice(this.head)
-    else return
-    this.head = 0
-  }
-
   /** Handed out and never started: as if it had not been read. For a partition that is given away. */
   get waiting(): number {
-    return this.bufferedEvents + this.decoded.length
+    return this.ahead.events + this.decoded.length
   }
 
   // ---------------------------------------------------------------------------------------------------------------- done
@@ -245,7 +262,9 @@ export class Partition {
 
   /** Changes of a unit of work that count when its events are done. */
   stage(events: ReadonlyArray<Received<unknown>>, changes: Changes): void {
-    this.window.stage(events, changes)
+    const first = events[0]!
+    if (this.parking.active && first instanceof Returned) first.changes.push(changes)
+    else this.window.stage(events, changes)
   }
 
   /** Close events of the window; whatever is done without a hole before it may be committed. */
@@ -260,7 +279,8 @@ export class Partition {
 
   private merge(change: Changes): void {
     change.rows.forEach((row, i) => this.rows.settle(row, change.values[i]))
-    this.emit(change.emits, change.bytes)
+    this.emit(change.emits, change.aside === undefined ? change.bytes : 0)
+    if (change.aside !== undefined) this.parking.stage(change.aside)
   }
 
   /** Emits of a unit that finished in order. */
@@ -279,7 +299,7 @@ export class Partition {
     let writes = 0
     let bytes = 0
     for (const change of changes) {
-      writes += change.rows.length + change.emits.length
+      writes += change.rows.length + change.emits.length + (change.aside === undefined ? 0 : 1)
       bytes += change.bytes
       change.rows.forEach((row, i) => {
         bytes += this.rows.sizeOf(row, change.values[i])
@@ -291,6 +311,35 @@ export class Partition {
   /** A unit that finished in order may go into the commit that is being filled. */
   takes(unit: Unit): boolean {
     return unit.size === 0 || (!unit.tooLarge && this.fits(unit.size, unit.weight))
+  }
+
+  // --------------------------------------------------------------------------------------------------------- set aside
+
+  /** So many bytes of an event that is set aside may go into the commit that is being filled. */
+  takesAside(bytes: number): boolean {
+    return this.fits(1, bytes)
+  }
+
+  /** What an event that came back has changed may go into the commit that is being filled, behind all that is done. */
+  takesBack({ changes }: Returned): boolean {
+    return changes.length === 0 || (!this.window.waits && this.fitsAll(changes))
+  }
+
+  /** It is done, and leaves its lane with this very commit. */
+  takeBack({ changes, id, waiting }: Returned, now: number): void {
+    for (const change of changes) this.merge(change)
+    this.parking.succeeded(waiting.lane, id, now)
+    this.touched()
+  }
+
+  /** Completes with the first commit that is answered after this call, while something is parked or under caution. */
+  landed(): Effect.Effect<void> {
+    return this.landings.next()
+  }
+
+  /** The same, or when it is stopped. */
+  landing(): Effect.Effect<void> {
+    return Effect.raceFirst(this.landings.next(), this.stops.await)
   }
 
   // --------------------------------------------------------------------------------------------------------- put aside
@@ -333,13 +382,15 @@ export class Partition {
     return sum
   }
 
-  /** Rows and emits that wait for the next commit. */
+  /** Rows, emits and changes of what is parked that wait for the next commit. */
   get staged(): number {
-    return this.rows.pending + this.emits.length
+    const staged = this.rows.pending + this.emits.length
+    return this.parking.active ? staged + this.parking.writes : staged
   }
 
   private get stagedBytes(): number {
-    return this.emitBytes + this.rows.pendingBytes
+    const bytes = this.emitBytes + this.rows.pendingBytes
+    return this.parking.active ? bytes + this.parking.bytes : bytes
   }
 
   /** Enough waits for a commit: nothing new is started before it. */
@@ -350,10 +401,11 @@ export class Partition {
   /** What the next commit holds, or undefined if nothing moved. The same object is sent until it is answered. */
   cut(): Commit | undefined {
     const moved = this.logs.filter((log) => log.moved)
-    if (moved.length === 0 && this.staged === 0) return undefined
+    if (moved.length === 0 && this.staged === 0 && !this.parking.dirty) return undefined
     this.cutWrites = this.staged
+    const parkedBytes = this.parking.bytes
     const rows = this.rows.cut()
-    this.cutBytes = this.rows.cutBytes + this.emitBytes
+    this.cutBytes = this.rows.cutBytes + this.emitBytes + parkedBytes
     if (this.cutBytes > maxBytes && rows.length > 0 && !this.rows.measures) throw new Oversized()
     const commit: Commit = {
       ...this.fence,
@@ -369,7 +421,8 @@ export class Partition {
         events: log.events
       })),
       rows,
-      emits: pack(this.emits)
+      emits: pack(this.emits),
+      parking: this.parking.active ? this.parking.cut() : undefined
     }
     this.emits = []
     this.emitBytes = 0
@@ -386,8 +439,11 @@ export class Partition {
       const log = this.logs.find((log) => log.topic.name === offset.topic)
       if (log !== undefined) log.committed = offset.events
     }
+    if (commit.parking !== undefined) this.parking.committed()
     // What is done and did not fit.
     this.window.advance()
+    if (this.caution !== undefined) this.caution.lifted = true
+    if (this.parking.active || this.caution !== undefined) this.landings.land()
     if (this.starved) this.onRoom()
   }
 
@@ -419,7 +475,12 @@ export class Partition {
   /** Everything done is committed. */
   get clean(): boolean {
     return (
-      !this.queued && !this.inFlight && this.staged === 0 && this.logs.every((log) => !log.moved) && !this.window.waits
+      !this.queued &&
+      !this.inFlight &&
+      this.staged === 0 &&
+      this.logs.every((log) => !log.moved) &&
+      !this.window.waits &&
+      !this.parking.dirty
     )
   }
 
@@ -430,7 +491,7 @@ export class Partition {
 
   /** Nothing in hand, nothing uncommitted. */
   get settled(): boolean {
-    return this.taken === 0 && this.clean
+    return this.taken === 0 && this.parking.busy === 0 && this.clean
   }
 
   /** The oldest event in hand, and since when nothing has moved, as far as the caller looked. */
@@ -462,10 +523,4 @@ export class Partition {
   get position(): string {
     return this.logs[0]!.position
   }
-}
-
-const size = (entry: Entry): number => {
-  let bytes = 64
-  for (const field of entry.fields) bytes += field.byteLength
-  return bytes
 }

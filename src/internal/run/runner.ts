@@ -3,17 +3,22 @@
  * one bookkeeping (`Partition`) and one way to fail: one event at a time (the fast path: no fiber, no allocation beyond
  * the handler's own), lanes (several at once, by key or without order), batches, and free-form streams.
  */
-import { type Context, type Effect, Stream } from "effect"
+import { type Context, Effect, Semaphore, Stream } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { ProcessorHalted } from "../../Errors.ts"
+import type { Received } from "../record/received.ts"
 import type { Definition } from "./definition.ts"
-import { unitRunner } from "./lane.ts"
+import { next, unitRunner } from "./lane.ts"
 import { lanes } from "./lanes.ts"
 import type { Observer } from "./observer.ts"
+import type { Waiting } from "./parking.ts"
 import type { Partition } from "./partition.ts"
+import type { Returned } from "./returned.ts"
+import { returning } from "./returning.ts"
 import { beforehand, sequential } from "./sequential.ts"
 import { emitted, streamed } from "./streamed.ts"
 import type { Host } from "./unit.ts"
+import { wrapped } from "./wrapped.ts"
 
 /** Counted per processor, for the worker's summary. */
 export interface Counts {
@@ -22,6 +27,7 @@ export interface Counts {
   retried: number
   ignored: number
   deadLettered: number
+  parked: number
   quarantined: number
 }
 
@@ -38,6 +44,14 @@ export interface Setup {
   readonly count: (outcome: string, tag: string, events: number) => void
   /** Everything before the failed unit is done: stop, and have the partition put aside for the whole cluster. */
   readonly quarantine: (entry: Quarantine) => void
+  /** The first event of a lane, as the engine has it; undefined if it has none. */
+  readonly retrieve: (waiting: Waiting) => Effect.Effect<Returned | undefined>
+  /** What we know of the partition and what the engine has differ: have it granted anew. */
+  readonly restart: () => void
+  /** Tells the engine that an event is handed out (see `Broker.mark`). */
+  readonly mark: Effect.Effect<void>
+  /** Milliseconds since 1970. */
+  readonly now: () => number
   readonly observer: Observer | undefined
 }
 
@@ -59,20 +73,38 @@ export const run = (setup: Setup): Effect.Effect<void, Halted> => {
             )
           )
     case "Batch": {
-      const handle = unitRunner(
-        setup,
-        (events) =>
-          shape.handler(
-            events.map((event) => event.value),
-            events
-          ),
-        shape.onFailure === "split"
-      )
-      return streamed(setup, (events) =>
+      const handler = (events: ReadonlyArray<Received<unknown>>) => {
+        const [{ failure } = { failure: undefined }] = events
+        if (failure !== undefined) return Effect.fail(failure)
+        return shape.handler(
+          events.map((event) => event.value),
+          events
+        )
+      }
+      const turn = Semaphore.makeUnsafe(1)
+      const handle = unitRunner(setup, handler, shape.onFailure === "split", turn)
+      const batches = streamed(setup, (events) =>
         events.pipe(Stream.groupedWithin(shape.size, shape.within), Stream.runForEach(handle))
       )
+      const back = returning(setup, wrapped(setup, handler), { most: 1, turn })
+      return Effect.all([Effect.andThen(oneByOne(setup, handle), batches), back], { concurrency: 2, discard: true })
     }
     case "Stream":
       return streamed(setup, (events) => emitted(setup, shape.pipeline(events as never), shape.acknowledge))
   }
 }
+
+/** What goes out alone waits for no batch. */
+const oneByOne = (
+  setup: Setup,
+  handle: (events: ReadonlyArray<Received<unknown>>) => Effect.Effect<void, Halted>
+): Effect.Effect<void, Halted> =>
+  Effect.suspend(() => {
+    const { partition } = setup
+    if (partition.caution === undefined) return Effect.void
+    return Effect.flatMap(next(setup), (events) => {
+      if (events === undefined) return Effect.void
+      partition.register(events)
+      return Effect.flatMap(handle(events), () => oneByOne(setup, handle))
+    })
+  })

@@ -1,8 +1,13 @@
 /** One event at a time, in order: the fast path. No fiber, and nothing allocated beyond what the handler itself does. */
 import { Cause, Effect, Exit } from "effect"
+import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
-import { failed, wasSettled } from "./failing.ts"
+import { alone } from "./alone.ts"
+import { admit, reportFull } from "./aside.ts"
+import { failed, isParked, wasSettled } from "./failing.ts"
 import { Lane, next } from "./lane.ts"
+import type { Parked } from "./parking.ts"
+import { comeBack, untilDue } from "./returning.ts"
 import type { Halted, Setup } from "./runner.ts"
 import { wrapped } from "./wrapped.ts"
 
@@ -11,6 +16,7 @@ export const sequential = (
   handler: (value: any, event: any) => Effect.Effect<unknown, unknown>
 ): Effect.Effect<void, Halted> => {
   const { counts, partition } = setup
+  const { parking } = partition
   const lane = new Lane(setup)
   const { unit } = lane
   const around = wrapped(setup, ([event]) =>
@@ -34,7 +40,8 @@ export const sequential = (
     take()
   }
   const each = Effect.whileLoop({
-    while: () => !held && i < events.length && partition.open && !partition.full,
+    while: () =>
+      !held && i < events.length && partition.open && !partition.full && !(parking.active && isAside(events[i]!)),
     body: () => {
       const event = events[i]!
       unit.event = event
@@ -60,9 +67,58 @@ export const sequential = (
       return Effect.flatMap(failed(setup, unit, [events[i]!], cause, around.from), (outcome) => {
         if (outcome === "again") return rest
         if (outcome === "settled") return settled
-        if (outcome !== "stopped") setup.quarantine(outcome)
+        if (outcome === "stopped") return Effect.void
+        if (isParked(outcome)) return setAside(outcome)
+        setup.quarantine(outcome)
         return Effect.void
       })
+    })
+
+  /** Of parked events none is tried while another event is handled: tables belong to all keys alike. */
+  let back: Lane | undefined
+  const isDue = (): boolean | Effect.Effect<void> => {
+    const waiting = parking.next(setup.now())
+    if (waiting === undefined) return false
+    const wait = alone(setup, waiting.lane)
+    return wait === undefined ? true : wait === "later" ? false : wait
+  }
+  const isAside = (event: Received<unknown>): boolean => parking.holds(event) || isDue() === true
+  /** The next event is not for the handler, or not yet. */
+  const aside: Effect.Effect<void, Halted> = Effect.suspend(() => {
+    if (isDue() === true) return Effect.flatMap(due, () => rest)
+    return i < events.length && parking.holds(events[i]!) ? setAside(undefined) : rest
+  })
+  const due: Effect.Effect<void, Halted> = Effect.suspend(() => {
+    const waiting = parking.next(setup.now())
+    if (waiting === undefined) return Effect.void
+    parking.begin(waiting.lane)
+    return Effect.map(comeBack(setup, (back ??= new Lane(setup)), around, waiting), () => {
+      if (partition.aside !== undefined && !partition.stopping) setup.quarantine(partition.aside)
+    })
+  })
+  /** With `parked` it has failed; without, an event of its key has. */
+  const setAside = (parked: Parked | undefined, reported = false): Effect.Effect<void, Halted> =>
+    Effect.suspend(() => {
+      const event = events[i]!
+      if (!partition.open) return partition.stopping ? Effect.void : waited(partition.reopening, parked, reported)
+      if (parked === undefined && !parking.holds(event)) return rest
+      if (!parking.hasRoom(event)) {
+        if (!reported) return waited(reportFull(setup, event), parked, true)
+        return waited(isDue() === true ? due : untilDue(setup), parked, true)
+      }
+      const { bytes, report } = admit(setup, event, parked)
+      return Effect.flatMap(report, () => staged(event, bytes))
+    })
+  const waited = (wait: Effect.Effect<void, Halted>, parked: Parked | undefined, reported: boolean) =>
+    Effect.flatMap(wait, () => setAside(parked, reported))
+  const staged = (event: Received<unknown>, bytes: number): Effect.Effect<void, Halted> =>
+    Effect.suspend(() => {
+      if (partition.fenced) return Effect.void
+      if (!partition.takesAside(bytes)) return Effect.flatMap(setup.flush, () => staged(event, bytes))
+      parking.stage(event)
+      partition.done(event)
+      i++
+      return rest
     })
   const closed: Effect.Effect<void, Halted> = Effect.suspend(() => {
     held = false
@@ -77,18 +133,24 @@ export const sequential = (
     Effect.matchCauseEffect(each, {
       onSuccess: () => {
         if (held) return Effect.andThen(lane.close(Exit.void), closed)
-        if (i >= events.length || partition.stopping) return Effect.void
+        if (partition.stopping) return Effect.void
+        if (parking.active && partition.open && !partition.full) return i < events.length ? aside : Effect.void
+        if (i >= events.length) return Effect.void
         return Effect.flatMap(partition.open ? setup.flush : partition.reopening, () => rest)
       },
       onFailure: (cause) => Effect.andThen(lane.close(Exit.failCause(cause)), failing(cause))
     })
   )
-  const cycle: Effect.Effect<void, Halted> = Effect.flatMap(next(setup), (chunk) => {
-    if (chunk === undefined) return Effect.void
-    events = chunk
-    i = 0
-    return Effect.flatMap(rest, () => cycle)
-  })
+  const cycle: Effect.Effect<void, Halted> = Effect.flatMap(
+    next(setup, { isDue, until: () => untilDue(setup) }),
+    (chunk) => {
+      if (chunk === undefined) return Effect.void
+      events = chunk
+      i = 0
+      // None: something that was parked is due.
+      return Effect.flatMap(chunk.length === 0 ? due : rest, () => cycle)
+    }
+  )
   // An interrupted handler's scope is closed by nobody else.
   return Effect.provideContext(Effect.onExit(cycle, lane.close), lane.context)
 }
@@ -129,7 +191,8 @@ export const beforehand = (
         return Effect.flatMap(failed(setup, lane.unit, [event], cause, around.from), (outcome) => {
           if (outcome === "again") return handled(event)
           if (outcome === "settled") take()
-          else if (outcome !== "stopped") setup.quarantine(outcome)
+          // Nothing is parked that may not be handled twice.
+          else if (outcome !== "stopped") setup.quarantine(outcome as Quarantine)
           return Effect.void
         })
       })

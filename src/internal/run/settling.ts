@@ -30,7 +30,7 @@ export const settle = (
   setup: Setup,
   unit: Unit,
   events: Events,
-  settlement: Settlement,
+  settlement: Exclude<Settlement, { readonly _tag: "Park" }>,
   cause: Cause.Cause<unknown>
 ): Effect.Effect<"settled" | Quarantine> => {
   const { counts, definition, observer } = setup

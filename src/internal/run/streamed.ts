@@ -1,6 +1,7 @@
 /** The events of a partition as a stream, for batches, middleware and free-form pipelines, and the books of what comes out. */
 import { Cause, Deferred, Effect, Exit, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
+import type { Quarantine } from "../../Coordinator.ts"
 import { ProcessorHalted } from "../../Errors.ts"
 import type { Event } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
@@ -74,7 +75,8 @@ const settleUndecodable = (
       }
       const outcome = yield* Effect.exit(attempt(setup, lane, [event], () => Effect.fail(event.failure), 0))
       if (Exit.isSuccess(outcome)) {
-        if (typeof outcome.value === "object") setup.partition.bar([event], outcome.value)
+        // What cannot be decoded is never parked.
+        if (typeof outcome.value === "object") setup.partition.bar([event], outcome.value as Quarantine)
         // Nothing after it is started.
         if (typeof outcome.value === "object" || outcome.value === "stopped") return { good, halt: undefined }
         setup.partition.close([event])

@@ -5,7 +5,13 @@
 import { Cause, Clock, Duration, Effect, Pull, Schedule } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Event } from "../../Event.ts"
+import type { Received } from "../record/received.ts"
 import type { Retry } from "./definition.ts"
+import type { Parked } from "./parking.ts"
+
+/** The same bytes decode no better a second time. */
+export const mayRetry = (events: ReadonlyArray<Received<unknown>>): boolean =>
+  events.every((event) => event.failure === undefined)
 
 interface State {
   count: number
@@ -14,11 +20,14 @@ interface State {
 
 type Step = (now: number, input: unknown) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
 
+/** Where schedules stand, by the place of their policy among the wraps. */
+export type Steps = Map<number, Step>
+
 export class Tries {
   /** The last event of the unit. */
   readonly event: Event<unknown>
   /** Decided inside the handler's own effect, where a middleware may stand around it. */
-  verdict: "stopped" | Quarantine | undefined
+  verdict: "stopped" | Parked | Quarantine | undefined
   /** A policy inside a middleware has settled it: for what stands around it went well. */
   settled = false
   private readonly states = new Map<number, State>()
@@ -48,13 +57,42 @@ const delayOf = (retry: Retry, state: State, error: unknown): Effect.Effect<numb
   if (retry.schedule === undefined) return Effect.succeed(0)
   const stepped =
     state.step === undefined
-      ? Effect.map(Schedule.toStep(retry.schedule), (step) => (state.step = step as Step))
+      ? Effect.map(stepsOf(retry.schedule), (step) => (state.step = step))
       : Effect.succeed(state.step)
-  return Effect.flatMap(stepped, (step) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      Effect.map(step(now, error), ([, delay]): number | undefined => Duration.toMillis(delay)).pipe(
-        Pull.catchDone(() => Effect.succeed<number | undefined>(undefined))
-      )
-    )
-  )
+  return Effect.flatMap(stepped, (step) => Effect.flatMap(Clock.currentTimeMillis, (now) => advance(step, now, error)))
 }
+
+const stepsOf = (schedule: Schedule.Schedule<unknown, unknown, never, any>): Effect.Effect<Step> =>
+  Effect.map(Schedule.toStep(schedule), (step) => step as Step) as Effect.Effect<Step>
+
+/** Milliseconds; undefined: it has run out. */
+const advance = (step: Step, now: number, error: unknown): Effect.Effect<number | undefined> =>
+  Effect.map(step(now, error), ([, delay]): number | undefined => Duration.toMillis(delay)).pipe(
+    Pull.catchDone(() => Effect.succeed<number | undefined>(undefined))
+  ) as Effect.Effect<number | undefined>
+
+/**
+ * Milliseconds that an event waits aside after its latest failure; undefined: the schedule has run out. Whoever takes over
+ * drives the schedule to where it stood: through as many rounds, from the first failure on.
+ */
+export const delayAside = (
+  steps: Steps,
+  at: number,
+  schedule: Schedule.Schedule<unknown, unknown, never, any>,
+  before: { readonly rounds: number; readonly since: number },
+  error: unknown
+): Effect.Effect<number | undefined> =>
+  Effect.gen(function* () {
+    let step = steps.get(at)
+    if (step === undefined) {
+      step = yield* stepsOf(schedule)
+      let time = before.since
+      for (let round = 0; round < before.rounds; round++) {
+        const delay = yield* advance(step, time, error)
+        if (delay === undefined) return undefined
+        time += delay
+      }
+      steps.set(at, step)
+    }
+    return yield* advance(step, yield* Clock.currentTimeMillis, error)
+  })

@@ -36,6 +36,8 @@ export interface Changes {
   readonly emits: ReadonlyArray<Emitted>
   /** Of the emits. */
   readonly bytes: number
+  /** An event that is set aside, as soon as the offset moves past it; its bytes count too. */
+  readonly aside?: Received<unknown> | undefined
 }
 
 /** How much a unit had staged at some moment. */

@@ -43,7 +43,7 @@ export class Window {
 
   /** Changes of a unit of work that count when its events are done. */
   stage(events: ReadonlyArray<Received<unknown>>, changes: Changes): void {
-    if (changes.rows.length === 0 && changes.emits.length === 0) return
+    if (changes.rows.length === 0 && changes.emits.length === 0 && changes.aside === undefined) return
     const sorted = this.inOrder(events)
     const last = sorted[sorted.length - 1]!
     const known = this.changes.get(last)
@@ -123,7 +123,8 @@ export class Window {
   /** A policy puts the partition aside at these events; of several such places the first counts. */
   bar(events: ReadonlyArray<Received<unknown>>, entry: Quarantine): void {
     const event = events[0]!.read
-    if (this.barrier === undefined || !this.barred(event)) this.barrier = { event, entry }
+    // One that came back is in no window: it stops nothing that is in hand.
+    if (this.barrier === undefined || (!this.barred(event) && this.indexOf(event) >= 0)) this.barrier = { event, entry }
   }
 
   /** Not to be started or acknowledged any more. */

@@ -6,10 +6,11 @@
 import { Cause, Effect } from "effect"
 import type { Received } from "../record/received.ts"
 import type { Wrap } from "./definition.ts"
-import { infrastructure, mayRetry, triesOf, tryAgain } from "./failing.ts"
+import { infrastructure, triesOf, tryAgain } from "./failing.ts"
+import { postpone } from "./postponing.ts"
 import type { Setup } from "./runner.ts"
 import { settle } from "./settling.ts"
-import type { Tries } from "./tries.ts"
+import { mayRetry, type Tries } from "./tries.ts"
 import { type Unit, unitOf } from "./unit.ts"
 
 type Events = ReadonlyArray<Received<unknown>>
@@ -68,6 +69,13 @@ const guarded = (
     const caught = (cause: Cause.Cause<unknown>): Effect.Effect<unknown, unknown> => {
       const settlement = wrap._tag === "Catch" ? wrap.settle(cause, events[events.length - 1]!) : undefined
       if (settlement === undefined) return Effect.failCause(cause)
+      if (settlement._tag === "Park") {
+        return Effect.flatMap(postpone(setup, events, settlement, at, cause), (parked) => {
+          if (parked === undefined) return Effect.failCause(cause)
+          setup.counts.failed++
+          return abandoned(unit, events, parked)
+        })
+      }
       setup.counts.failed++
       unit.undoTo(mark)
       return Effect.flatMap(settle(setup, unit, events, settlement, cause), (outcome) => {
