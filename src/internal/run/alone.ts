@@ -15,6 +15,7 @@ export const alone = (setup: Setup, lane: string | undefined): Effect.Effect<voi
   const { caution } = partition
   if (caution === undefined) return undefined
   if (!partition.settled) {
+    if (partition.taken === 0 && partition.parking.busy === 0) return setup.flush
     // Whatever gathers or holds events cannot park them either.
     const landing = partition.landing()
     if (cannotPark(definition) === undefined) return landing

@@ -75,7 +75,7 @@ export class Partition {
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
   /** Told of commits while something is parked, or under caution. */
-  private readonly landings = new Landings()
+  readonly landings = new Landings()
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
   /** Opens when there is a barrier. */
@@ -332,12 +332,7 @@ export class Partition {
     this.touched()
   }
 
-  /** Completes with the first commit that is answered after this call, while something is parked or under caution. */
-  landed(): Effect.Effect<void> {
-    return this.landings.next()
-  }
-
-  /** The same, or when it is stopped. */
+  /** Completes with the first commit that is answered after this call, if there are any to wait for, or when it is stopped. */
   landing(): Effect.Effect<void> {
     return Effect.raceFirst(this.landings.next(), this.stops.await)
   }

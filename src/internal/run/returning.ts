@@ -21,21 +21,28 @@ export const untilDue = (setup: Setup): Effect.Effect<void> => {
   return due === undefined ? landing : Effect.raceFirst(landing, Effect.sleep(Math.max(1, due - setup.now())))
 }
 
+/** It was not tried to its end. No commit comes of that, so whoever waits for one is told. */
+const cancelled = ({ partition }: Setup, { lane }: Waiting): void => {
+  partition.parking.cancel(lane)
+  partition.landings.land()
+}
+
 /** Try the first event of this lane, which `begin` was called for. */
 export const comeBack = (setup: Setup, lane: Lane, around: Around, waiting: Waiting): Effect.Effect<void, Halted> => {
   const { partition } = setup
   const { parking } = partition
+  const cancel = Effect.sync(() => cancelled(setup, waiting))
   const settled = (event: Returned): Effect.Effect<void> =>
     Effect.suspend(() => {
       // Refused by the engine: nothing of it is ever committed.
       if (partition.fenced) return Effect.void
-      if (!partition.takesBack(event)) return Effect.flatMap(partition.landed(), () => settled(event))
+      if (!partition.takesBack(event)) return Effect.flatMap(partition.landings.next(), () => settled(event))
       partition.takeBack(event, setup.now())
       return Effect.void
     })
   const tried = (event: Returned): Effect.Effect<void, Halted> =>
     Effect.flatMap(attempt(setup, lane, [event], around.handle, around.from), (ended) => {
-      if (ended === "stopped" || ended === "split") return Effect.sync(() => parking.cancel(waiting.lane))
+      if (ended === "stopped" || ended === "split") return cancel
       if (typeof ended !== "object") {
         if (ended === "handled") setup.counts.processed++
         return settled(event)
@@ -79,7 +86,7 @@ export const returning = (
     const back = Effect.suspend(() =>
       partition.open && partition.aside === undefined
         ? comeBack(setup, lane, around, waiting)
-        : Effect.sync(() => parking.cancel(waiting.lane))
+        : Effect.sync(() => cancelled(setup, waiting))
     )
     return (options.turn === undefined ? back : options.turn.withPermits(1)(back)).pipe(
       Effect.ensuring(ended(lane)),
