@@ -50,6 +50,29 @@ describe("a publisher whose append is lost", () => {
   )
 })
 
+describe("an engine that stays away", () => {
+  it.effect("is waited for by publishers for half a minute, and then they fail, typed", () =>
+    Effect.gen(function* () {
+      const broker = yield* Broker
+      const away = new EngineError({ operation: "append", reason: "Unreachable", detail: "cut off" })
+      let tries = 0
+      const append = Effect.suspend(() => {
+        tries++
+        return Effect.fail(away)
+      })
+      const gone = Broker.of({ ...broker, append: () => append })
+      const topic = Topic.make("numbers", { schema: Schema.Int, partitions: 1 })
+      const publish = Effect.provideService(Topic.publish(topic, 1), Broker, gone)
+      const fiber = yield* Effect.forkChild(Effect.flip(publish), { startImmediately: true })
+      yield* TestClock.adjust("29 seconds")
+      assert.isUndefined(fiber.pollUnsafe())
+      assert.isBelow(tries, 60)
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(yield* Fiber.join(fiber), away)
+    }).pipe(Effect.provide(Engine.layerMemory))
+  )
+})
+
 describe("an engine that answers at once", () => {
   const topic = Topic.make("numbers", { schema: Schema.Int, partitions: 16, retention: Retention.forever })
   const events = 100_000

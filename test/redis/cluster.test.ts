@@ -1,4 +1,4 @@
-/** The broker's laws on a Redis Cluster of three masters, with partitions in three shards; and on a user's own client. */
+/** The laws of all ports on a Redis Cluster of three masters, with partitions in three shards; and on a user's own client. */
 import { randomUUID } from "node:crypto"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"
@@ -6,27 +6,42 @@ import { Cluster } from "ioredis"
 import { Broker } from "../../src/Broker.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
 import * as Redis from "../../src/redis/client.ts"
+import * as RedisCoordinator from "../../src/redis/coordinator.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
 import { eventsOf, from, single, stored, topicOf } from "../laws/broker/support.ts"
 import { brokerLaws } from "../laws/broker.ts"
+import { coordinatorLaws } from "../laws/coordinator.ts"
 import { tableStoreLaws } from "../laws/tableStore.ts"
 import { makeCluster } from "../support/redis.ts"
+import { sharedInFile } from "../support/sharedInFile.ts"
+
+const cluster = sharedInFile(makeCluster)
 
 const engineOf = (options: Redis.Options) =>
   Layer.mergeAll(RedisBroker.layer, RedisTables.layer).pipe(Layer.provideMerge(Redis.layer(options)))
 
 const engine = Layer.unwrap(
-  Effect.map(makeCluster, ({ url }) => engineOf({ url, namespace: `test-${randomUUID()}`, shards: 3 }))
+  Effect.map(cluster, ({ url }) => engineOf({ url, namespace: `test-${randomUUID()}`, shards: 3 }))
 )
 
 brokerLaws("Redis Cluster", engine)
 tableStoreLaws("Redis Cluster", engine)
+coordinatorLaws(
+  "Redis Cluster",
+  // Each law has books of its own.
+  Layer.unwrap(
+    Effect.map(cluster, ({ url }) =>
+      Layer.provide(RedisCoordinator.layer, Redis.layer({ url, namespace: `test-${randomUUID()}`, shards: 3 }))
+    )
+  ),
+  { live: true, advance: (millis) => Effect.sleep(millis), seeds: 1 }
+)
 
 it.live(
   "a user's cluster client is duplicated, and left as it is",
   () =>
     Effect.gen(function* () {
-      const { nodes } = yield* makeCluster
+      const { nodes } = yield* cluster
       const client = yield* Effect.acquireRelease(
         Effect.sync(() => new Cluster(nodes.map(({ port }) => ({ host: "127.0.0.1", port })))),
         (client) => Effect.sync(() => client.disconnect())

@@ -5,7 +5,7 @@
  */
 import { type Context, Duration, Effect, Latch, Random, type Scope, Semaphore, Stream } from "effect"
 import type { Coordinator, Grant, Owned, Quarantine, Statement } from "../../Coordinator.ts"
-import type { EngineError, MemberReplaced } from "../../Errors.ts"
+import { EngineError, type MemberReplaced } from "../../Errors.ts"
 import { backoff } from "../backoff.ts"
 import type { Group } from "./group.ts"
 import type { Lease } from "./lease.ts"
@@ -50,6 +50,13 @@ export interface Ownership {
 }
 
 const patient = backoff("100 millis", "5 seconds")
+
+const silent = (partitions: number): EngineError =>
+  new EngineError({
+    operation: "claim",
+    reason: "Unreachable",
+    detail: `of ${partitions} partitions some were not claimed in time; trying again`
+  })
 
 export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Scope> =>
   Effect.gen(function* () {
@@ -188,7 +195,13 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           } else if (!running && owned.giveUp) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
-        yield* starting.withPermits(1)(Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true }))
+        if (starts.length === 0) return
+        // One shard that does not answer must not cost the lease of all: what is left is claimed after the next sync.
+        yield* starting.withPermits(1)(
+          Effect.forEach(starts, (start) => start, { concurrency: 32, discard: true }).pipe(
+            Effect.timeoutOrElse({ duration: leaseMillis / 3, orElse: () => Effect.fail(silent(starts.length)) })
+          )
+        )
       })
 
     let statement: ReadonlyArray<Owned> = []
