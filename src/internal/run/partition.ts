@@ -438,7 +438,7 @@ export class Partition {
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
-    if (this.parking.active || this.caution !== undefined) this.landings.land()
+    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined) this.landings.land()
     if (this.starved) this.onRoom()
   }
 
