@@ -31,6 +31,7 @@ import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import * as Signals from "./internal/run/signals.ts"
+import { Turns } from "./internal/run/turns.ts"
 import type * as Part from "./Part.ts"
 import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
@@ -232,6 +233,7 @@ const startIn = (given: Parts, options: Options) =>
     const changes = yield* PubSub.unbounded<Change>()
     const limit = options.limit === undefined ? undefined : { remaining: options.limit, waiting: new Set<() => void>() }
     const lease = new Lease(yield* Clock.Clock)
+    const turns = new Turns()
     let progress: Array<() => void> = []
     const groups = new Map<string, Group.Group>()
 
@@ -263,6 +265,7 @@ const startIn = (given: Parts, options: Options) =>
         durability: options.durability ?? "memory",
         limit,
         lease,
+        turns,
         counts: counts.get(part.name)!,
         incarnation,
         context: services,

@@ -14,8 +14,11 @@ export const alone = (setup: Setup, lane: string | undefined): Effect.Effect<voi
   const { definition, partition } = setup
   const { caution } = partition
   if (caution === undefined) return undefined
-  if (!partition.settled) {
-    if (partition.taken === 0 && partition.parking.busy === 0) return setup.flush
+  const { parking, taken } = partition
+  // What waits for room is not being handled; it may be this very lane that it waits for.
+  const isFree = taken === (lane === undefined ? 0 : parking.heldUp) && parking.busy === 0
+  if (!isFree || !partition.clean) {
+    if (isFree) return setup.flush
     // Whatever gathers or holds events cannot park them either.
     const landing = partition.landing()
     if (cannotPark(definition) === undefined) return landing

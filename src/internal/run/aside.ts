@@ -51,21 +51,27 @@ export const admit = (
  */
 export const setAside = (setup: Setup, event: Received<unknown>, parked?: Parked): Effect.Effect<boolean> => {
   const { partition } = setup
-  const look = (reported: boolean): Effect.Effect<boolean> =>
+  const { parking } = partition
+  const look = (waits: (again: Effect.Effect<boolean>) => Effect.Effect<boolean>): Effect.Effect<boolean> =>
     Effect.suspend(() => {
       if (partition.stopping || partition.barred(event)) return Effect.succeed(true)
-      if (parked === undefined && !partition.parking.holds(event)) return Effect.succeed(false)
-      if (!partition.parking.hasRoom(event)) {
-        const report = reported ? Effect.void : reportFull(setup, event)
-        const room = Effect.andThen(report, partition.landing())
-        return Effect.flatMap(room, () => look(true))
-      }
+      if (parked === undefined && !parking.holds(event)) return Effect.succeed(false)
+      if (!parking.hasRoom(event)) return waits(Effect.flatMap(partition.landing(), () => look((again) => again)))
       const { bytes, report } = admit(setup, event, parked)
       partition.stage([event], { rows: [], values: [], emits: [], bytes, aside: event })
       partition.close([event])
       return Effect.as(report, true)
     })
-  return look(false)
+  return look(() => {
+    parking.heldUp++
+    // Who waited for it to be done need not wait any longer.
+    partition.landings.land()
+    const again = Effect.flatMap(reportFull(setup, event), () => look((again) => again))
+    return Effect.ensuring(
+      again,
+      Effect.sync(() => void parking.heldUp--)
+    )
+  })
 }
 
 /** Of a failed batch each event waits under its own key; all but the first drive schedules of their own. */

@@ -84,9 +84,12 @@ export const mark = (
   onRefused: (result: Exclude<CommitResult, { readonly _tag: "Done" | "DoneBefore" }>) => void,
   onFailure: (error: EngineError) => void
 ): Effect.Effect<void> =>
-  Effect.suspend(() => broker.mark(partition.processor, partition.partition, partition.fence)).pipe(
+  Effect.suspend(() =>
+    partition.stopping ? Effect.undefined : broker.mark(partition.processor, partition.partition, partition.fence)
+  ).pipe(
     Effect.retry({ schedule: patient, while: (error) => error.reason === "Unreachable" || error.reason === "Full" }),
     Effect.map((result) => {
+      if (result === undefined) return
       if (result._tag !== "Done") onRefused(result)
       else if (partition.caution !== undefined) partition.caution.marked = true
     }),

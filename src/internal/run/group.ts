@@ -29,6 +29,7 @@ import { Pressure } from "./pressure.ts"
 import { retriever } from "./returned.ts"
 import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
+import type { Turns } from "./turns.ts"
 import { Oversized } from "./unit.ts"
 
 export interface Options {
@@ -40,6 +41,7 @@ export interface Options {
   readonly durability: Durability
   readonly limit: Limit | undefined
   readonly lease: Lease
+  readonly turns: Turns
   readonly counts: Counts
   readonly incarnation: string
   /** What the handler needs. */
@@ -58,8 +60,6 @@ interface Running {
   readonly partition: Partition
   readonly fiber: Fiber.Fiber<void, Halted>
   readonly scope: Scope.Closeable
-  /** The number that its first commit carries. */
-  readonly first: number
 }
 
 export interface Group {
@@ -125,6 +125,10 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       count()
       options.onProgress()
     }
+
+    options.turns.add(function* () {
+      for (const { partition } of running.values()) yield partition
+    })
 
     const inputs = new Set(definition.topics.map((topic) => topic.name))
     const annotate = Effect.annotateLogs({ processor: definition.name })
@@ -308,7 +312,10 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           },
           retrieve: retriever({ broker, processor: definition.name, partition: number, fence, logs: partition.logs }),
           restart: () => losses.restart(partition, undefined),
-          mark: Caution.mark(broker, partition, (result) => losses.refused(partition, partition, result), failed),
+          mark: Effect.andThen(
+            options.turns.take(partition),
+            Caution.mark(broker, partition, (result) => losses.refused(partition, partition, result), failed)
+          ),
           now: () => clock.currentTimeMillisUnsafe(),
           observer
         })
@@ -324,7 +331,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           if (failure._tag === "Some") options.onFailure(failure.value)
           else losses.halt(partition, exit.cause)
         })
-        running.set(number, { partition, fiber, scope: own, first: claim.number })
+        running.set(number, { partition, fiber, scope: own })
         epochs.set(number, epoch)
         losses.claimed(partition, claim)
         yield* Deferred.succeed(ready, undefined)
@@ -368,9 +375,9 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         if (ended._tag === "None") yield* interrupt(one)
         // The last commit and its answer, or the lease's end: then the fence answers for it.
         yield* Effect.timeoutOption(committers[number % shards]!.flush(one.partition), settings.lease)
-        const { fence, fenced, number: next } = one.partition
+        const { fence, fenced, first, number: next } = one.partition
         // A commit says that it did not die here; without one, only this does.
-        if (next === one.first && !fenced) {
+        if (next === first && !fenced) {
           const released = Effect.timeoutOption(broker.release(definition.name, number, fence), "1 second")
           yield* Effect.ignore(released)
         }

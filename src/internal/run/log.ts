@@ -65,6 +65,10 @@ export class Log {
   firstOf(entry: Entry): number {
     return this.resume?.id === entry.id ? Math.min(this.resume.index + 1, entry.count) : 0
   }
+  /** There was more when it was claimed than is done by now. */
+  get isBehind(): boolean {
+    return compare(this.end, this.entry) > 0
+  }
   /** The next event in order is done. */
   done(event: Received<unknown>): void {
     this.source = event.source

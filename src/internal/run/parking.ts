@@ -107,6 +107,8 @@ export class Parking {
   bytes = 0
   /** First events that are being tried. */
   busy = 0
+  /** Events in hand that wait for room. */
+  heldUp = 0
   private readonly books = new Map<string, Book>()
   /** Those that wait aside, so that no event needs its lane's name to be asked about. */
   private readonly keys = new Set<string>()

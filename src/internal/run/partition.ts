@@ -58,8 +58,9 @@ export class Partition {
   /** Rows and emits, and bytes, of the commit that was cut last. */
   cutWrites = 0
   cutBytes = 0
-  /** The number that the next commit carries. */
+  /** The number that the next commit carries, and the first one of this ownership. */
   number: number
+  readonly first: number
   /** Nothing is handed out any more. */
   stopping = false
   paused = false
@@ -104,7 +105,7 @@ export class Partition {
     this.processor = options.processor
     this.partition = options.partition
     this.fence = options.fence
-    this.number = options.number
+    this.number = this.first = options.number
     this.logs = options.logs
     this.rows = options.rows
     this.bounds = options.bounds
@@ -465,6 +466,11 @@ export class Partition {
       this.arrival.openUnsafe()
       this.onRoom()
     }
+  }
+
+  /** Nothing was committed since it was claimed, and something could be. */
+  get isUntried(): boolean {
+    return this.number === this.first && this.logs.some((log) => log.isBehind)
   }
 
   /** Everything done is committed. */

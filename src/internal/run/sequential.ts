@@ -100,9 +100,11 @@ export const sequential = (
   const setAside = (parked: Parked | undefined, reported = false): Effect.Effect<void, Halted> =>
     Effect.suspend(() => {
       const event = events[i]!
+      parking.heldUp = 0
       if (!partition.open) return partition.stopping ? Effect.void : waited(partition.reopening, parked, reported)
       if (parked === undefined && !parking.holds(event)) return rest
       if (!parking.hasRoom(event)) {
+        parking.heldUp = 1
         if (!reported) return waited(reportFull(setup, event), parked, true)
         return waited(isDue() === true ? due : untilDue(setup), parked, true)
       }
