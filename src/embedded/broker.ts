@@ -9,6 +9,7 @@ import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors
 import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
+import * as Inbox from "./inbox.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import { logChannel, makeReader } from "./reader.ts"
@@ -246,6 +247,7 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
             untrimmed = []
             sqlite.notify(roomChannel)
             if (commits.some((request) => request.emits.length > 0)) sqlite.notify(logChannel)
+            if (commits.some((request) => request.replies !== undefined)) sqlite.notify(Inbox.inboxChannel)
             return commits.map((request) => Commits.commit(db, names, now, request, untrimmed))
           },
           durability
@@ -268,6 +270,20 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
   }
 }
 
+type Inboxes = Pick<Broker["Service"], "openInbox" | "replies">
+
+const makeInboxes = ({ names, sqlite, write }: Engine): Inboxes => ({
+  openInbox: (asker) => write("openInbox", (db, now) => Inbox.open(db, names.stored(asker), now)),
+  replies: ({ after, asker }, block) => {
+    const stored = names.stored(asker)
+    const look = sqlite.query("replies", (db) => Inbox.page(db, stored, after))
+    // What was read goes with a write, so only where there is something.
+    const clear =
+      after === Inbox.beginning ? Effect.void : write("replies", (db) => Inbox.removeUpTo(db, stored, after))
+    return Effect.andThen(clear, Inbox.wait(sqlite, look, block))
+  }
+})
+
 /** The contradiction that a transaction found, as the failure. */
 const orFail = (
   found: Effect.Effect<Misconfigured | undefined, EngineError>
@@ -281,6 +297,9 @@ const make = (engine: Engine): Broker["Service"] => {
     ...makeRoom(engine),
     ...makeOwnership(engine),
     ...makeProgress(engine),
+    ...makeInboxes(engine),
+    // With one shard nothing is ever emitted to another one.
+    deliver: () => Effect.succeed({ upTo: undefined, more: false }),
     declare: (topics) => orFail(write("declare", (db) => declare(db, names, topics))),
     reader: () => Effect.sync(() => makeReader(sqlite, names)),
     inspect: (topic, partitions) =>

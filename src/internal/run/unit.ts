@@ -13,13 +13,15 @@ import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row, Rows } from "./rows.ts"
 import type { Tries } from "./tries.ts"
 
-/** An event for another topic: encoded to be packed with others, or an entry as it was stored. */
+/** An event for another topic, or a reply: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
   readonly topic: Any
   readonly codec: TopicCodec
   readonly partition: number
   readonly event: Encoded | undefined
   readonly entry: NewEntry | undefined
+  /** It is a reply, to the inbox of this asker. */
+  readonly asker?: string | undefined
 }
 
 /** What one commit carries: rows and emits, and bytes. A unit of work that is larger fails. */
@@ -49,6 +51,8 @@ export interface Mark {
 
 /** What a unit needs of the partition it runs in. */
 export interface Host {
+  readonly processor: string
+  readonly partition: number
   readonly rows: Rows
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
