@@ -59,8 +59,6 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
 /** Those that are replies; most commits have none. */
 export const repliesOf = (emits: ReadonlyArray<Emitted>): Commit["replies"] => {
   let replies: Array<Reply> | undefined
-  for (const { asker, codec, event } of emits) {
-    if (asker !== undefined) (replies ??= []).push({ asker, entry: codec.pack([event!]) })
-  }
+  for (const { asker, entry } of emits) if (asker !== undefined) (replies ??= []).push({ asker, entry: entry! })
   return replies
 }

@@ -38,6 +38,12 @@ export const make = (options: {
       const entry = (event as Received<unknown>).stored()
       return { topic, codec, partition: target, event: undefined, entry }
     },
+    reply: (topic, value, asker, fields) => {
+      const codec = codecOf(topic, serializer)
+      const { fields: encoded } = codec.pack([codec.encode(value, undefined, () => 0)])
+      const entry = { count: 1, fields: [...encoded, ...fields] }
+      return { topic, codec, partition, event: undefined, entry, asker }
+    },
     // In the partition of the same number, whatever the key: so it is in the shard, and letters keep their order.
     deadLetter: (event, name, headers) => {
       const topic = deadOf(topics.find((source) => source.name === event.topic)!, name)

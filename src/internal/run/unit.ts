@@ -57,6 +57,8 @@ export interface Host {
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
+  /** A value of a topic that stands for replies, for an inbox; the fields are added to it. */
+  readonly reply: (topic: Any, value: unknown, asker: string, fields: ReadonlyArray<string>) => Emitted
   /** A dead letter for the topic of this name, or for the source's own one. */
   readonly deadLetter: (
     event: Received<unknown>,

@@ -1,0 +1,266 @@
+/**
+ * Asking: all questions of a process to one engine share one inbox for each shard, and one blocking read on it, which runs
+ * only while an answer is waited for. What a question leaves behind when it ends, in whatever way, is nothing here, and an
+ * inbox in the engine that expires.
+ *
+ * Gotcha: the inbox is there before the request is sent, since a reply to an inbox that is not there is dropped.
+ */
+import { randomUUID } from "node:crypto"
+import { Clock, Context, Deferred, Effect, type Fiber, Schedule, Semaphore, Tracer } from "effect"
+import { Broker, type Entry } from "../../Broker.ts"
+import { AgentDefect, type DecodeError, type EngineError } from "../../Errors.ts"
+import { type Codec, Serializer } from "../../Serializer.ts"
+import { backoff } from "../backoff.ts"
+import { type Failure, Item } from "../publish/sender.ts"
+import { text } from "../record/received.ts"
+import type { Encoded } from "../record/record.ts"
+import { codecOf } from "../record/record.ts"
+import { nobody } from "../tail.ts"
+import { type Contract, defects, replyFields } from "./contract.ts"
+
+/** Questions that may be open at once; it bounds the inbox. */
+const mostOpen = 1_000
+
+/** An inbox lasts for a minute: it is prolonged when less than this is left of it. */
+const lastsMillis = 60_000
+const leastMillis = 40_000
+
+/** How long one read waits; between two of them the inbox is prolonged. */
+const readMillis = 10_000
+
+type Answer = Effect.Effect<unknown, unknown>
+
+/** One question that waits for its answer. */
+interface Open {
+  readonly contract: Contract
+  readonly serializer: Codec
+  readonly inbox: Inbox
+  readonly resume: (answer: Answer) => void
+}
+
+interface Inbox {
+  readonly shard: number
+  open: number
+  after: string
+  /** It is there until then, on this process' clock. */
+  until: number
+  opening: Deferred.Deferred<void, EngineError> | undefined
+  reading: Fiber.Fiber<void> | undefined
+}
+
+/** A request on its way: its place does not matter, its failure does. */
+class Request extends Item {
+  readonly events: readonly [Encoded]
+  readonly size = 1
+  private readonly onFailure: (failure: Failure) => void
+  constructor(event: Encoded, onFailure: (failure: Failure) => void) {
+    super(undefined, undefined)
+    this.events = [event]
+    this.onFailure = onFailure
+  }
+  place(): void {}
+  settle(failure: Failure | undefined): void {
+    if (failure !== undefined) this.onFailure(failure)
+  }
+}
+
+export class Asker {
+  /** Of the inbox; a new one for each start. */
+  readonly id: string = randomUUID()
+  readonly permits: Semaphore.Semaphore = Semaphore.makeUnsafe(mostOpen)
+  private number = 0
+  private readonly waiting = new Map<string, Open>()
+  private readonly inboxes: Array<Inbox | undefined> = []
+  private readonly broker: Broker["Service"]
+  private readonly clock: Clock.Clock
+  private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
+  constructor(broker: Broker["Service"], clock: Clock.Clock, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
+    this.broker = broker
+    this.clock = clock
+    this.fork = fork
+  }
+
+  readonly next = (): string => String(++this.number)
+
+  private inboxOf(shard: number): Inbox {
+    return (this.inboxes[shard] ??= {
+      shard,
+      open: 0,
+      after: "0-0",
+      until: 0,
+      opening: undefined,
+      reading: undefined
+    })
+  }
+
+  /** The inbox of this shard is there, for as long as an answer may take to be noticed. */
+  opened(shard: number): Effect.Effect<void, EngineError> {
+    return Effect.suspend(() => {
+      const inbox = this.inboxOf(shard)
+      return this.left(inbox) >= leastMillis ? Effect.void : this.prolonged(inbox)
+    })
+  }
+
+  private left({ until }: Inbox): number {
+    return until - this.clock.currentTimeMillisUnsafe()
+  }
+
+  /** Once for all that ask for it meanwhile, whoever of them gives up. */
+  private prolonged(inbox: Inbox): Effect.Effect<void, EngineError> {
+    if (inbox.opening !== undefined) return Deferred.await(inbox.opening)
+    const opening = Deferred.makeUnsafe<void, EngineError>()
+    inbox.opening = opening
+    const began = this.clock.currentTimeMillisUnsafe()
+    this.fork(
+      Effect.onExit(
+        Effect.retry(
+          Effect.suspend(() => this.broker.openInbox(this.id, inbox.shard)),
+          { schedule: patiently, while: isAway }
+        ),
+        (exit) =>
+          Effect.sync(() => {
+            inbox.opening = undefined
+            if (exit._tag === "Success") inbox.until = began + lastsMillis
+            Deferred.doneUnsafe(opening, exit)
+          })
+      ).pipe(Effect.ignore)
+    )
+    return Deferred.await(opening)
+  }
+
+  /** Send a request and wait for its answer; interrupted, it is taken back if it is not on its way yet. */
+  answered(
+    contract: Contract,
+    serializer: Codec,
+    shard: number,
+    id: string,
+    event: Encoded,
+    sender: { submit(partition: number, item: Item): void; abandon(partition: number, item: Item): void }
+  ): Effect.Effect<unknown, unknown> {
+    return Effect.callback<unknown, unknown>((resume) => {
+      const inbox = this.inboxOf(shard)
+      this.waiting.set(id, { contract, serializer, inbox, resume })
+      inbox.open++
+      this.listen(inbox)
+      const request = new Request(event, (failure) => {
+        this.settle(id, Effect.fail(failure))
+        this.rest(inbox)
+      })
+      sender.submit(event.partition, request)
+      return Effect.sync(() => {
+        sender.abandon(event.partition, request)
+        this.forget(id)
+        this.rest(inbox)
+      })
+    })
+  }
+
+  private forget(id: string): Open | undefined {
+    const open = this.waiting.get(id)
+    if (open === undefined) return undefined
+    this.waiting.delete(id)
+    open.inbox.open--
+    return open
+  }
+
+  /** Nobody waits there any more: neither does the read. */
+  private rest(inbox: Inbox): void {
+    if (inbox.open === 0) inbox.reading?.interruptUnsafe()
+  }
+
+  private settle(id: string, answer: Answer): void {
+    this.forget(id)?.resume(answer)
+  }
+
+  private listen(inbox: Inbox): void {
+    if (inbox.reading !== undefined) return
+    const fiber = this.fork(this.read(inbox))
+    inbox.reading = fiber
+    fiber.addObserver(() => {
+      inbox.reading = undefined
+      if (inbox.open > 0) this.listen(inbox)
+    })
+  }
+
+  private read(inbox: Inbox): Effect.Effect<void> {
+    const { shard } = inbox
+    const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
+      if (inbox.open === 0) return Effect.void
+      if (this.left(inbox) < leastMillis) return Effect.andThen(this.prolonged(inbox), once)
+      return Effect.flatMap(
+        this.broker.replies({ asker: this.id, shard, after: inbox.after }, readMillis),
+        (entries) => {
+          for (const entry of entries) {
+            inbox.after = entry.id
+            this.take(entry)
+          }
+          return once
+        }
+      )
+    })
+    return Effect.catch(once, (error) => {
+      // It may be another server, or one that went back: whatever is in the inbox by then is looked at.
+      inbox.after = "0-0"
+      inbox.until = 0
+      if (inbox.open === 0) return Effect.void
+      if (isAway(error)) return Effect.andThen(Effect.sleep("50 millis"), this.read(inbox))
+      for (const [id, open] of this.waiting) if (open.inbox === inbox) this.settle(id, Effect.fail(error))
+      return Effect.void
+    })
+  }
+
+  private take(entry: Entry): void {
+    const id = fieldOf(entry, replyFields.id)
+    const open = id === undefined ? undefined : this.waiting.get(id)
+    // A late one, or one that was read before.
+    if (id === undefined || open === undefined) return
+    this.settle(id, answerOf(open, entry))
+  }
+}
+
+const fieldOf = ({ fields }: Entry, name: string): string | undefined => {
+  for (let i = 0; i < fields.length; i += 2) if (text(fields[i]!) === name) return text(fields[i + 1]!)
+  return undefined
+}
+
+const isAway = (error: EngineError): boolean => error.reason === "Unreachable" || error.reason === "Full"
+
+const patiently = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: "30 seconds" }))
+
+/** What an entry of the inbox says. */
+const answerOf = ({ contract, serializer }: Open, entry: Entry): Answer => {
+  const outcome = fieldOf(entry, replyFields.outcome)
+  const topic = outcome === undefined ? contract.replies : outcome === "error" ? contract.errors : defects
+  if (topic === undefined) {
+    const cause = new Error(
+      `it answered with ${outcome === undefined ? "a reply" : "an error"} that this program's contract does not have`
+    )
+    return Effect.fail(new AgentDefect({ agent: contract.name, cause }))
+  }
+  const [event] = codecOf(topic, serializer).unpack(entry, 0, 0, nobody, 0n)
+  const failure: DecodeError | undefined = event!.failure
+  if (failure !== undefined) return Effect.fail(failure)
+  if (outcome === undefined) return Effect.succeed(event!.value)
+  if (outcome === "error") return Effect.fail(event!.value)
+  const { message, name } = event!.value as (typeof defects.schema)["Type"]
+  const cause = new Error(message)
+  cause.name = name
+  return Effect.fail(new AgentDefect({ agent: contract.name, cause }))
+}
+
+// One for each engine, shared by all fibers of the program, as long as the engine lives.
+const askers = new WeakMap<Broker["Service"], Asker>()
+
+export const askerOf = (context: Context.Context<Broker | Serializer>): Asker => {
+  const broker = Context.get(context, Broker)
+  let asker = askers.get(broker)
+  if (asker === undefined) {
+    // Not the caller's own span or interruption: others read the same inbox.
+    const base = Context.omit(Tracer.ParentSpan)(context) as Context.Context<never>
+    asker = new Asker(broker, Context.get(base, Clock.Clock), Effect.runForkWith(base))
+    askers.set(broker, asker)
+  }
+  return asker
+}
+
+export const serializerOf = (context: Context.Context<Broker | Serializer>): Codec => Context.get(context, Serializer)
