@@ -353,10 +353,10 @@ export class Broker extends Context.Service<
     openInbox(asker: string, shard: number): Effect.Effect<void, EngineError>
     /**
      * The replies behind the id `after` in that inbox; if there are none, waits up to `block` milliseconds, then gives an
-     * empty array. What is up to `after` goes. One caller at a time for each inbox.
+     * empty array. With `clear` what is up to `after` goes. One caller at a time for each inbox.
      */
     replies(
-      request: { readonly asker: string; readonly shard: number; readonly after: string },
+      request: { readonly asker: string; readonly shard: number; readonly after: string; readonly clear: boolean },
       block: number
     ): Effect.Effect<ReadonlyArray<Entry>, EngineError>
     lag(processor: string): Effect.Effect<ReadonlyArray<Lag>, EngineError>

@@ -274,13 +274,16 @@ type Inboxes = Pick<Broker["Service"], "openInbox" | "replies">
 
 const makeInboxes = ({ names, sqlite, write }: Engine): Inboxes => ({
   openInbox: (asker) => write("openInbox", (db, now) => Inbox.open(db, names.stored(asker), now)),
-  replies: ({ after, asker }, block) => {
+  replies: ({ after, asker, clear }, block) => {
     const stored = names.stored(asker)
     const look = sqlite.query("replies", (db) => Inbox.page(db, stored, after))
-    // What was read goes with a write, so only where there is something.
-    const clear =
-      after === Inbox.beginning ? Effect.void : write("replies", (db) => Inbox.removeUpTo(db, stored, after))
-    return Effect.andThen(clear, Inbox.wait(sqlite, look, block))
+    const waited = Inbox.wait(sqlite, look, block)
+    return clear
+      ? Effect.andThen(
+          write("replies", (db) => Inbox.removeUpTo(db, stored, after)),
+          waited
+        )
+      : waited
   }
 })
 

@@ -12,9 +12,6 @@ import type { Names } from "./schema.ts"
 /** Notified whenever there may be a reply. */
 export const inboxChannel = "inbox"
 
-/** Behind no reply. */
-export const beginning = "0-0"
-
 const lastsMillis = 60_000
 const pageSize = 1_000
 /** Expired inboxes that one opening removes. */

@@ -127,8 +127,8 @@ const make = Effect.gen(function* () {
   const inboxes = new Inbox.Inboxes(redis)
   const openInbox: Service["openInbox"] = (asker, shard) =>
     Effect.asVoid(redis.run(Inbox.open, [keys.inbox(tags[shard]!, asker)], Inbox.openArguments))
-  const replies: Service["replies"] = ({ after, asker, shard }, block) =>
-    inboxes.read(tags[shard]!, asker, after, block)
+  const replies: Service["replies"] = ({ after, asker, clear, shard }, block) =>
+    inboxes.read(keys.inbox(tags[shard]!, asker), after, clear, block)
 
   const claim: Service["claim"] = (processor, partition, topics, fence) => {
     const request = Claim.request(tagOf(partition), processor, partition, topics, fence)

@@ -10,7 +10,6 @@ import type { Entry } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
 import { type Connection, type Redis, script } from "./client.ts"
 import { type Command, silence, watched } from "./connection.ts"
-import * as keys from "./keys.ts"
 import { following } from "./outbox.ts"
 
 const lastsMillis = 60_000
@@ -58,10 +57,9 @@ export class Inboxes {
     this.connections.delete(inbox)
   }
 
-  read(tag: string, asker: string, after: string, block: number): Effect.Effect<ReadonlyArray<Entry>, EngineError> {
-    const inbox = keys.inbox(tag, asker)
+  read(inbox: string, after: string, clear: boolean, block: number): Effect.Effect<ReadonlyArray<Entry>, EngineError> {
     const commands: Array<Command> = []
-    if (after !== "0-0") commands.push(["xtrim", inbox, "MINID", following(after)])
+    if (clear) commands.push(["xtrim", inbox, "MINID", following(after)])
     const waits = block > 0 ? ["BLOCK", Math.ceil(block)] : []
     commands.push(["xread", "COUNT", pageSize, ...waits, "STREAMS", inbox, after])
     return this.connected(inbox).pipe(

@@ -25,6 +25,9 @@ const mostOpen = 1_000
 const lastsMillis = 60_000
 const leastMillis = 40_000
 
+/** Replies that were read are removed when there are so many, which saves a command for each. */
+const clearFrom = 100
+
 /** How long one read waits; between two of them the inbox is prolonged. */
 const readMillis = 10_000
 
@@ -42,6 +45,8 @@ interface Inbox {
   readonly shard: number
   open: number
   after: string
+  /** Replies that were read and are still there. */
+  read: number
   /** It is there until then, on this process' clock. */
   until: number
   opening: Deferred.Deferred<void, EngineError> | undefined
@@ -87,6 +92,7 @@ export class Asker {
       shard,
       open: 0,
       after: "0-0",
+      read: 0,
       until: 0,
       opening: undefined,
       reading: undefined
@@ -141,12 +147,13 @@ export class Asker {
       const inbox = this.inboxOf(shard)
       this.waiting.set(id, { contract, serializer, inbox, resume })
       inbox.open++
-      this.listen(inbox)
       const request = new Request(event, (failure) => {
         this.settle(id, Effect.fail(failure))
         this.rest(inbox)
       })
       sender.submit(event.partition, request)
+      // The request is on its way first, in a microtask of its own: it takes longer to be answered than to be listened for.
+      queueMicrotask(() => this.listen(inbox))
       return Effect.sync(() => {
         sender.abandon(event.partition, request)
         this.forget(id)
@@ -173,12 +180,12 @@ export class Asker {
   }
 
   private listen(inbox: Inbox): void {
-    if (inbox.reading !== undefined) return
+    if (inbox.reading !== undefined || inbox.open === 0) return
     const fiber = this.fork(this.read(inbox))
     inbox.reading = fiber
     fiber.addObserver(() => {
       inbox.reading = undefined
-      if (inbox.open > 0) this.listen(inbox)
+      this.listen(inbox)
     })
   }
 
@@ -187,16 +194,16 @@ export class Asker {
     const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
       if (inbox.open === 0) return Effect.void
       if (this.left(inbox) < leastMillis) return Effect.andThen(this.prolonged(inbox), once)
-      return Effect.flatMap(
-        this.broker.replies({ asker: this.id, shard, after: inbox.after }, readMillis),
-        (entries) => {
-          for (const entry of entries) {
-            inbox.after = entry.id
-            this.take(entry)
-          }
-          return once
+      const clear = inbox.read >= clearFrom
+      const request = { asker: this.id, shard, after: inbox.after, clear }
+      return Effect.flatMap(this.broker.replies(request, readMillis), (entries) => {
+        inbox.read = (clear ? 0 : inbox.read) + entries.length
+        for (const entry of entries) {
+          inbox.after = entry.id
+          this.take(entry)
         }
-      )
+        return once
+      })
     })
     return Effect.catch(once, (error) => {
       // It may be another server, or one that went back: whatever is in the inbox by then is looked at.

@@ -24,10 +24,13 @@ const valuesOf = (entries: ReadonlyArray<Entry>): ReadonlyArray<string | undefin
 
 const read = (
   asker: string,
-  options: { readonly after?: string; readonly block?: number; readonly shard?: number } = {}
+  options: { readonly after?: string; readonly clear?: boolean; readonly block?: number; readonly shard?: number } = {}
 ) =>
   Broker.use((broker) =>
-    broker.replies({ asker, shard: options.shard ?? 0, after: options.after ?? "0-0" }, options.block ?? 0)
+    broker.replies(
+      { asker, shard: options.shard ?? 0, after: options.after ?? "0-0", clear: options.clear ?? false },
+      options.block ?? 0
+    )
   )
 
 const open = (asker: string, shard = 0) => Broker.use((broker) => broker.openInbox(asker, shard))
@@ -42,7 +45,7 @@ const setup = Effect.gen(function* () {
 export const replyLaws = (laws: Laws): void => {
   const { it } = laws
 
-  it.effect("replies are in the inbox in the order of the commits, and stay until they were passed", () =>
+  it.effect("replies are in the inbox in the order of the commits, and stay until they are cleared", () =>
     Effect.gen(function* () {
       const { asker, processor } = yield* setup
       yield* open(asker)
@@ -54,7 +57,8 @@ export const replyLaws = (laws: Laws): void => {
       // Its answer was lost: it is asked for again.
       assert.deepStrictEqual(yield* read(asker), all)
       assert.deepStrictEqual(valuesOf(yield* read(asker, { after: all[1]!.id })), ["c"])
-      // What was passed is gone.
+      assert.deepStrictEqual(yield* read(asker), all)
+      assert.deepStrictEqual(valuesOf(yield* read(asker, { after: all[1]!.id, clear: true })), ["c"])
       assert.deepStrictEqual(valuesOf(yield* read(asker)), ["c"])
     })
   )
