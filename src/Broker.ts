@@ -349,7 +349,10 @@ export class Broker extends Context.Service<
       request: { readonly processor: string; readonly partition: number; readonly after: string | undefined },
       durability: Durability
     ): Effect.Effect<Delivered, EngineError | DurabilityNotReached>
-    /** Make the inbox of a process in one shard, or prolong it: it lasts for a minute from now on. */
+    /**
+     * See to it that the inbox of a process is there in one shard, for half a minute at least. To be called again before
+     * each request: an engine that knows it to be there does not look.
+     */
     openInbox(asker: string, shard: number): Effect.Effect<void, EngineError>
     /**
      * The replies behind the id `after` in that inbox; if there are none, waits up to `block` milliseconds, then gives an

@@ -90,6 +90,7 @@ const patience = 120_000
 // ------------------------------------------------------------------------------------------------------- small ones
 
 const ordered: Record<string, ReadonlyArray<string | RegExp>> = {
+  agent: ["looms left: 1", "sold out: 1 left", "delivered: 1, 2, 3"],
   "batch-to-store": [/^500 rows in ([4-9]|[1-4]\d) calls$/],
   "exactly-once": [
     /^processor "ledger" halted at partition \d, offset [\d.-]+: Error: crashed at 250$/,

@@ -3,7 +3,7 @@
  * epochs are those of the Redis engine. `fsync` waits for the disk; replicas do not exist here, so asking for some is
  * answered `DurabilityNotReached` by a file. Memory takes any durability as reached: it is what tests run on.
  */
-import { Effect, Layer } from "effect"
+import { Clock, Effect, Layer } from "effect"
 import { type Append, type Appended, Broker, type Durability, type Lag, type Layout } from "../Broker.ts"
 import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors.ts"
 import { append, hasRoom, sweepPublishers } from "./append.ts"
@@ -272,20 +272,30 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
 
 type Inboxes = Pick<Broker["Service"], "openInbox" | "replies">
 
-const makeInboxes = ({ names, sqlite, write }: Engine): Inboxes => ({
-  openInbox: (asker) => write("openInbox", (db, now) => Inbox.open(db, names.stored(asker), now)),
-  replies: ({ after, asker, clear }, block) => {
-    const stored = names.stored(asker)
-    const look = sqlite.query("replies", (db) => Inbox.page(db, stored, after))
-    const waited = Inbox.wait(sqlite, look, block)
-    return clear
-      ? Effect.andThen(
-          write("replies", (db) => Inbox.removeUpTo(db, stored, after)),
-          waited
+const makeInboxes = ({ names, sqlite, write }: Engine): Inboxes => {
+  const known = new Map<string, number>()
+  return {
+    openInbox: (asker) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        if (now < (known.get(asker) ?? 0)) return Effect.void
+        return Effect.map(
+          write("openInbox", (db, now) => Inbox.open(db, names.stored(asker), now)),
+          () => void known.set(asker, now + Inbox.knownMillis)
         )
-      : waited
+      }),
+    replies: ({ after, asker, clear }, block) => {
+      const stored = names.stored(asker)
+      const look = sqlite.query("replies", (db) => Inbox.page(db, stored, after))
+      const waited = Inbox.wait(sqlite, look, block)
+      return clear
+        ? Effect.andThen(
+            write("replies", (db) => Inbox.removeUpTo(db, stored, after)),
+            waited
+          )
+        : waited
+    }
   }
-})
+}
 
 /** The contradiction that a transaction found, as the failure. */
 const orFail = (

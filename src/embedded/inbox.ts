@@ -13,6 +13,8 @@ import type { Names } from "./schema.ts"
 export const inboxChannel = "inbox"
 
 const lastsMillis = 60_000
+/** An opening says nothing new for so long. */
+export const knownMillis = 20_000
 const pageSize = 1_000
 /** Expired inboxes that one opening removes. */
 const swept = 20

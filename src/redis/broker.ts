@@ -125,8 +125,7 @@ const make = Effect.gen(function* () {
     Outbox.deliver(redis, tagOf, source, (request) => write(Outbox.take, request, durability))
 
   const inboxes = new Inbox.Inboxes(redis)
-  const openInbox: Service["openInbox"] = (asker, shard) =>
-    Effect.asVoid(redis.run(Inbox.open, [keys.inbox(tags[shard]!, asker)], Inbox.openArguments))
+  const openInbox: Service["openInbox"] = (asker, shard) => inboxes.open(keys.inbox(tags[shard]!, asker))
   const replies: Service["replies"] = ({ after, asker, clear, shard }, block) =>
     inboxes.read(keys.inbox(tags[shard]!, asker), after, clear, block)
 

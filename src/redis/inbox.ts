@@ -5,7 +5,7 @@
  * Gotcha: each inbox is read on a connection of its own, which is kept for the next read, and dropped when one breaks or
  * is interrupted: it may still owe an answer.
  */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import type { Entry } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
 import { type Connection, type Redis, script } from "./client.ts"
@@ -13,12 +13,14 @@ import { type Command, silence, watched } from "./connection.ts"
 import { following } from "./outbox.ts"
 
 const lastsMillis = 60_000
+/** It is not asked for again for so long, unless a connection was lost meanwhile: then it may be another server. */
+const knownMillis = 20_000
 
 /** Replies of one read. */
 const pageSize = 1_000
 
 /** KEYS: inbox. ARGV: milliseconds. */
-export const open = script<number>(
+export const openInbox = script<number>(
   "openInbox",
   /* lua */ `#!lua flags=allow-oom
 if redis.call("EXISTS", KEYS[1]) == 0 then
@@ -29,15 +31,25 @@ return redis.call("PEXPIRE", KEYS[1], ARGV[1])
 `
 )
 
-export const openArguments = [lastsMillis] as const
-
 type RawRead = ReadonlyArray<readonly [key: Buffer, entries: ReadonlyArray<readonly [Buffer, ReadonlyArray<Buffer>]>]>
 
 export class Inboxes {
   private readonly connections = new Map<string, Connection>()
+  private readonly known = new Map<string, { readonly session: number; readonly until: number }>()
   private readonly redis: Redis["Service"]
   constructor(redis: Redis["Service"]) {
     this.redis = redis
+  }
+
+  open(inbox: string): Effect.Effect<void, EngineError> {
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      const session = this.redis.session()
+      const known = this.known.get(inbox)
+      if (known !== undefined && known.session === session && now < known.until) return Effect.void
+      return Effect.map(this.redis.run(openInbox, [inbox], [lastsMillis], session), () => {
+        this.known.set(inbox, { session, until: now + knownMillis })
+      })
+    })
   }
 
   private connected(inbox: string): Effect.Effect<Connection, EngineError> {

@@ -6,7 +6,7 @@
  * Gotcha: the inbox is there before the request is sent, since a reply to an inbox that is not there is dropped.
  */
 import { randomUUID } from "node:crypto"
-import { Clock, Context, Deferred, Effect, type Fiber, Schedule, Semaphore, Tracer } from "effect"
+import { Context, Effect, type Fiber, Schedule, Semaphore, Tracer } from "effect"
 import { Broker, type Entry } from "../../Broker.ts"
 import { AgentDefect, type DecodeError, type EngineError } from "../../Errors.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
@@ -20,10 +20,6 @@ import { type Contract, defects, replyFields } from "./contract.ts"
 
 /** Questions that may be open at once; it bounds the inbox. */
 const mostOpen = 1_000
-
-/** An inbox lasts for a minute: it is prolonged when less than this is left of it. */
-const lastsMillis = 60_000
-const leastMillis = 40_000
 
 /** Replies that were read are removed when there are so many, which saves a command for each. */
 const clearFrom = 100
@@ -47,9 +43,6 @@ interface Inbox {
   after: string
   /** Replies that were read and are still there. */
   read: number
-  /** It is there until then, on this process' clock. */
-  until: number
-  opening: Deferred.Deferred<void, EngineError> | undefined
   reading: Fiber.Fiber<void> | undefined
 }
 
@@ -77,11 +70,9 @@ export class Asker {
   private readonly waiting = new Map<string, Open>()
   private readonly inboxes: Array<Inbox | undefined> = []
   private readonly broker: Broker["Service"]
-  private readonly clock: Clock.Clock
   private readonly fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>
-  constructor(broker: Broker["Service"], clock: Clock.Clock, fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
+  constructor(broker: Broker["Service"], fork: (effect: Effect.Effect<void>) => Fiber.Fiber<void>) {
     this.broker = broker
-    this.clock = clock
     this.fork = fork
   }
 
@@ -93,45 +84,17 @@ export class Asker {
       open: 0,
       after: "0-0",
       read: 0,
-      until: 0,
-      opening: undefined,
       reading: undefined
     })
   }
 
-  /** The inbox of this shard is there, for as long as an answer may take to be noticed. */
+  /** The inbox of this shard is there. */
   opened(shard: number): Effect.Effect<void, EngineError> {
-    return Effect.suspend(() => {
-      const inbox = this.inboxOf(shard)
-      return this.left(inbox) >= leastMillis ? Effect.void : this.prolonged(inbox)
-    })
-  }
-
-  private left({ until }: Inbox): number {
-    return until - this.clock.currentTimeMillisUnsafe()
-  }
-
-  /** Once for all that ask for it meanwhile, whoever of them gives up. */
-  private prolonged(inbox: Inbox): Effect.Effect<void, EngineError> {
-    if (inbox.opening !== undefined) return Deferred.await(inbox.opening)
-    const opening = Deferred.makeUnsafe<void, EngineError>()
-    inbox.opening = opening
-    const began = this.clock.currentTimeMillisUnsafe()
-    this.fork(
-      Effect.onExit(
-        Effect.retry(
-          Effect.suspend(() => this.broker.openInbox(this.id, inbox.shard)),
-          { schedule: patiently, while: isAway }
-        ),
-        (exit) =>
-          Effect.sync(() => {
-            inbox.opening = undefined
-            if (exit._tag === "Success") inbox.until = began + lastsMillis
-            Deferred.doneUnsafe(opening, exit)
-          })
-      ).pipe(Effect.ignore)
+    const open = Effect.suspend(() => this.broker.openInbox(this.id, shard))
+    // Nearly always it is there: what stands around one that is not is made only then.
+    return Effect.catch(open, (error) =>
+      isAway(error) ? Effect.retry(open, { schedule: patiently, while: isAway }) : Effect.fail(error)
     )
-    return Deferred.await(opening)
   }
 
   /** Send a request and wait for its answer; interrupted, it is taken back if it is not on its way yet. */
@@ -193,10 +156,10 @@ export class Asker {
     const { shard } = inbox
     const once: Effect.Effect<void, EngineError> = Effect.suspend(() => {
       if (inbox.open === 0) return Effect.void
-      if (this.left(inbox) < leastMillis) return Effect.andThen(this.prolonged(inbox), once)
       const clear = inbox.read >= clearFrom
       const request = { asker: this.id, shard, after: inbox.after, clear }
-      return Effect.flatMap(this.broker.replies(request, readMillis), (entries) => {
+      const read = Effect.andThen(this.broker.openInbox(this.id, shard), this.broker.replies(request, readMillis))
+      return Effect.flatMap(read, (entries) => {
         inbox.read = (clear ? 0 : inbox.read) + entries.length
         for (const entry of entries) {
           inbox.after = entry.id
@@ -208,7 +171,6 @@ export class Asker {
     return Effect.catch(once, (error) => {
       // It may be another server, or one that went back: whatever is in the inbox by then is looked at.
       inbox.after = "0-0"
-      inbox.until = 0
       if (inbox.open === 0) return Effect.void
       if (isAway(error)) return Effect.andThen(Effect.sleep("50 millis"), this.read(inbox))
       for (const [id, open] of this.waiting) if (open.inbox === inbox) this.settle(id, Effect.fail(error))
@@ -264,7 +226,7 @@ export const askerOf = (context: Context.Context<Broker | Serializer>): Asker =>
   if (asker === undefined) {
     // Not the caller's own span or interruption: others read the same inbox.
     const base = Context.omit(Tracer.ParentSpan)(context) as Context.Context<never>
-    asker = new Asker(broker, Context.get(base, Clock.Clock), Effect.runForkWith(base))
+    asker = new Asker(broker, Effect.runForkWith(base))
     askers.set(broker, asker)
   }
   return asker
