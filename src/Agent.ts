@@ -301,7 +301,7 @@ export const send = <Req, Rep, Err>(
   agent: Agent<Req, Rep, Err> & Answers<Rep>,
   request: NoInfer<Req>,
   options: SendOptions & {
-    readonly replyTo: Stored<Rep>
+    readonly replyTo: Stored<NoInfer<Rep>>
     readonly replyKey?: Topic.Key | undefined
     /** In the headers of the reply (`Agent.headers.correlationId`). */
     readonly correlationId?: string | undefined
