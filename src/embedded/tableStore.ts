@@ -6,6 +6,7 @@ import { type EngineError, Misconfigured } from "../Errors.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
+import * as Timed from "./timed.ts"
 
 const pageRows = 500
 
@@ -42,6 +43,14 @@ const declare = (db: Statements, names: Names, tables: ReadonlyArray<TableLayout
   return undefined
 }
 
+const page = (db: Statements, id: number, after: string | undefined): ReadonlyArray<[string, Uint8Array]> => {
+  const columns = "SELECT key, CAST(value AS BLOB) FROM table_rows WHERE id = ?"
+  const order = `ORDER BY key LIMIT ${pageRows}`
+  return after === undefined
+    ? db.prepareArrays(`${columns} ${order}`).all(id)
+    : db.prepareArrays(`${columns} AND key > ? ${order}`).all(id, after)
+}
+
 const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
   TableStore.of({
     readMany: (processor, table, partition, keys) =>
@@ -50,18 +59,24 @@ const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
         const select = db.prepareArrays("SELECT CAST(value AS BLOB) FROM table_rows WHERE id = ? AND key = ?")
         return keys.map((key) => (id === undefined ? undefined : select.get<[Uint8Array]>(id, key)?.[0]))
       }),
+    readTimed: (processor, table, partition, keys) =>
+      sqlite.query("read table", (db, now) => {
+        const id = names.table(db, processor, table, partition)
+        return keys.map((key) => (id === undefined ? undefined : Timed.read(db, id, now, key)))
+      }),
     // The cursor is the last key with a mark before it, so that an empty key is not taken for the beginning.
-    entries: (processor, table, partition, cursor) =>
-      sqlite.query("scan table", (db) => {
+    entries: (processor, table, partition, cursor, timed = false) =>
+      sqlite.query("scan table", (db, now) => {
         const id = names.table(db, processor, table, partition)
         if (id === undefined) return { rows: [], next: undefined }
-        const columns = "SELECT key, CAST(value AS BLOB) FROM table_rows WHERE id = ?"
-        const order = `ORDER BY key LIMIT ${pageRows}`
-        const rows =
-          cursor === ""
-            ? db.prepareArrays(`${columns} ${order}`).all<[string, Uint8Array]>(id)
-            : db.prepareArrays(`${columns} AND key > ? ${order}`).all<[string, Uint8Array]>(id, cursor.slice(1))
+        const after = cursor === "" ? undefined : cursor.slice(1)
+        const rows = timed ? Timed.page(db, id, now, after, pageRows) : page(db, id, after)
         return { rows, next: rows.length < pageRows ? undefined : `>${rows[pageRows - 1]![0]}` }
+      }),
+    due: (processor, table, partition, count) =>
+      sqlite.query("due rows", (db, now) => {
+        const id = names.table(db, processor, table, partition)
+        return id === undefined ? { keys: [], next: undefined } : Timed.due(db, id, now, count)
       }),
     declare: (tables) =>
       Effect.flatMap(

@@ -13,15 +13,18 @@ import type { TableStore } from "../../TableStore.ts"
 import { invalid } from "../names.ts"
 import { CurrentMiddleware } from "../publish/middleware.ts"
 import { codecOf } from "../record/record.ts"
+import { changesOf } from "../table/changes.ts"
 import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
+import { describe } from "./doing.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
+import { storedIn } from "./misses.ts"
 import { CurrentObserver } from "./observer.ts"
 import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
@@ -186,6 +189,9 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       )
     }
 
+    const clock = yield* Clock.Clock
+    const now = (): number => clock.currentTimeMillisUnsafe()
+
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
       const { topics } = definition
       const place = (key: string): number => topics[0].partitioner(key, topics[0].partitions)
@@ -193,13 +199,15 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         definition.tables.map((table) => table.definition),
         options.serializer,
         { partition: number, partitionOf: place },
+        storedIn(options.tables, definition.name, number, now),
         {
-          row: (table, key) =>
-            Effect.map(options.tables.readMany(definition.name, table, number, [key]), ([row]) => row),
-          page: (table) => options.tables.entries(definition.name, table, number, "")
-        },
-        // What is acknowledged beforehand cannot be handled again.
-        measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before")
+          // What is acknowledged beforehand cannot be handled again.
+          measures:
+            measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before"),
+          bounds: definition.cache,
+          now,
+          logs: (table) => changesOf(table, topics[0])
+        }
       )
       const shard = number % shards
       return new Partition({
@@ -218,8 +226,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         onRoom: fetchers[shard]!.changed
       })
     }
-
-    const clock = yield* Clock.Clock
 
     /** Whoever releases or skips a parked key takes an epoch for it: claimed again with ours, the partition is refused. */
     const look = Effect.suspend(() =>
@@ -249,7 +255,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           losses.halt(partition, Cause.die(invalid(`processor ${definition.name}: ${what}`)))
           return false
         }
-        const entry = yield* annotate(Caution.examine(broker, partition, claim, clock.currentTimeMillisUnsafe()))
+        const entry = yield* annotate(Caution.examine(broker, partition, claim, now()))
         if (entry === undefined) return true
         options.counts.quarantined++
         count()
@@ -316,7 +322,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
             options.turns.take(partition),
             Caution.mark(broker, partition, (result) => losses.refused(partition, partition, result), failed)
           ),
-          now: () => clock.currentTimeMillisUnsafe(),
+          now,
           observer
         })
         // In the runner's own fiber: however long it takes, the heartbeats go on.
@@ -437,6 +443,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       report: (now) =>
         running.size === 0
           ? [`${definition.name}: no partitions`]
-          : Array.from(running.values(), ({ partition }) => partition.doing(now))
+          : Array.from(running.values(), ({ partition }) => describe(partition, now))
     }
   })

@@ -108,6 +108,7 @@ export class Partition {
     this.number = this.first = options.number
     this.logs = options.logs
     this.rows = options.rows
+    this.rows.inHand = (most) => this.window.open(most)
     this.bounds = options.bounds
     this.limit = options.limit
     this.lease = options.lease
@@ -215,6 +216,7 @@ export class Partition {
       }
     }
     this.taken += events.length
+    this.rows.handed = events
     if (events.length === 0 || (this.ahead.isEmpty && this.decoded.length === 0)) this.arrival.closeUnsafe()
     if (this.starved) this.onRoom()
     return events
@@ -417,7 +419,7 @@ export class Partition {
         events: log.events
       })),
       rows,
-      emits: pack(this.emits),
+      emits: pack(this.rows.withChanges(this.emits)),
       parking: this.parking.active ? this.parking.cut() : undefined
     }
     this.emits = []
@@ -505,19 +507,6 @@ export class Partition {
     if (this.still?.position !== position) this.still = { position, at: now }
     const first = this.window.oldest
     return { offset: first === undefined ? `after ${this.position}` : first.offset, at: this.still.at }
-  }
-
-  /** What it is doing, for a person who asks. */
-  doing(now: number): string {
-    const oldest = this.oldest(now)
-    const state =
-      oldest !== undefined
-        ? `${this.taken} in hand since ${Math.round((now - oldest.at) / 1_000)} s, ${oldest.offset}`
-        : this.paused
-          ? `paused at ${this.position}`
-          : `nothing in hand, at ${this.position}`
-    const held = this.lease.held ? "" : ", waits for its lease"
-    return `${this.processor}/${this.partition}: ${state}, ${this.waiting} read ahead, ${this.uncommitted()} not committed${held}`
   }
 
   /** Where it stands, for reports. */
