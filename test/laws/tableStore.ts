@@ -3,8 +3,22 @@ import { assert, it } from "@effect/vitest"
 import { Effect, type Layer } from "effect"
 import type { Broker } from "../../src/Broker.ts"
 import { TableStore } from "../../src/TableStore.ts"
-import { claimed, commit, commitOf, fence, range, register, text, topicOf, unique } from "./broker/support.ts"
+import {
+  claimed,
+  commit,
+  commitOf,
+  elapseLive,
+  elapseVirtual,
+  fence,
+  range,
+  register,
+  text,
+  topicOf,
+  unique
+} from "./broker/support.ts"
 import type { LawOptions } from "./broker.ts"
+import { modelLaws } from "./tableStore/model.ts"
+import { timedLaws } from "./tableStore/timed.ts"
 
 /** A registered processor with an owner of partitions 0 and 1. */
 const owner = Effect.gen(function* () {
@@ -36,6 +50,10 @@ export const tableStoreLaws = (
 ): void => {
   const live = options?.live ?? true
   it.layer(layer, { excludeTestServices: live, timeout: "30 seconds" })(`table store laws: ${name}`, (it) => {
+    const laws = { it, elapse: live ? elapseLive : elapseVirtual }
+    timedLaws(laws)
+    modelLaws(laws)
+
     it.effect("values are answered in the order of the keys, undefined where there is no row", () =>
       Effect.gen(function* () {
         const tables = yield* TableStore
@@ -94,6 +112,21 @@ export const tableStoreLaws = (
             Effect.map(tables.readMany(processor, table, partition, ["k"]), (values) => text(values[0]))
         )
         assert.deepStrictEqual(found, ["t0", "t1", "u0", undefined])
+      })
+    )
+
+    it.effect("thousands of keys are answered in their order", () =>
+      Effect.gen(function* () {
+        const tables = yield* TableStore
+        const processor = yield* owner
+        const keys = range(2_500, "key")
+        yield* commit(
+          commitOf(processor, fence(1), 1, { rows: keys.map((key) => ({ table: "t", key, value: `of ${key}` })) })
+        )
+        const found = yield* tables.readMany(processor, "t", 0, [...keys.toReversed(), "none"])
+        assert.strictEqual(found.length, keys.length + 1)
+        assert(keys.toReversed().every((key, i) => text(found[i]) === `of ${key}`))
+        assert.isUndefined(found.at(-1))
       })
     )
 

@@ -13,24 +13,23 @@ import type { TableStore } from "../../TableStore.ts"
 import { invalid } from "../names.ts"
 import { CurrentMiddleware } from "../publish/middleware.ts"
 import { codecOf } from "../record/record.ts"
-import { changesOf } from "../table/changes.ts"
 import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
 import { describe } from "./doing.ts"
+import { expiring } from "./expiry.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
-import { storedIn } from "./misses.ts"
 import { CurrentObserver } from "./observer.ts"
+import { ownedRows } from "./owned.ts"
 import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
 import { retriever } from "./returned.ts"
-import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
 import type { Turns } from "./turns.ts"
 import { Oversized } from "./unit.ts"
@@ -194,28 +193,15 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
 
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
       const { topics } = definition
-      const place = (key: string): number => topics[0].partitioner(key, topics[0].partitions)
-      const rows = new Rows(
-        definition.tables.map((table) => table.definition),
-        options.serializer,
-        { partition: number, partitionOf: place },
-        storedIn(options.tables, definition.name, number, now),
-        {
-          // What is acknowledged beforehand cannot be handled again.
-          measures:
-            measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before"),
-          bounds: definition.cache,
-          now,
-          logs: (table) => changesOf(table, topics[0])
-        }
-      )
+      const { serializer, tables } = options
+      const rows = ownedRows(definition, number, { tables, serializer, now, measures: measured.has(number) })
       const shard = number % shards
       return new Partition({
         processor: definition.name,
         partition: number,
         fence,
         number: claimed.number,
-        logs: topics.map((topic) => new Log(topic, codecOf(topic, options.serializer), new Books(), claimed)),
+        logs: topics.map((topic) => new Log(topic, codecOf(topic, serializer), new Books(), claimed)),
         rows,
         bounds,
         limit: options.limit,
@@ -338,6 +324,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           else losses.halt(partition, exit.cause)
         })
         running.set(number, { partition, fiber, scope: own })
+        if (partition.rows.timed.length > 0) yield* Effect.forkIn(expiring(options.tables, partition), own)
         epochs.set(number, epoch)
         losses.claimed(partition, claim)
         yield* Deferred.succeed(ready, undefined)

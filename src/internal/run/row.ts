@@ -2,7 +2,8 @@
  * One row of a table as its owner holds it, and the table that it belongs to. What a row holds is the value itself, or
  * one of three marks: `missing`, `Undecodable` (what is stored does not fit the schema any more), `Timed` (it expires).
  *
- * Gotcha: marks are compared and put back whole when a unit of work is undone, so they are never changed.
+ * Gotcha: a unit of work that is undone puts back the very mark that it found, and a row is at rest when its newest mark
+ * is the settled one. So marks are compared, and never copied.
  */
 import { Duration, Schema } from "effect"
 import { DecodeError, EncodeError } from "../../Errors.ts"
@@ -21,10 +22,10 @@ export class Undecodable {
   }
 }
 
-/** Until when, on this process' clock, in milliseconds since 1970. */
+/** Until when, on this process' clock, in milliseconds since 1970; set anew by the commit, from which its time counts. */
 export class Timed {
   readonly value: unknown
-  readonly until: number
+  until: number
   constructor(value: unknown, until: number) {
     this.value = value
     this.until = until
@@ -118,6 +119,11 @@ export class TableState {
   hold(value: unknown): unknown {
     if (this.timeToLive === undefined || value === missing) return value
     return new Timed(value, this.now() + this.timeToLive)
+  }
+
+  /** It goes into a commit: its time begins. */
+  begin(held: unknown): void {
+    if (held instanceof Timed && this.timeToLive !== undefined) held.until = this.now() + this.timeToLive
   }
 
   /** As it is stored; undefined removes the row. Throws an `EncodeError`. */

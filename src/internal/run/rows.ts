@@ -193,12 +193,13 @@ export class Rows {
     }
   }
 
-  /** The engine says that this row has expired, and nobody has written it since. */
-  expire(table: TableState, key: string): void {
+  /** The engine says that this row has expired; false: a unit of work that is not committed yet has written it. */
+  expire(table: TableState, key: string): boolean {
     const row = table.rows.get(key) ?? this.expired(table, key)
-    if (row.dirty || row.inFlight || row.value !== row.settled) return
+    if (row.dirty || row.inFlight || row.value !== row.settled) return false
     row.value = missing
     this.settle(row, missing)
+    return true
   }
 
   private expired(table: TableState, key: string): Row {
@@ -233,6 +234,7 @@ export class Rows {
     const rows = dirty.map((row) => {
       row.dirty = false
       row.inFlight = true
+      row.table.begin(row.settled)
       const value = row.table.encode(row.key, row.settled)
       const size = row.key.length + byteLength(value)
       this.cache.resized(row, size)
