@@ -60,6 +60,8 @@ interface Round {
 
 export class Misses {
   private readonly gathering = new Map<TableState, Round>()
+  /** Tables that are looked at for the first time. */
+  private readonly looking = new Map<TableState, Latch.Latch>()
   private asking = 0
   /** Rows that left the cache while an answer was on its way. */
   private readonly left = new Map<TableState, Set<string>>()
@@ -83,6 +85,8 @@ export class Misses {
   /** Completes when it may be known what is stored under this key; who asks looks again. */
   fetch(table: TableState, key: string): Effect.Effect<void> {
     return Effect.suspend(() => {
+      const looking = this.looking.get(table)
+      if (looking !== undefined) return looking.await
       if (!table.looked) return this.look(table)
       const known = this.gathering.get(table)
       if (known !== undefined && known.keys.size < mostKeys) {
@@ -107,14 +111,19 @@ export class Misses {
   /** A table that is small is read whole, once: then a key that it does not have costs no question. */
   private look(table: TableState): Effect.Effect<void> {
     table.looked = true
-    return this.whileAsking(
-      Effect.map(patient(this.stored.page(table.definition.name)), ({ next, rows }) => {
-        if (next !== undefined || this.left.has(table)) return
-        for (const [key, bytes] of rows) if (!table.rows.has(key)) table.keep(key, { bytes, until: undefined })
-        table.complete = true
-        table.makeRoom(0)
-      })
-    )
+    const over = Latch.makeUnsafe(false)
+    this.looking.set(table, over)
+    const page = Effect.map(patient(this.stored.page(table.definition.name)), ({ next, rows }) => {
+      if (next !== undefined) return
+      for (const [key, bytes] of rows) table.keep(key, { bytes, until: undefined })
+      table.complete = true
+      table.makeRoom(0)
+    })
+    const end = Effect.sync(() => {
+      this.looking.delete(table)
+      over.openUnsafe()
+    })
+    return Effect.ensuring(page, end)
   }
 
   private ask(table: TableState, round: Round): Effect.Effect<void> {
