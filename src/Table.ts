@@ -3,7 +3,7 @@
  * is committed together with the event's offset, or not at all. Handlers `get`, `set`, `update` and `remove`; any
  * process reads what is committed with `lookup` and `entries`. Values are never changed in place: give back new ones.
  */
-import { Duration, Effect, Option, type Schema, Stream } from "effect"
+import { Duration, Effect, HashSet, Option, Schema, Stream } from "effect"
 import type { NoInfer } from "effect/Types"
 import { type DecodeError, EngineError, Misconfigured } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
@@ -13,6 +13,18 @@ import { missing, undecodable } from "./internal/run/row.ts"
 import { onRow } from "./internal/run/unit.ts"
 import { topicOf } from "./internal/table/changes.ts"
 import { keyOf } from "./internal/table/keys.ts"
+import {
+  add,
+  apply,
+  change,
+  discard,
+  has,
+  isRequest,
+  type Operation,
+  type Request,
+  request,
+  requests
+} from "./internal/table/sets.ts"
 import * as Partitioner from "./Partitioner.ts"
 import * as Retention from "./Retention.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
@@ -53,6 +65,12 @@ export interface Table<out Name extends string, in out K, in out V> extends Stat
 /** `scope: "partition"`: one row of a key in every partition, as for a total that its readers sum up. */
 export interface PerPartition<out Name extends string, in out K, in out V> extends State<Name, K, V> {
   readonly scope: "partition"
+}
+
+/** A table whose values are sets. */
+export interface Sets<out Name extends string, in out K, in out M> extends Table<Name, K, HashSet.HashSet<M>> {
+  /** @internal */
+  readonly member: Coded<M>
 }
 
 /** A table whose commits are written to a topic as well (option `changes`). */
@@ -133,6 +151,30 @@ export const make = <
   // The conditional type follows `scope` and `changes`, which the compiler cannot see here.
   return { "~millrace/Table": variance, name, scope, definition } as never
 }
+
+/**
+ * Define a table whose values are sets, changed member by member: `add`, `discard`, `has`, `change`, and all that other
+ * tables have. A set is one row, as large as a unit of work may be at most. Members are equal if their values are.
+ */
+export const sets = <const Name extends string, K extends Coded<Key>, M extends Coded, const L extends Changes = false>(
+  name: Name,
+  options: {
+    readonly key: K
+    readonly member: M
+    readonly partitionBy?: ((key: K["Type"]) => Key) | undefined
+    /** As in `make`; needed for `Table.request`. */
+    readonly partitions?: number | undefined
+    readonly timeToLive?: Duration.Input | undefined
+    readonly changes?: L | undefined
+  }
+): Sets<Name, K["Type"], M["Type"]> & LoggedIf<L> => {
+  const { member, ...others } = options
+  const table = make(name, { ...others, value: Schema.HashSet(member), initial: () => HashSet.empty<M["Type"]>() })
+  // The same table, with what is known of its members beside it.
+  return { ...table, member } as never
+}
+
+export { add, apply, change, discard, has, isRequest, type Operation, type Request, request, requests }
 
 const variance = { _K: (_: never) => _, _V: (_: never) => _ }
 
