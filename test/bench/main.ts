@@ -2,7 +2,7 @@
  * `npm run bench`: Millrace beside hand-written ioredis loops, in alternating rounds on a redis-server of its own. Each
  * variant has a child process (this file again), which lives through all rounds; while one works, the others are idle.
  *
- * --rounds n (5, after a warm-up)  --only produce,publish,consume,both,latency,embedded,memory  --json
+ * --rounds n (5, after a warm-up)  --only produce,publish,consume,both,latency,embedded,takeover,memory  --json
  * --rows a,b (those of one section, by their ids in the JSON)
  * --events n (100,000 per round)  --queued n (1,000,000)  --rate n (1,000 a second)  --seconds n (5)  --ioredis 5|6
  */

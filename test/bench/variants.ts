@@ -348,7 +348,30 @@ const memory: Section = {
   ]
 }
 
-export const sections: ReadonlyArray<Section> = [produce, publishing, consume, both, latency, embeddedEngine, memory]
+const takeOver: Section = {
+  id: "takeover",
+  title: "Take-over of a partition, from its claim to its first event, which changes a row",
+  setup: [],
+  variants: ([undefined, "file"] as const).flatMap((engine) =>
+    ([1_000, 1_000_000] as const).map((keys) => {
+      const id = `takeover-${engine ?? "redis"}`
+      const label = `${engine ?? "Redis"}: a table of ${keys.toLocaleString("en-US")} keys`
+      const against = keys === 1_000 ? undefined : `${id}-1000`
+      return ours(`${id}-${keys}`, label, against, (meter) => Ours.takeOver(meter, `${id}-${keys}`, keys, 20), engine)
+    })
+  )
+}
+
+export const sections: ReadonlyArray<Section> = [
+  produce,
+  publishing,
+  consume,
+  both,
+  latency,
+  embeddedEngine,
+  takeOver,
+  memory
+]
 
 export const makeWorld = (settings: Settings, variant: Variant): World => {
   const { port, hostname } = new URL(settings.url)
