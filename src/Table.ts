@@ -338,7 +338,8 @@ export const entries = <Name extends string, K, V>(
 
 /**
  * The topic of a table's changes: what each commit left of the rows that it changed, in the order of commits per
- * partition. It begins with the first commit after the option was set, and keeps what the option says.
+ * partition. It begins with the first commit after the option was set, and keeps what the option says. That a seek has
+ * emptied the table (`resetTables`) is not among them.
  */
 export const changes = <Name extends string, K, V>(
   table: State<Name, K, V> & Logged

@@ -39,6 +39,8 @@ export interface Options {
 
 export class Rows {
   private readonly tables = new Map<string, TableState>()
+  /** The one that was asked for last: mostly the next one, too. */
+  private latest: TableState | undefined
   private readonly cache: Cache
   private readonly misses: Misses
   private readonly log: ChangeLog | undefined
@@ -123,10 +125,12 @@ export class Rows {
   }
 
   table(definition: Definition): TableState {
+    if (this.latest?.definition === definition) return this.latest
     const table = this.tables.get(definition.name)
     if (table === undefined || table.definition !== definition) {
       throw new Error(`table ${definition.name} is not declared by this processor: name it in its option "tables"`)
     }
+    this.latest = table
     return table
   }
 

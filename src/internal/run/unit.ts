@@ -104,7 +104,7 @@ export class Unit {
   }
 
   /** Runs `f` on the row of a key, at once if it is cached. */
-  with<A>(definition: Definition, key: Key, f: (row: Row) => A): Effect.Effect<A, DecodeError> {
+  with<A>(definition: Definition, key: Key, f: (row: Row, unit: Unit) => A): Effect.Effect<A, DecodeError> {
     const { rows } = this.host
     const table = rows.table(definition)
     const row = rows.cached(table, key)
@@ -113,10 +113,10 @@ export class Unit {
       : this.on(row, f)
   }
 
-  private on<A>(row: Row, f: (row: Row) => A): Effect.Effect<A, DecodeError> {
+  private on<A>(row: Row, f: (row: Row, unit: Unit) => A): Effect.Effect<A, DecodeError> {
     if (this.ownKeyOnly) this.check(row)
     try {
-      return Effect.succeed(f(row))
+      return Effect.succeed(f(row, this))
     } catch (error) {
       if (error instanceof DecodeError) return Effect.fail(error)
       throw error
@@ -247,8 +247,4 @@ export const onRow = <A>(
   definition: Definition,
   key: Key,
   f: (row: Row, unit: Unit) => A
-): Effect.Effect<A, DecodeError> =>
-  Effect.withFiber((fiber) => {
-    const unit = unitOf(fiber.context)
-    return unit.with(definition, key, (row) => f(row, unit))
-  })
+): Effect.Effect<A, DecodeError> => Effect.withFiber((fiber) => unitOf(fiber.context).with(definition, key, f))
