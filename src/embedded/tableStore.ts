@@ -8,7 +8,9 @@ import { Sqlite, type Statements } from "./client.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
 import * as Timed from "./timed.ts"
 
+/** Of a page. One row is in any. */
 const pageRows = 500
+const pageBytes = 4 * 1024 * 1024
 
 const layout = (db: Statements, names: Names, table: string): TableLayout | undefined => {
   const select = db.prepare("SELECT processor, partitions, hashed FROM tables WHERE name = ?")
@@ -43,13 +45,33 @@ const declare = (db: Statements, names: Names, tables: ReadonlyArray<TableLayout
   return undefined
 }
 
-const page = (db: Statements, id: number, after: string | undefined): ReadonlyArray<[string, Uint8Array]> => {
-  const columns = "SELECT key, CAST(value AS BLOB) FROM table_rows WHERE id = ?"
-  const order = `ORDER BY key LIMIT ${pageRows}`
-  return after === undefined
-    ? db.prepareArrays(`${columns} ${order}`).all(id)
-    : db.prepareArrays(`${columns} AND key > ? ${order}`).all(id, after)
+interface Extent {
+  /** The last key of the page. */
+  readonly last: string
+  readonly isEnd: boolean
 }
+
+/** How far a page reaches; undefined: nothing is left. */
+const extent = (db: Statements, id: number, after: string | undefined): Extent | undefined => {
+  const sizes = db
+    .prepareArrays(
+      `SELECT key, octet_length(value) FROM table_rows WHERE id = ?1 AND (?2 IS NULL OR key > ?2) ORDER BY key
+       LIMIT ${pageRows}`
+    )
+    .all<readonly [key: string, bytes: number]>(id, after ?? null)
+  let bytes = 0
+  const over = sizes.findIndex(([, size], i) => (bytes += size) > pageBytes && i > 0)
+  const last = sizes.at(over < 0 ? -1 : over - 1)
+  return last && { last: last[0], isEnd: over < 0 && sizes.length < pageRows }
+}
+
+const page = (db: Statements, id: number, after: string | undefined, last: string) =>
+  db
+    .prepareArrays(
+      `SELECT key, CAST(value AS BLOB) FROM table_rows WHERE id = ?1 AND (?2 IS NULL OR key > ?2) AND key <= ?3
+       ORDER BY key`
+    )
+    .all<readonly [key: string, value: Uint8Array]>(id, after ?? null, last)
 
 const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
   TableStore.of({
@@ -70,8 +92,11 @@ const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
         const id = names.table(db, processor, table, partition)
         if (id === undefined) return { rows: [], next: undefined }
         const after = cursor === "" ? undefined : cursor.slice(1)
-        const rows = timed ? Timed.page(db, id, now, after, pageRows) : page(db, id, after)
-        return { rows, next: rows.length < pageRows ? undefined : `>${rows[pageRows - 1]![0]}` }
+        const upTo = extent(db, id, after)
+        if (upTo === undefined) return { rows: [], next: undefined }
+        const { isEnd, last } = upTo
+        const rows = timed ? Timed.page(db, id, now, after, last) : page(db, id, after, last)
+        return { rows, next: isEnd ? undefined : `>${last}` }
       }),
     due: (processor, table, partition, count) =>
       sqlite.query("due rows", (db, now) => {

@@ -28,11 +28,11 @@ export const page = (
   id: number,
   now: number,
   after: string | undefined,
-  count: number
+  last: string
 ): ReadonlyArray<readonly [key: string, value: Uint8Array]> =>
   db
-    .prepareArrays(`${live} AND (?3 IS NULL OR r.key > ?3) ORDER BY r.key LIMIT ?4`)
-    .all<Row>(id, now, after ?? null, count)
+    .prepareArrays(`${live} AND (?3 IS NULL OR r.key > ?3) AND r.key <= ?4 ORDER BY r.key`)
+    .all<Row>(id, now, after ?? null, last)
     .map(([key, value]) => [key, value])
 
 export const due = (db: Statements, id: number, now: number, count: number): Due => {

@@ -145,6 +145,38 @@ export const tableStoreLaws = (
       })
     )
 
+    it.effect("a scan gives large rows too, a few at a time", () =>
+      Effect.gen(function* () {
+        const tables = yield* TableStore
+        const processor = yield* owner
+        const keys = range(24, "large")
+        const value = "x".repeat(500_000)
+        for (let i = 0; i < keys.length; i += 2) {
+          const rows = keys.slice(i, i + 2).map((key) => ({ table: "t", key, value, timeToLive: 60_000 }))
+          yield* commit(commitOf(processor, fence(1), 1 + i / 2, { rows }))
+        }
+        for (const timed of [false, true]) {
+          const seen = new Set<string>()
+          let cursor: string | undefined = ""
+          while (cursor !== undefined) {
+            const page: Effect.Success<ReturnType<typeof tables.entries>> = yield* tables.entries(
+              processor,
+              "t",
+              0,
+              cursor,
+              timed
+            )
+            for (const [key, bytes] of page.rows) {
+              assert.strictEqual(bytes.byteLength, value.length)
+              seen.add(key)
+            }
+            cursor = page.next
+          }
+          assert.deepStrictEqual(seen, new Set(keys))
+        }
+      })
+    )
+
     it.effect("where a table lives is stored once, and a contradiction is a layout mismatch", () =>
       Effect.gen(function* () {
         const tables = yield* TableStore

@@ -49,9 +49,13 @@ const mostKeys = 1_000
 
 const retry = backoff("50 millis", "2 seconds")
 
-/** Waits while the engine is away. */
+/** Waits while the engine is away. A schedule is made when it is needed, and not for each row. */
 const patient = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
-  Effect.orDie(Effect.retry(read, { schedule: retry, while: (error) => error.reason !== "Unsupported" }))
+  Effect.catch(read, (error) =>
+    error.reason === "Unsupported"
+      ? Effect.die(error)
+      : Effect.orDie(Effect.retry(read, { schedule: retry, while: (error) => error.reason !== "Unsupported" }))
+  )
 
 interface Round {
   readonly keys: Set<string>
@@ -63,6 +67,8 @@ export class Misses {
   /** Tables that are looked at for the first time. */
   private readonly looking = new Map<TableState, Latch.Latch>()
   private asking = 0
+  /** Handlers have missed rows at the same time, so it is worth a moment to wait for each other. */
+  private together = true
   /** Rows that left the cache while an answer was on its way. */
   private readonly left = new Map<TableState, Set<string>>()
   private readonly stored: Stored
@@ -93,6 +99,7 @@ export class Misses {
         known.keys.add(key)
         return known.over.await
       }
+      if (this.asking > 0) this.together = true
       const round: Round = { keys: new Set([key]), over: Latch.makeUnsafe(false) }
       this.gathering.set(table, round)
       const end = Effect.sync(() => {
@@ -100,7 +107,8 @@ export class Misses {
         round.over.openUnsafe()
       })
       // After the fibers of this turn, so that what they miss is asked for with it.
-      return Effect.ensuring(Effect.andThen(Effect.yieldNow, this.ask(table, round)), end)
+      const asked = this.ask(table, round)
+      return Effect.ensuring(this.together ? Effect.andThen(Effect.yieldNow, asked) : asked, end)
     })
   }
 
@@ -129,6 +137,7 @@ export class Misses {
   private ask(table: TableState, round: Round): Effect.Effect<void> {
     return Effect.suspend(() => {
       this.close(table, round)
+      this.together = round.keys.size > 1
       if (table.follows) this.foresee(table, round)
       const keys = Array.from(round.keys)
       return this.whileAsking(
@@ -144,8 +153,9 @@ export class Misses {
   }
 
   private foresee(table: TableState, { keys }: Round): void {
+    const most = Math.min(mostKeys, keys.size + table.foreseeable)
     for (const key of this.upcoming()) {
-      if (keys.size >= mostKeys) return
+      if (keys.size >= most) return
       if (!table.rows.has(key) && !table.knows(key)) keys.add(key)
     }
   }

@@ -60,6 +60,9 @@ export interface Fetched {
 const mostFetched = 4_096
 const mostFetchedBytes = 1024 * 1024
 
+/** Rows that are fetched along before it is known how large they are. */
+const firstForeseen = 32
+
 export class TableState {
   readonly definition: Definition
   /** By the text of their keys, under which they are stored: 5 and "5" are one row. */
@@ -73,6 +76,9 @@ export class TableState {
   /** Fetched with others, and not asked for yet. */
   private fetched = new Map<string, Fetched | undefined>()
   private fetchedBytes = 0
+  /** All that was ever fetched, in rows and bytes. */
+  private answers = 0
+  private answeredBytes = 0
   /** What is neither cached nor fetched has no row: all that is stored was little, and is here. */
   complete = false
   /** Whether that was looked for. */
@@ -157,8 +163,16 @@ export class TableState {
   // ------------------------------------------------------------------------------------------------- fetched, not asked for
 
   keep(key: string, stored: Fetched | undefined): void {
+    const bytes = stored?.bytes.byteLength ?? 0
     this.fetched.set(key, stored)
-    this.fetchedBytes += stored?.bytes.byteLength ?? 0
+    this.fetchedBytes += bytes
+    this.answers++
+    this.answeredBytes += bytes
+  }
+
+  /** How many rows may be fetched before anybody asks for them, as large as rows of this table are. */
+  get foreseeable(): number {
+    return this.answers === 0 ? firstForeseen : Math.floor((mostFetchedBytes * this.answers) / (this.answeredBytes + 1))
   }
 
   /** Room for more: what nobody has asked for until now is let go. */

