@@ -75,8 +75,9 @@ export class Partition {
   readonly parking: Parking
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
-  /** Told of commits while something is parked, or under caution. */
+  /** Told of each commit, and of those that change what is parked. */
   readonly landings = new Landings()
+  readonly moves = new Landings()
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
   /** Opens when there is a barrier. */
@@ -211,7 +212,7 @@ export class Partition {
       this.limit.remaining -= allowed
       if (allowed < events.length) {
         this.decoded = [...events.splice(allowed), ...this.decoded]
-        this.limit.waiting.add(this.retry)
+        this.limit.waiting.add(this.rouse)
       }
     }
     this.taken += events.length
@@ -226,14 +227,15 @@ export class Partition {
     this.landings.land()
   }
 
-  private readonly retry = (): void => {
+  /** Whoever waits for events looks again. */
+  readonly rouse = (): void => {
     if (!this.paused) this.arrival.openUnsafe()
   }
 
   /** It is given away: what was handed out and never done does not count for the limit. */
   giveBack(): void {
     if (this.limit === undefined) return
-    this.limit.waiting.delete(this.retry)
+    this.limit.waiting.delete(this.rouse)
     if (this.taken === 0) return
     this.limit.remaining += this.taken
     this.taken = 0
@@ -333,7 +335,7 @@ export class Partition {
     this.touched()
   }
 
-  /** Completes with the first commit that is answered after this call, if there are any to wait for, or when it is stopped. */
+  /** Completes with the first commit that is answered after this call, or when it is stopped. */
   landing(): Effect.Effect<void> {
     return Effect.raceFirst(this.landings.next(), this.stops.await)
   }
@@ -439,7 +441,11 @@ export class Partition {
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
-    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined) this.landings.land()
+    this.landings.land()
+    if (commit.parking !== undefined) {
+      this.moves.land()
+      this.rouse()
+    }
     if (this.starved) this.onRoom()
   }
 
