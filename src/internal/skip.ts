@@ -13,6 +13,7 @@ import { Coordinator, type Quarantine } from "../Coordinator.ts"
 import { type EngineError, Misconfigured } from "../Errors.ts"
 import { forever } from "../Retention.ts"
 import { compare, offset, parseOffset } from "./entryId.ts"
+import { letGo } from "./operations.ts"
 import { withoutFirst } from "./parked.ts"
 import { notAside } from "./release.ts"
 
@@ -47,43 +48,48 @@ export const skip = (
     const fence = { epoch, incarnation: randomUUID() }
     const claim = yield* broker.claim(processor, partition, layouts, fence)
     if (claim._tag === "Refused") return yield* meanwhile
-    const places = yield* Effect.forEach(entry.positions, (unit, i) =>
-      Effect.scoped(
-        Effect.flatMap(broker.reader(partition % broker.shards), (reader) =>
-          beyond(reader, { topic: layouts[i]!, partition }, claim.committed[i]!, unit)
+    yield* Effect.gen(function* () {
+      const places = yield* Effect.forEach(entry.positions, (unit, i) =>
+        Effect.scoped(
+          Effect.flatMap(broker.reader(partition % broker.shards), (reader) =>
+            beyond(reader, { topic: layouts[i]!, partition }, claim.committed[i]!, unit)
+          )
         )
       )
-    )
-    const now = yield* Clock.currentTimeMillis
-    // It was handled while it was parked, or waits there: then the offset has long passed it.
-    const isPassed = places.length === 1 && places[0] === undefined
-    const lane = isPassed ? yield* laneOf(processor, partition, claim.lanes, entry.positions[0]!) : undefined
-    const parking = lane === undefined ? {} : { parking: withoutFirst(lane, now) }
-    const offsets: Array<Committed & { readonly layout: Layout }> = []
-    for (const [i, place] of places.entries()) {
-      if (place === undefined) continue
-      if (typeof place === "string") {
-        const { first, topic } = entry.positions[i]!
-        return yield* refused(
-          processor,
-          partition,
-          `has events of ${topic} from ${place} on that are not committed yet, before the failed ones from ${first} on; ` +
-            `release it (Processor.release), it comes to these again`
-        )
+      const now = yield* Clock.currentTimeMillis
+      // It was handled while it was parked, or waits there: then the offset has long passed it.
+      const isPassed = places.length === 1 && places[0] === undefined
+      const lane = isPassed ? yield* laneOf(processor, partition, claim.lanes, entry.positions[0]!) : undefined
+      const parking = lane === undefined ? {} : { parking: withoutFirst(lane, now) }
+      const offsets: Array<Committed & { readonly layout: Layout }> = []
+      for (const [i, place] of places.entries()) {
+        if (place === undefined) continue
+        if (typeof place === "string") {
+          const { first, topic } = entry.positions[i]!
+          return yield* refused(
+            processor,
+            partition,
+            `has events of ${topic} from ${place} on that are not committed yet, before the failed ones from ${first} on; ` +
+              `release it (Processor.release), it comes to these again`
+          )
+        }
+        offsets.push({ ...place, layout: layouts[i]! })
       }
-      offsets.push({ ...place, layout: layouts[i]! })
-    }
-    if (offsets.length > 0 || lane !== undefined) {
-      const moved = { ...fence, processor, partition, number: claim.number, offsets, rows: [], emits: [], ...parking }
-      const results = yield* Effect.catchTag(
-        broker.commit([moved], "memory"),
-        "DurabilityNotReached",
-        // Not asked for: what is only in memory is as safe as it is to be.
-        Effect.die
-      )
-      const tag = results[0]!._tag
-      if (tag !== "Done" && tag !== "DoneBefore") return yield* meanwhile
-    }
+      if (offsets.length > 0 || lane !== undefined) {
+        const moved = { ...fence, processor, partition, number: claim.number, offsets, rows: [], emits: [], ...parking }
+        const results = yield* Effect.catchTag(
+          broker.commit([moved], "memory"),
+          "DurabilityNotReached",
+          // Not asked for: what is only in memory is as safe as it is to be.
+          Effect.die
+        )
+        const tag = results[0]!._tag
+        if (tag !== "Done" && tag !== "DoneBefore") return yield* meanwhile
+      }
+    }).pipe(
+      // However it ended: whoever claims it next must not think that its owner died.
+      Effect.ensuring(letGo(broker, processor, partition, fence))
+    )
     yield* coordinator.release(processor, partition)
   })
 

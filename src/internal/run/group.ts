@@ -26,6 +26,7 @@ import { CurrentObserver } from "./observer.ts"
 import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
+import { Repeats } from "./repeats.ts"
 import { retriever } from "./returned.ts"
 import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
@@ -108,6 +109,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const observer = Context.get(options.context, CurrentObserver)
     const middleware = Context.get(options.context, CurrentMiddleware)
     const metrics = Metrics.ofProcessor(definition.name, options.context)
+    const repeats = new Repeats()
     let commits = 0
     let lost = 0
     let stalled = 0
@@ -298,6 +300,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           counts: options.counts,
           flush,
           count: metrics.settled,
+          repeats,
           quarantine: (entry) => {
             const { unfinished } = partition
             partition.stop()
