@@ -59,7 +59,7 @@ const hasMoved = (exit: Exit.Exit<{ readonly _tag: string }, unknown>): boolean 
   Exit.isSuccess(exit) && exit.value._tag !== "Lost"
 
 /** A claim of ours that did not end with a commit. */
-export const letGo = (
+const letGo = (
   broker: Broker["Service"],
   processor: string,
   partition: number,

@@ -9,6 +9,7 @@ import { Effect, Layer, Random } from "effect"
 import { Broker, type Durability, type Layout, type Append as NewAppend, type Start } from "../Broker.ts"
 import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
 import * as Append from "./append.ts"
+import * as AppendOne from "./appendOne.ts"
 import * as Claim from "./claim.ts"
 import { type Argument, Redis, type Script } from "./client.ts"
 import * as Commit from "./commit.ts"
@@ -86,6 +87,12 @@ const make = Effect.gen(function* () {
         Effect.flatMap((request) => write(Append.append, request, durability)),
         Effect.map((reply) => Append.answers(part, reply))
       )
+    const one = AppendOne.request(tagOf(appends[0]!.partition), appends)
+    if (one !== undefined) {
+      return Effect.flatMap(write(AppendOne.appendOne, one, durability), (id) =>
+        id === null ? call(appends) : Effect.succeed(AppendOne.answer(id))
+      )
+    }
     const parts = Append.calls(appends)
     return parts.length === 1 ? call(parts[0]!) : Effect.map(Effect.forEach(parts, call), (all) => all.flat())
   }

@@ -76,6 +76,8 @@ describe("scripts", () => {
         yield* broker.declare([topic, kept])
         yield* tables.declare([{ name: "rows", processor: "p", partitions: 4, hashed: true }])
         yield* broker.append([{ topic, partition: 2, publisher: "a", number: 1, entries }], "memory")
+        const both = [0, 2].map((partition) => ({ topic: kept, partition, publisher: "a", number: 1, entries }))
+        yield* broker.append(both, "memory")
         yield* Effect.timeoutOption(broker.awaitRoom(topic, 2), 50)
         yield* broker.register("p", [topic], { time: 0 })
         yield* broker.register("late", [topic], { offset: "1-0.0" })
