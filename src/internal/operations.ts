@@ -59,12 +59,8 @@ const hasMoved = (exit: Exit.Exit<{ readonly _tag: string }, unknown>): boolean 
   Exit.isSuccess(exit) && exit.value._tag !== "Lost"
 
 /** A claim of ours that did not end with a commit. */
-const letGo = (
-  broker: Broker["Service"],
-  processor: string,
-  partition: number,
-  fence: Fence
-): Effect.Effect<void> => Effect.ignore(broker.release(processor, partition, fence))
+const letGo = (broker: Broker["Service"], processor: string, partition: number, fence: Fence): Effect.Effect<void> =>
+  Effect.ignore(broker.release(processor, partition, fence))
 
 export const remove = (processor: string): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>
   Effect.gen(function* () {

@@ -135,20 +135,17 @@ export class Partition {
   room(): number {
     if (this.stopping || this.paused) return 0
     const events = this.waiting
-    if (events + this.taken + this.uncommitted() >= this.bounds.uncommitted) return this.starve()
-    if (events * 2 > this.bounds.events || this.ahead.bytes * 2 > this.bounds.bytes) return this.starve()
-    this.starved = false
-    return this.bounds.bytes - this.ahead.bytes
+    const { bytes } = this.ahead
+    this.starved =
+      events + this.taken + this.uncommitted() >= this.bounds.uncommitted ||
+      events * 2 > this.bounds.events ||
+      bytes * 2 > this.bounds.bytes
+    return this.starved ? 0 : this.bounds.bytes - bytes
   }
 
   /** Events that may be read now, if there is room at all. */
   get roomEvents(): number {
     return this.bounds.events - this.waiting
-  }
-
-  private starve(): number {
-    this.starved = true
-    return 0
   }
 
   positions(): ReadonlyArray<Position> {
@@ -375,9 +372,7 @@ export class Partition {
 
   /** Done events that no answered commit has. */
   uncommitted(): number {
-    let sum = 0
-    for (const log of this.logs) sum += log.events - log.committed
-    return sum
+    return this.logs.reduce((sum, log) => sum + log.events - log.committed, 0)
   }
 
   /** Rows, emits and changes of what is parked that wait for the next commit. */
@@ -433,19 +428,18 @@ export class Partition {
   committed(commit: Commit): void {
     this.number = commit.number + 1
     this.rows.landed()
-    for (const offset of commit.offsets) {
-      const log = this.logs.find((log) => log.topic.name === offset.topic)
-      if (log !== undefined) log.committed = offset.events
+    for (const { events, topic } of commit.offsets) {
+      for (const log of this.logs) if (log.topic.name === topic) log.committed = events
     }
-    if (commit.parking !== undefined) this.parking.committed()
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
-    this.landings.land()
     if (commit.parking !== undefined) {
+      this.parking.committed()
       this.moves.land()
       this.rouse()
     }
+    this.landings.land()
     if (this.starved) this.onRoom()
   }
 
