@@ -133,6 +133,32 @@ describe("an entry that cannot be decoded", () => {
   }
 })
 
+describe("a parked event that is due", () => {
+  behaviour("is tried between two events of those that were handed out with it, however many they are", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(1, Retention.forever)
+      const seen: Array<number> = []
+      let failures = 1
+      const part = Processor.make("p", { topic }, ({ n }) =>
+        n === 0 && failures-- > 0
+          ? Effect.fail(new Bad({ n }))
+          : Effect.andThen(
+              Effect.sleep("20 millis"),
+              Effect.sync(() => void seen.push(n))
+            )
+      ).pipe(Processor.catchTag("Bad", Policy.park({ schedule: Schedule.spaced("100 millis") })))
+      yield* Topic.publishAll(
+        topic,
+        numbers(61).map((n) => reading(n, 100))
+      )
+      yield* start([part])
+      yield* until(engine, "all are done", () => seen.length === 61)
+      assert.isBelow(seen.indexOf(0), 40)
+      assert.isAbove(seen.indexOf(0), 0)
+    })
+  )
+})
+
 describe("events without a key", () => {
   behaviour("wait each alone: those that fail, and nobody behind them", (engine) =>
     Effect.gen(function* () {
