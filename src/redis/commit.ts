@@ -145,6 +145,8 @@ const pushEmit = (
   args[head - 1] = pack(pushFields(args, entries))
 }
 
+export const isResult = (answer: unknown): boolean => typeof answer === "string" && /^(?:[ab]$|[fw]\d+$|t)/.test(answer)
+
 export const result = (answer: string): CommitResult => {
   switch (answer[0]) {
     case "a":
@@ -279,5 +281,6 @@ for i = 1, commits do
   at = at + 4 + ARGV[at + 3]
 end
 return answers
-`
+`,
+  (reply) => Array.isArray(reply) && reply.length > 0 && reply.every(isResult)
 )

@@ -29,6 +29,7 @@ import { ownedRows } from "./owned.ts"
 import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
+import { Repeats } from "./repeats.ts"
 import { retriever } from "./returned.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
 import type { Turns } from "./turns.ts"
@@ -110,6 +111,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const observer = Context.get(options.context, CurrentObserver)
     const middleware = Context.get(options.context, CurrentMiddleware)
     const metrics = Metrics.ofProcessor(definition.name, options.context)
+    const repeats = new Repeats()
     let commits = 0
     let lost = 0
     let stalled = 0
@@ -290,6 +292,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           counts: options.counts,
           flush,
           count: metrics.settled,
+          repeats,
           quarantine: (entry) => {
             const { unfinished } = partition
             partition.stop()
