@@ -232,6 +232,8 @@ export interface Commit extends Fence {
     readonly table: string
     readonly key: string
     readonly value: string | Uint8Array | undefined
+    /** Whole milliseconds from this commit on, on the engine's clock: then it expires. The same for all rows of a table. */
+    readonly timeToLive?: number | undefined
   }>
   /** Emitted entries, taken beyond capacity. Those for other shards go to the partition's outbox (see `deliver`). */
   readonly emits: ReadonlyArray<{

@@ -480,13 +480,12 @@ behaviour("a stream's units write tables; events answer their own requests, and 
       counter,
       (requests) =>
         requests.pipe(
-          Event.mapEffect((key) =>
-            key === "odd"
-              ? Effect.fail(new Odd({ sum: 1 }))
-              : Effect.andThen(
-                  Table.update(counts, key, (n) => n + 1),
-                  Table.get(counts, key)
-                )
+          Event.mapEffect(
+            Effect.fnUntraced(function* (key: string) {
+              if (key === "odd") return yield* new Odd({ sum: 1 })
+              yield* Table.update(counts, key, (n) => n + 1)
+              return yield* Table.get(counts, key)
+            })
           ),
           Event.map((n) => n!)
         ),

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Context, type DateTime, Effect, Layer, Schedule, Schema, Stream } from "effect"
+import { Context, type DateTime, Effect, type HashSet, Layer, Schedule, Schema, Stream } from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
   AgentDefect,
@@ -63,6 +63,9 @@ const numbers = Topic.make("numbers", { schema: Schema.Finite })
 const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
 const byId = Table.make("byId", { key: Schema.Int, value: Order, initial: () => order })
 const local = Table.make("local", { key: Schema.String, value: Schema.Finite, initial: () => 0, scope: "partition" })
+
+const loggedTotals = Table.make("logged", { key: Schema.String, value: Schema.Finite, initial: () => 0, changes: true })
+const tags = Table.sets("tags", { key: Schema.Int, member: Schema.String })
 
 const count = (order: Order) => Table.update(totals, order.customer, (total) => total + order.amount)
 const both = Effect.fnUntraced(function* (order: Order) {
@@ -251,6 +254,23 @@ export const inferred = () => {
     Stream.Stream<readonly [key: string, value: number], Table.LookupError, Table.Client>
   >()
   Table.lookup(local, "a", { partition: 3 })
+  expectTypeOf(Table.lookupMany(totals, new Set(["a"]))).toEqualTypeOf<
+    Effect.Effect<ReadonlyArray<number>, Table.LookupError, Table.Client>
+  >()
+  Table.lookupMany(local, ["a"], { partition: 3 })
+  expectTypeOf(Table.get(totals, "a")).toEqualTypeOf<
+    Effect.Effect<number, DecodeError, Event.UnitOfWork | Table.Reads<"totals">>
+  >()
+  expectTypeOf(Table.changes(loggedTotals)).toEqualTypeOf<
+    Topic.Topic<Table.Change<string, number>, Topic.Key | undefined>
+  >()
+  Table.changes(Table.sets("sets", { key: Schema.Int, member: Order, changes: { retention: Retention.forever } }))
+  expectTypeOf(Table.lookup(tags, 5)).toEqualTypeOf<
+    Effect.Effect<HashSet.HashSet<string>, Table.LookupError, Table.Client>
+  >()
+  expectTypeOf(Table.add(tags, 5, "a")).toEqualTypeOf<
+    Effect.Effect<HashSet.HashSet<string>, DecodeError, Event.UnitOfWork | Table.Writes<"tags">>
+  >()
   const late: DateTime.Utc = order.placedAt
   Topic.publish(orders, order, { producer: "till-7", sequence: 1n, timestamp: late, headers: { a: "b" } })
 }
@@ -344,6 +364,18 @@ export const refusedTables = () => {
   Table.lookup(local, "a")
   // @ts-expect-error: Type '"key"' is not assignable to type '"partition"'
   Table.lookup(totals, "a", { partition: 1 })
+  // @ts-expect-error: Type '"partition"' is not assignable to type '"key"'
+  Table.lookupMany(local, ["a"])
+  // @ts-expect-error: Property '"~millrace/Logged"' is missing
+  Table.changes(totals)
+  // @ts-expect-error: Property '"~millrace/Logged"' is missing
+  Table.changes(Table.make("plain", { key: Schema.String, value: Schema.Int, initial: () => 0, changes: false }))
+  // @ts-expect-error: 'number' is not assignable to parameter of type 'string'
+  Table.add(tags, 5, 7)
+  // @ts-expect-error: Argument of type '"remove"' is not assignable
+  Table.change(tags, 5, "remove", ["a"])
+  // @ts-expect-error: Property 'member' is missing
+  Table.add(totals, "a", 5)
   // @ts-expect-error: Writes<"totals">
   runnable(Table.update(totals, "a", (total) => total + 1))
   // @ts-expect-error: 'number' is not assignable

@@ -133,6 +133,13 @@ const unregister = (db: Statements, names: Names, processor: string): boolean =>
     )
     .run(stored)
   if (Number(rows.changes) === rowsPerTransaction) return false
+  const ends = db
+    .prepare(
+      `DELETE FROM row_ends WHERE (id, key) IN (SELECT id, key FROM row_ends WHERE id IN
+       (SELECT id FROM table_names WHERE processor = ?) LIMIT ${rowsPerTransaction})`
+    )
+    .run(stored)
+  if (Number(ends.changes) === rowsPerTransaction) return false
   if (Parking.empty(db, stored, undefined, rowsPerTransaction) === rowsPerTransaction) return false
   for (const table of ["positions", "fences", "registrations", "tables"]) {
     db.prepare(`DELETE FROM ${table} WHERE processor = ?`).run(stored)

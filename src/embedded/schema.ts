@@ -75,6 +75,11 @@ CREATE TABLE IF NOT EXISTS table_names (
 CREATE TABLE IF NOT EXISTS table_rows (
   id INTEGER NOT NULL, key TEXT NOT NULL, value NOT NULL, PRIMARY KEY (id, key)
 ) WITHOUT ROWID;
+-- When rows expire, in milliseconds.
+CREATE TABLE IF NOT EXISTS row_ends (
+  id INTEGER NOT NULL, key TEXT NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (id, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS row_ends_due ON row_ends (id, due);
 `
 
 export const createTables = (db: Statements): void => {

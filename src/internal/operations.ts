@@ -1,8 +1,8 @@
 /** Operations on a processor from outside: seek and remove, under a new epoch, so that whatever was in flight is refused. */
 
 import { randomUUID } from "node:crypto"
-import { Effect } from "effect"
-import { Broker, type Start } from "../Broker.ts"
+import { Effect, Exit } from "effect"
+import { Broker, type Fence, type Start } from "../Broker.ts"
 import { Coordinator } from "../Coordinator.ts"
 import { type EngineError, EventsLost, Misconfigured } from "../Errors.ts"
 import type { Definition } from "./run/definition.ts"
@@ -38,7 +38,10 @@ export const seek = (
       const fence = { epoch, incarnation: randomUUID() }
       const claim = yield* broker.claim(processor, partition, topics, fence)
       if (claim._tag === "Refused") return yield* running("seek", processor)
-      const result = yield* broker.seek({ ...fence, processor, partition, number: claim.number, topics, to, reset })
+      const result = yield* broker
+        .seek({ ...fence, processor, partition, number: claim.number, topics, to, reset })
+        // Not moved: whoever claims it next must not think that its owner died.
+        .pipe(Effect.onExit((exit) => (hasMoved(exit) ? Effect.void : letGo(broker, processor, partition, fence))))
       if (result._tag === "Lost") {
         return yield* new EventsLost({
           topic: result.topic,
@@ -51,6 +54,13 @@ export const seek = (
       if (result._tag !== "Done" && result._tag !== "DoneBefore") return yield* running("seek", processor)
     }
   })
+
+const hasMoved = (exit: Exit.Exit<{ readonly _tag: string }, unknown>): boolean =>
+  Exit.isSuccess(exit) && exit.value._tag !== "Lost"
+
+/** A claim of ours that did not end with a commit. */
+const letGo = (broker: Broker["Service"], processor: string, partition: number, fence: Fence): Effect.Effect<void> =>
+  Effect.ignore(broker.release(processor, partition, fence))
 
 export const remove = (processor: string): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>
   Effect.gen(function* () {

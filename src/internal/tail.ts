@@ -111,7 +111,7 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
                   ({ after, entriesRead, partition }): Position => ({ topic, partition, after, entriesRead })
                 )
                 return Effect.flatMap(
-                  reader.read(positions, { count: 100, block: options.until === "now" ? 1 : readTimeout }),
+                  reader.read(positions, { count: 100, block: options.until === "now" ? 0 : readTimeout }),
                   (batches) => {
                     const events: Array<Received<unknown>> = []
                     for (const batch of batches) {

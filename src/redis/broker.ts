@@ -277,7 +277,9 @@ const make = Effect.gen(function* () {
       const names = [keys.owner(tag, processor), keys.tables(tag, processor)]
       for (const log of part) names.push(...logKeys(tag, log))
       for (const table of tables) {
-        for (const partition of partitions) names.push(keys.table(tag, processor, table, partition))
+        for (const partition of partitions) {
+          names.push(keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition))
+        }
       }
       for (const partition of partitions) {
         names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
@@ -325,7 +327,9 @@ const make = Effect.gen(function* () {
         names.push(log, count)
         args.push(Commit.keepOf(retention), `${partition}:${topic}`, ...Position.placeArguments(place))
       }
-      for (const table of tables) names.push(keys.table(tag, processor, table, partition))
+      for (const table of tables) {
+        names.push(keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition))
+      }
       if (request.reset) {
         names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
       }

@@ -21,7 +21,7 @@ import {
   watched
 } from "./connection.ts"
 import { followFailovers } from "./failover.ts"
-import type { Place } from "./failure.ts"
+import { type Place, unreachable } from "./failure.ts"
 import * as keys from "./keys.ts"
 import { makeSubscriber } from "./subscriber.ts"
 import { parse, type Target } from "./url.ts"
@@ -32,14 +32,16 @@ export type { Argument, Connection } from "./connection.ts"
 /** A Lua script and the type of its reply. */
 export interface Script<out A> {
   readonly name: string
+  /** Whether a reply may be its own: what belongs to another command must not be taken for a commit's or an owner's. */
+  readonly fits: (reply: unknown) => boolean
   readonly lua: string
   readonly sha: string
   readonly "~result"?: A
 }
 
-export const script = <A>(name: string, lua: string): Script<A> => {
+export const script = <A>(name: string, lua: string, fits: Script<A>["fits"] = () => true): Script<A> => {
   const text = lua.trim()
-  return { name, lua: text, sha: createHash("sha1").update(text).digest("hex") }
+  return { name, fits, lua: text, sha: createHash("sha1").update(text).digest("hex") }
 }
 
 /** The part of an ioredis client (5 or 6, `Redis` or `Cluster`) that is asked for; it is duplicated, never used itself. */
@@ -124,6 +126,7 @@ interface ClientOptions {
   readonly host?: string
   readonly port?: number
   readonly path?: string
+  readonly tls?: object
   readonly redisOptions?: ClientOptions
 }
 
@@ -153,10 +156,14 @@ const fromClient = (client: RedisClient): Native => {
 /** Where it connects to, for messages. */
 const whereIs = (native: Native, target: Target | undefined): Place => {
   const cluster = native.isCluster === true
-  if (target !== undefined) return { name: target.hosts.map((host) => `${host.host}:${host.port}`).join(","), cluster }
-  if (cluster) return { name: "the nodes of the cluster client", cluster }
+  if (target !== undefined) {
+    const name = target.hosts.map((host) => `${host.host}:${host.port}`).join(",")
+    return { name, cluster, tls: target.tls }
+  }
   const options: ClientOptions = native.options
-  return { name: options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`, cluster }
+  const tls = (options.tls ?? options.redisOptions?.tls) !== undefined
+  if (cluster) return { name: "the nodes of the cluster client", cluster, tls }
+  return { name: options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`, cluster, tls }
 }
 
 const shape = (keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, first: string): Array<Argument> => {
@@ -165,6 +172,10 @@ const shape = (keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, f
   for (let i = 0; i < args.length; i++) all.push(args[i]!)
   return all
 }
+
+/** Each reply after it may belong to the command before as well: the connection is of no use any more. */
+const strange = (operation: string, where: Place): EngineError =>
+  unreachable(operation, where, new Error("a reply came that belongs to another command; the connection is given up"))
 
 const isNoScript = (error: unknown): boolean => error instanceof EngineError && error.detail.startsWith("NOSCRIPT")
 
@@ -194,7 +205,7 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
       : Effect.succeed(["wait", safety.replicas, durableWait])
 
   return <A>(
-    { sha, lua }: Script<A>,
+    { fits, lua, name, sha }: Script<A>,
     keyNames: ReadonlyArray<string>,
     args: ReadonlyArray<Argument>,
     safety: Safety
@@ -210,6 +221,10 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
       if (isNoScript(replies[0])) replies = yield* pipeline(["eval", ...shape(keyNames, args, lua)])
       const [reply, , waited] = replies
       if (reply instanceof EngineError) return yield* reply
+      if (!fits(reply)) {
+        connection.dropUnsafe()
+        return yield* strange(name, link.where)
+      }
       if (wait !== undefined) {
         const wanted = safety === "fsync" ? 1 : safety.replicas
         const reached = Number(Array.isArray(waited) ? waited[0] : waited)
@@ -272,6 +287,10 @@ const make = Effect.fnUntraced(function* (options: Options) {
           isNoScript(error)
             ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name, session)
             : Effect.fail(error)
+      ).pipe(
+        Effect.flatMap((reply) =>
+          script.fits(reply) ? Effect.succeed(reply) : Effect.andThen(link.renew, strange(script.name, link.where))
+        )
       ),
     runDurable,
     open: (key) => link.open(key),

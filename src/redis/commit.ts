@@ -79,9 +79,11 @@ export const request = (
         keepOf(offset.layout.retention)
       )
     }
-    pushRows(args, rows, (name) => {
+    pushRows(args, rows, (name, timed) => {
       tables.add(name)
-      return key(keys.table(tag, processor, name, partition))
+      const at = key(keys.table(tag, processor, name, partition))
+      if (timed) key(keys.due(tag, processor, name, partition))
+      return at
     })
     const targets = args.push(0) - 1
     let written = 0
@@ -115,18 +117,29 @@ export const request = (
   return { keys: names, args }
 }
 
-/** By table: its key, how many arguments set and how many remove, then those. */
-const pushRows = (args: Array<Argument>, rows: Commit["rows"], keyOf: (table: string) => number): void => {
-  const byTable = new Map<string, { readonly set: Array<Argument>; readonly remove: Array<Argument> }>()
-  for (const { table, key, value } of rows) {
+interface TableRows {
+  /** 0: they do not expire. */
+  readonly timeToLive: number
+  readonly set: Array<Argument>
+  readonly remove: Array<Argument>
+}
+
+/** By table: its key (behind it stands the one of what is due, if its rows expire), how many arguments set and how many remove, the time to live, then those. */
+const pushRows = (
+  args: Array<Argument>,
+  rows: Commit["rows"],
+  keyOf: (table: string, timed: boolean) => number
+): void => {
+  const byTable = new Map<string, TableRows>()
+  for (const { key, table, timeToLive = 0, value } of rows) {
     let parts = byTable.get(table)
-    if (parts === undefined) byTable.set(table, (parts = { set: [], remove: [] }))
+    if (parts === undefined) byTable.set(table, (parts = { timeToLive, set: [], remove: [] }))
     if (value === undefined) parts.remove.push(key)
     else parts.set.push(key, value)
   }
   args.push(byTable.size)
-  for (const [table, { set, remove }] of byTable) {
-    args.push(keyOf(table), set.length, remove.length)
+  for (const [table, { remove, set, timeToLive }] of byTable) {
+    args.push(keyOf(table, timeToLive > 0), set.length, remove.length, timeToLive)
     for (const each of set) args.push(each)
     for (const each of remove) args.push(each)
   }
@@ -155,6 +168,8 @@ const pushEntries = (
   const head = args.push(key, kind, limit, entries.length, events - entries.length, "")
   args[head - 1] = entries.length === 0 ? "0" : pack(pushFields(args, entries))
 }
+
+export const isResult = (answer: unknown): boolean => typeof answer === "string" && /^(?:[ab]$|[fw]\d+$|t)/.test(answer)
 
 export const result = (answer: string): CommitResult => {
   switch (answer[0]) {
@@ -194,7 +209,20 @@ local function rows(at)
   at = at + 1
   for _ = 1, tables do
     local name, set, remove = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    at = inSlices("HSET", name, at + 3, set)
+    local life, due, first = ARGV[at + 3], KEYS[ARGV[at] + 1], at + 4
+    at = inSlices("HSET", name, first, set)
+    if life ~= "0" then
+      local now, pairs = redis.call("TIME"), {}
+      local ends = text(now[1] * 1000 + math.floor(now[2] / 1000) + life)
+      for i = first, at - 2, 2 do
+        pairs[#pairs + 1], pairs[#pairs + 2] = ends, ARGV[i]
+        if #pairs == 500 or i == at - 2 then
+          redis.call("ZADD", due, unpack(pairs))
+          pairs = {}
+        end
+      end
+      inSlices("ZREM", due, at, remove)
+    end
     at = inSlices("HDEL", name, at, remove)
   end
   return at
@@ -286,5 +314,6 @@ for i = 1, commits do
   at = at + 4 + ARGV[at + 3]
 end
 return answers
-`
+`,
+  (reply) => Array.isArray(reply) && reply.length > 0 && reply.every(isResult)
 )

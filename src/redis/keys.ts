@@ -9,6 +9,7 @@
  * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number><trial> <incarnation>" (the trial: see `probation.ts`); `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
  * | `{ns:s}:tables:<processor>` | set | names of the tables that have rows here | until removed |
  * | `{ns:s}:table:<processor>:<table>:<p>` | hash | key to value | until removed |
+ * | `{ns:s}:due:<processor>:<table>:<p>` | sorted set | keys of rows that expire, by when, in milliseconds since 1970 | until removed |
  * | `{ns:s}:parked:<processor>:<p>` | stream | parked events: `lane`, `topic` and `offset`, then the event's own fields | while there are any |
  * | `{ns:s}:lanes:<processor>:<p>` | hash | lane to "<first id> <last id> <events> <attempts> <due> <since> <error>" | while there are any |
  * | `{ns:s}:parkedNext:<processor>:<p>` | hash | id of a parked event to that of the next one in its lane | while there are any |
@@ -34,6 +35,8 @@ export const owner = (tag: string, processor: string): string => `${tag}:owner:$
 export const tables = (tag: string, processor: string): string => `${tag}:tables:${processor}`
 export const table = (tag: string, processor: string, name: string, partition: number): string =>
   `${tag}:table:${processor}:${name}:${partition}`
+export const due = (tag: string, processor: string, name: string, partition: number): string =>
+  `${tag}:due:${processor}:${name}:${partition}`
 export const parked = (tag: string, processor: string, partition: number): string =>
   `${tag}:parked:${processor}:${partition}`
 export const lanes = (tag: string, processor: string, partition: number): string =>

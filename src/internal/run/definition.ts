@@ -5,6 +5,7 @@ import type { Event } from "../../Event.ts"
 import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
+import type { CacheBounds } from "./cache.ts"
 import type { Emitted, Host } from "./unit.ts"
 
 // The worker gives handlers what they need before they run, so below this line they need nothing.
@@ -77,6 +78,8 @@ export interface Definition {
   readonly concurrency: { readonly _tag: "One" } | { readonly _tag: "PerKey" | "Unordered"; readonly lanes: number }
   readonly maxUncommitted: number | undefined
   readonly prefetch: { readonly events: number | undefined; readonly bytes: number | undefined }
+  /** Rows of its tables that a partition keeps in memory. */
+  readonly cache: CacheBounds
   readonly startFrom: Start
   readonly slowAfter: Duration.Duration | undefined
   readonly onLost: "halt" | "resume"

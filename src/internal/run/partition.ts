@@ -78,8 +78,9 @@ export class Partition {
   readonly outbox: Outbox | undefined
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
-  /** Told of commits while something is parked, or under caution. */
+  /** Told of each commit, and of those that change what is parked. */
   readonly landings = new Landings()
+  readonly moves = new Landings()
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
   /** Opens when there is a barrier. */
@@ -112,6 +113,7 @@ export class Partition {
     this.number = this.first = options.number
     this.logs = options.logs
     this.rows = options.rows
+    this.rows.inHand = (most) => this.window.open(most)
     this.bounds = options.bounds
     this.limit = options.limit
     this.lease = options.lease
@@ -139,20 +141,17 @@ export class Partition {
   room(): number {
     if (this.stopping || this.paused) return 0
     const events = this.waiting
-    if (events + this.taken + this.uncommitted() >= this.bounds.uncommitted) return this.starve()
-    if (events * 2 > this.bounds.events || this.ahead.bytes * 2 > this.bounds.bytes) return this.starve()
-    this.starved = false
-    return this.bounds.bytes - this.ahead.bytes
+    const { bytes } = this.ahead
+    this.starved =
+      events + this.taken + this.uncommitted() >= this.bounds.uncommitted ||
+      events * 2 > this.bounds.events ||
+      bytes * 2 > this.bounds.bytes
+    return this.starved ? 0 : this.bounds.bytes - bytes
   }
 
   /** Events that may be read now, if there is room at all. */
   get roomEvents(): number {
     return this.bounds.events - this.waiting
-  }
-
-  private starve(): number {
-    this.starved = true
-    return 0
   }
 
   positions(): ReadonlyArray<Position> {
@@ -216,10 +215,11 @@ export class Partition {
       this.limit.remaining -= allowed
       if (allowed < events.length) {
         this.decoded = [...events.splice(allowed), ...this.decoded]
-        this.limit.waiting.add(this.retry)
+        this.limit.waiting.add(this.rouse)
       }
     }
     this.taken += events.length
+    this.rows.handed = events
     if (events.length === 0 || (this.ahead.isEmpty && this.decoded.length === 0)) this.arrival.closeUnsafe()
     if (this.starved) this.onRoom()
     return events
@@ -231,14 +231,15 @@ export class Partition {
     this.landings.land()
   }
 
-  private readonly retry = (): void => {
+  /** Whoever waits for events looks again. */
+  readonly rouse = (): void => {
     if (!this.paused) this.arrival.openUnsafe()
   }
 
   /** It is given away: what was handed out and never done does not count for the limit. */
   giveBack(): void {
     if (this.limit === undefined) return
-    this.limit.waiting.delete(this.retry)
+    this.limit.waiting.delete(this.rouse)
     if (this.taken === 0) return
     this.limit.remaining += this.taken
     this.taken = 0
@@ -338,7 +339,7 @@ export class Partition {
     this.touched()
   }
 
-  /** Completes with the first commit that is answered after this call, if there are any to wait for, or when it is stopped. */
+  /** Completes with the first commit that is answered after this call, or when it is stopped. */
   landing(): Effect.Effect<void> {
     return Effect.raceFirst(this.landings.next(), this.stops.await)
   }
@@ -378,9 +379,7 @@ export class Partition {
 
   /** Done events that no answered commit has. */
   uncommitted(): number {
-    let sum = 0
-    for (const log of this.logs) sum += log.events - log.committed
-    return sum
+    return this.logs.reduce((sum, log) => sum + log.events - log.committed, 0)
   }
 
   /** Rows, emits and changes of what is parked that wait for the next commit. */
@@ -422,7 +421,7 @@ export class Partition {
         events: log.events
       })),
       rows,
-      emits: pack(this.emits),
+      emits: pack(this.rows.withChanges(this.emits)),
       replies: repliesOf(this.emits),
       delivered: this.outbox?.toRemove(),
       parking: this.parking.active ? this.parking.cut() : undefined
@@ -439,15 +438,18 @@ export class Partition {
     this.number = commit.number + 1
     this.rows.landed()
     this.outbox?.committed(commit)
-    for (const offset of commit.offsets) {
-      const log = this.logs.find((log) => log.topic.name === offset.topic)
-      if (log !== undefined) log.committed = offset.events
+    for (const { events, topic } of commit.offsets) {
+      for (const log of this.logs) if (log.topic.name === topic) log.committed = events
     }
-    if (commit.parking !== undefined) this.parking.committed()
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
-    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined) this.landings.land()
+    if (commit.parking !== undefined) {
+      this.parking.committed()
+      this.moves.land()
+      this.rouse()
+    }
+    this.landings.land()
     if (this.starved) this.onRoom()
   }
 

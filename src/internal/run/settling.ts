@@ -63,15 +63,11 @@ export const settle = (
         counts.deadLettered += events.length
         note("deadLetter")
         const dead = unit.emits[unit.emits.length - 1]!.topic.name
-        return place(
-          setup,
-          events
-        )(
-          Effect.logWarning(
-            `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
-            cause
-          )
-        ).pipe(Effect.as("settled" as const))
+        const line = Effect.logWarning(
+          `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
+          cause
+        )
+        return Effect.as(setup.repeats.say(`${dead} ${tag}`, now, place(setup, events)(line)), "settled" as const)
       })
     case "Quarantine":
       counts.quarantined++
