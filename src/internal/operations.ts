@@ -64,7 +64,28 @@ const letGo = (broker: Broker["Service"], processor: string, partition: number, 
 
 export const remove = (processor: string): Effect.Effect<void, EngineError | Misconfigured, Broker | Coordinator> =>
   Effect.gen(function* () {
+    const broker = yield* Broker
     const coordinator = yield* Coordinator
+    const { partitions } = yield* coordinator.group(processor)
     if (!(yield* coordinator.removeGroup(processor))) return yield* running("remove", processor)
-    yield* (yield* Broker).unregister(processor)
+    // What its commits have emitted is not its own any more.
+    for (let partition = 0; broker.shards > 1 && partition < partitions; partition++) {
+      yield* delivered(broker, processor, partition)
+    }
+    yield* broker.unregister(processor)
   })
+
+/** All that is in the outbox of a partition. */
+const delivered = (
+  broker: Broker["Service"],
+  processor: string,
+  partition: number
+): Effect.Effect<void, EngineError> => {
+  const from = (after: string | undefined): Effect.Effect<void, EngineError> =>
+    Effect.flatMap(
+      // Not asked for: what is only in memory is as safe as it is to be.
+      Effect.catchTag(broker.deliver({ processor, partition, after }, "memory"), "DurabilityNotReached", Effect.die),
+      ({ more, upTo }) => (more ? from(upTo) : Effect.void)
+    )
+  return from(undefined)
+}

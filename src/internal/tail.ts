@@ -13,7 +13,7 @@ import type { Received } from "./record/received.ts"
 import { codecOf } from "./record/record.ts"
 
 /** Nobody keeps books of events that are only looked at. */
-const nobody: Origin = {
+export const nobody: Origin = {
   drop: () => {},
   unit: () => {
     throw new Error("Event.mapEffect and mapBatch are for Processor.stream; use Stream.mapEffect on a Topic.stream")

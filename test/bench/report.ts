@@ -190,6 +190,14 @@ const targets: ReadonlyArray<Target> = [
     most: 1
   },
   {
+    text: "ask p50 / two XADDs and two blocking reads",
+    section: "ask",
+    row: "ask-ours",
+    other: "ask-hand",
+    of: (m) => m.p50,
+    most: 3
+  },
+  {
     text: "consume from a file / group loop on Redis",
     section: "embedded",
     row: "file-generator",

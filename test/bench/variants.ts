@@ -7,6 +7,7 @@ import { Effect, type Layer, ManagedRuntime } from "effect"
 import { Redis } from "ioredis"
 import { Redis as Redis6 } from "ioredis6"
 import { Engine, Retention } from "../../src/index.ts"
+import * as Asking from "./asking.ts"
 import { makeOrder, makeOrders, namespace, streamsOf } from "./events.ts"
 import * as Hand from "./handwritten.ts"
 import { type Measure, Meter } from "./measure.ts"
@@ -394,12 +395,32 @@ const park: Section = {
   ]
 }
 
+const asks = (events: number): number => Math.ceil(events / 20)
+
+const asking: Section = {
+  id: "ask",
+  title: "Questions and answers, from question to answer",
+  setup: [],
+  variants: [
+    hand("ask-hand", "by hand: two XADDs, two blocking reads", (redis, meter, { connect, events }, round) =>
+      Asking.handwritten(redis, meter, fresh("ask", round), asks(events), connect)
+    ),
+    ours("ask-ours", "Agent.ask, one after the other", "ask-hand", (meter, { events }, round) =>
+      Asking.ours(meter, fresh("ask", round), asks(events), 1)
+    ),
+    ours("ask-200", "Agent.ask, 200 at once", "ask-hand", (meter, { events }, round) =>
+      Asking.ours(meter, fresh("asks", round), asks(events), 200)
+    )
+  ]
+}
+
 export const sections: ReadonlyArray<Section> = [
   produce,
   publishing,
   consume,
   both,
   latency,
+  asking,
   embeddedEngine,
   takeOver,
   park,

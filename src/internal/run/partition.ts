@@ -8,10 +8,11 @@ import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
 import { ReadAhead } from "./ahead.ts"
 import type { Caution } from "./caution.ts"
-import { pack } from "./emits.ts"
+import { pack, repliesOf } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
+import type { Outbox } from "./outbox.ts"
 import type { Parking } from "./parking.ts"
 import type { Pressure } from "./pressure.ts"
 import { Returned } from "./returned.ts"
@@ -73,6 +74,8 @@ export class Partition {
   readonly pressure: Pressure
   /** What waits aside. */
   readonly parking: Parking
+  /** What goes to other shards; undefined where there are none. */
+  readonly outbox: Outbox | undefined
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
   /** Told of each commit, and of those that change what is parked. */
@@ -100,6 +103,7 @@ export class Partition {
     readonly lease: Lease
     readonly pressure: Pressure
     readonly parking: Parking
+    readonly outbox?: Outbox | undefined
     readonly onDirty: (partition: Partition) => void
     readonly onRoom: () => void
   }) {
@@ -115,6 +119,7 @@ export class Partition {
     this.lease = options.lease
     this.pressure = options.pressure
     this.parking = options.parking
+    this.outbox = options.outbox
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
   }
@@ -388,9 +393,9 @@ export class Partition {
     return this.parking.active ? bytes + this.parking.bytes : bytes
   }
 
-  /** Enough waits for a commit: nothing new is started before it. */
+  /** Enough waits for a commit, or to be delivered: nothing new is started before it. */
   get full(): boolean {
-    return this.staged * 2 >= maxWrites || this.stagedBytes * 2 >= maxBytes
+    return this.staged * 2 >= maxWrites || this.stagedBytes * 2 >= maxBytes || this.outbox?.full === true
   }
 
   /** What the next commit holds, or undefined if nothing moved. The same object is sent until it is answered. */
@@ -417,6 +422,8 @@ export class Partition {
       })),
       rows,
       emits: pack(this.rows.withChanges(this.emits)),
+      replies: repliesOf(this.emits),
+      delivered: this.outbox?.toRemove(),
       parking: this.parking.active ? this.parking.cut() : undefined
     }
     this.emits = []
@@ -430,6 +437,7 @@ export class Partition {
   committed(commit: Commit): void {
     this.number = commit.number + 1
     this.rows.landed()
+    this.outbox?.committed(commit)
     for (const { events, topic } of commit.offsets) {
       for (const log of this.logs) if (log.topic.name === topic) log.committed = events
     }
@@ -475,7 +483,7 @@ export class Partition {
     return this.number === this.first && this.logs.some((log) => log.isBehind)
   }
 
-  /** Everything done is committed. */
+  /** Everything done is committed, and delivered. */
   get clean(): boolean {
     return (
       !this.queued &&
@@ -483,7 +491,8 @@ export class Partition {
       this.staged === 0 &&
       this.logs.every((log) => !log.moved) &&
       !this.window.waits &&
-      !this.parking.dirty
+      !this.parking.dirty &&
+      this.outbox?.waits !== true
     )
   }
 
