@@ -187,8 +187,6 @@ export const answers = (appends: ReadonlyArray<Append>, reply: ReadonlyArray<str
     }
   })
 
-const isAnswer = (answer: unknown): boolean => typeof answer === "string" && /^(?:\d|[rfcg] \d)/.test(answer)
-
 /** What most appends do without: functions that are made when the first of a call needs them. */
 const rare = /* lua */ `
 ${Lua.ids}${Lua.facts}${Lua.retain}
@@ -351,6 +349,5 @@ end
 -- What was stored before it is remembered, so sending all of it again is safe.
 if failure then return failure end
 return answers
-`,
-  (reply) => Array.isArray(reply) && reply.length > 0 && reply.every(isAnswer)
+`
 )

@@ -21,8 +21,7 @@ local id = call("XADD", KEYS[2], "*", unpack(ARGV, 5))
 call("HSET", KEYS[1], ARGV[2], number, ARGV[3], number .. " 1 " .. id .. " -")
 if call("PTTL", KEYS[1]) < 600000 then call("PEXPIRE", KEYS[1], 1200000) end
 return id
-`,
-  (reply) => reply === null || (typeof reply === "string" && /^\d+-\d+$/.test(reply))
+`
 )
 
 /** Undefined: these are no case for it. */

@@ -95,6 +95,5 @@ if not same then
   redis.call("HSET", owner, partition, epoch .. " " .. answer[2] .. answer[3] .. " " .. incarnation)
 end
 return answer
-`,
-  (reply) => Array.isArray(reply) && (reply[0] === "r" || reply[0] === "c") && Lua.isNumber(reply[1])
+`
 )

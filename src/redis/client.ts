@@ -21,7 +21,7 @@ import {
   watched
 } from "./connection.ts"
 import { followFailovers } from "./failover.ts"
-import { type Place, unreachable } from "./failure.ts"
+import type { Place } from "./failure.ts"
 import * as keys from "./keys.ts"
 import { makeSubscriber } from "./subscriber.ts"
 import { parse, type Target } from "./url.ts"
@@ -32,16 +32,14 @@ export type { Argument, Connection } from "./connection.ts"
 /** A Lua script and the type of its reply. */
 export interface Script<out A> {
   readonly name: string
-  /** Whether a reply may be its own: what belongs to another command must not be taken for a commit's or an owner's. */
-  readonly fits: (reply: unknown) => boolean
   readonly lua: string
   readonly sha: string
   readonly "~result"?: A
 }
 
-export const script = <A>(name: string, lua: string, fits: Script<A>["fits"] = () => true): Script<A> => {
+export const script = <A>(name: string, lua: string): Script<A> => {
   const text = lua.trim()
-  return { name, fits, lua: text, sha: createHash("sha1").update(text).digest("hex") }
+  return { name, lua: text, sha: createHash("sha1").update(text).digest("hex") }
 }
 
 /** The part of an ioredis client (5 or 6, `Redis` or `Cluster`) that is asked for; it is duplicated, never used itself. */
@@ -173,10 +171,6 @@ const shape = (keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, f
   return all
 }
 
-/** Each reply after it may belong to the command before as well: the connection is of no use any more. */
-const strange = (operation: string, where: Place): EngineError =>
-  unreachable(operation, where, new Error("a reply came that belongs to another command; the connection is given up"))
-
 const isNoScript = (error: unknown): boolean => error instanceof EngineError && error.detail.startsWith("NOSCRIPT")
 
 /** Writes that are followed by WAIT or WAITAOF: one connection for each shard, so that they hold up nothing else. */
@@ -205,7 +199,7 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
       : Effect.succeed(["wait", safety.replicas, durableWait])
 
   return <A>(
-    { fits, lua, name, sha }: Script<A>,
+    { sha, lua }: Script<A>,
     keyNames: ReadonlyArray<string>,
     args: ReadonlyArray<Argument>,
     safety: Safety
@@ -221,10 +215,6 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
       if (isNoScript(replies[0])) replies = yield* pipeline(["eval", ...shape(keyNames, args, lua)])
       const [reply, , waited] = replies
       if (reply instanceof EngineError) return yield* reply
-      if (!fits(reply)) {
-        connection.dropUnsafe()
-        return yield* strange(name, link.where)
-      }
       if (wait !== undefined) {
         const wanted = safety === "fsync" ? 1 : safety.replicas
         const reached = Number(Array.isArray(waited) ? waited[0] : waited)
@@ -287,10 +277,6 @@ const make = Effect.fnUntraced(function* (options: Options) {
           isNoScript(error)
             ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name, session)
             : Effect.fail(error)
-      ).pipe(
-        Effect.flatMap((reply) =>
-          script.fits(reply) ? Effect.succeed(reply) : Effect.andThen(link.renew, strange(script.name, link.where))
-        )
       ),
     runDurable,
     open: (key) => link.open(key),

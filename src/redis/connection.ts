@@ -206,9 +206,6 @@ export class Link {
     this.dropOwn()
   }
 
-  /** Connects anew; what is in flight fails. */
-  readonly renew: Effect.Effect<void> = Effect.sync(() => this.native.disconnect(true))
-
   private dropOwn(node?: Native): void {
     for (const own of this.own) if (node === undefined || addressOf(own) === addressOf(node)) own.disconnect()
   }

@@ -5,9 +5,6 @@
  * epochs stay text, and are compared by length and text, which is exact at any size.
  */
 
-/** A whole number in a reply, as text. */
-export const isNumber = (reply: unknown): boolean => typeof reply === "string" && /^\d+$/.test(reply)
-
 /** Decimal numbers of any size, and entry ids. */
 export const ids = /* lua */ `
 local function bigger(a, b)

@@ -10,7 +10,7 @@ import { Effect } from "effect"
 import type { Committed, Start } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
 import { type Redis, script } from "./client.ts"
-import { extraDone, isResult, row } from "./commit.ts"
+import { extraDone, row } from "./commit.ts"
 import * as Lua from "./lua.ts"
 
 type Client = Redis["Service"]
@@ -236,6 +236,5 @@ for i = 1, topics do
   end
 end
 return answer
-`,
-  (reply) => reply === "again" || isResult(reply)
+`
 )

@@ -7,7 +7,7 @@
  */
 import type { CommitResult, Fence } from "../Broker.ts"
 import { script } from "./client.ts"
-import { isResult, result } from "./commit.ts"
+import { result } from "./commit.ts"
 import * as Lua from "./lua.ts"
 
 /** The trial of a new ownership. Without anything to handle, or when this very start was the owner, nobody died of it. */
@@ -36,8 +36,7 @@ if answer == "a" and string.match(trial, "^/%d+$") then
   redis.call("HSET", KEYS[1], ARGV[1], ARGV[2] .. " " .. number .. trial .. "m " .. ARGV[3])
 end
 return answer
-`,
-  isResult
+`
 )
 
 /** KEYS: owner. ARGV: partition, epoch, incarnation. */
@@ -52,8 +51,7 @@ if answer == "a" and trial ~= "" then
   redis.call("HSET", KEYS[1], ARGV[1], ARGV[2] .. " " .. number .. " " .. ARGV[3])
 end
 return answer
-`,
-  isResult
+`
 )
 
 export const request = (owner: string, partition: number, { epoch, incarnation }: Fence) =>

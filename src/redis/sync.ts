@@ -7,7 +7,6 @@
 import { quarantineSettleMillis } from "../internal/quarantine.ts"
 import { assignLua, books, head, settle } from "./books.ts"
 import { script } from "./client.ts"
-import * as Lua from "./lua.ts"
 
 export type GroupStatement = readonly [string, number, ...ReadonlyArray<number>]
 
@@ -25,13 +24,6 @@ export type Synced =
 
 /** Partitions that one run grants, frees or computes targets for, before it leaves the rest to the next one. */
 export const runLimit = 1_000
-
-const isSynced = (reply: unknown): boolean => {
-  if (!Array.isArray(reply)) return false
-  return reply[0] === "Same" || reply[0] === "Whole"
-    ? Lua.isNumber(reply[1])
-    : ["Replaced", "More", "Partitions", "Declare"].includes(reply[0])
-}
 
 /**
  * ARGV: member, incarnation, lease, settle, known, the member's groups as "name count name count ...", further declared
@@ -227,8 +219,7 @@ if first[1] ~= me or first[4] then
 end
 reply[3] = math.max(wait, 0)
 return reply
-`,
-  isSynced
+`
 )
 
 export type Left = readonly ["Left"] | readonly ["Declare", ...ReadonlyArray<string>]
@@ -317,8 +308,7 @@ local epoch = text(nextEpoch(group))
 save(group)
 tell()
 return epoch
-`,
-  (reply) => reply === null || typeof reply === "number" || Lua.isNumber(reply)
+`
 )
 
 /** ARGV: group. 0 if it has a member whose lease has not ended. */

@@ -351,25 +351,6 @@ const memory: Section = {
   ]
 }
 
-const asks = (events: number): number => Math.ceil(events / 20)
-
-const asking: Section = {
-  id: "ask",
-  title: "Questions and answers, from question to answer",
-  setup: [],
-  variants: [
-    hand("ask-hand", "by hand: two XADDs, two blocking reads", (redis, meter, { connect, events }, round) =>
-      Asking.handwritten(redis, meter, fresh("ask", round), asks(events), connect)
-    ),
-    ours("ask-ours", "Agent.ask, one after the other", "ask-hand", (meter, { events }, round) =>
-      Asking.ours(meter, fresh("ask", round), asks(events), 1)
-    ),
-    ours("ask-200", "Agent.ask, 200 at once", "ask-hand", (meter, { events }, round) =>
-      Asking.ours(meter, fresh("asks", round), asks(events), 200)
-    )
-  ]
-}
-
 const takeOver: Section = {
   id: "takeover",
   title: "Take-over of a partition, from its claim to its first event, which changes a row",
@@ -411,6 +392,25 @@ const park: Section = {
     parking("park-memory-none", "memory, no event fails", "memory", false),
     parking("park-memory-one", "memory, all events of one key fail", "memory", true, "park-memory-none"),
     parking("park-memory-same", "memory, no event fails, once more", "memory", false, "park-memory-none")
+  ]
+}
+
+const asks = (events: number): number => Math.ceil(events / 20)
+
+const asking: Section = {
+  id: "ask",
+  title: "Questions and answers, from question to answer",
+  setup: [],
+  variants: [
+    hand("ask-hand", "by hand: two XADDs, two blocking reads", (redis, meter, { connect, events }, round) =>
+      Asking.handwritten(redis, meter, fresh("ask", round), asks(events), connect)
+    ),
+    ours("ask-ours", "Agent.ask, one after the other", "ask-hand", (meter, { events }, round) =>
+      Asking.ours(meter, fresh("ask", round), asks(events), 1)
+    ),
+    ours("ask-200", "Agent.ask, 200 at once", "ask-hand", (meter, { events }, round) =>
+      Asking.ours(meter, fresh("asks", round), asks(events), 200)
+    )
   ]
 }
 

@@ -1,14 +1,12 @@
 /** The connections: URLs, refusals at the start, what a lost connection means, blocking reads, pub/sub, durability. */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Fiber, Layer, Queue, Redacted, Result, Stream } from "effect"
+import { Effect, Fiber, Layer, Queue, Redacted, Result, Stream } from "effect"
 import { Redis as IoRedis5 } from "ioredis"
 import { Redis as IoRedis6 } from "ioredis6"
 import { Misconfigured } from "../../src/Errors.ts"
-import * as Claim from "../../src/redis/claim.ts"
 import * as Redis from "../../src/redis/client.ts"
 import { parse } from "../../src/redis/url.ts"
-import { makeProxy } from "../support/proxy.ts"
-import { eventually, makeServer } from "../support/redis.ts"
+import { makeServer } from "../support/redis.ts"
 
 const build = (options: Redis.Options) => Effect.scoped(Layer.build(Redis.layer(options)))
 const refused = (options: Redis.Options) => Effect.flip(build(options))
@@ -269,39 +267,6 @@ describe("a durability", () => {
       assert.deepStrictEqual(yield* fsync(without.url), ["EngineError", 0])
       const always = yield* makeServer(["--appendonly", "yes", "--appendfsync", "always"])
       assert.deepStrictEqual(yield* fsync(always.url), ["stored", 1])
-    })
-  )
-})
-
-describe("a reply that belongs to another command", () => {
-  it.live("is not taken for a claim's: its connection is given up, and the next one is sound", () =>
-    Effect.gen(function* () {
-      const proxy = yield* makeProxy((yield* makeServer()).port)
-      const redis = (yield* Layer.build(Redis.layer({ url: proxy.url }))).pipe((context) =>
-        Context.get(context, Redis.Redis)
-      )
-      const claim = (epoch: bigint) => {
-        const { args, keys } = Claim.request("{test:0}", "p", 0, [], { epoch, incarnation: "one" })
-        return Effect.map(redis.run(Claim.claim, keys, args), (reply) => Claim.answer(0, [], reply))
-      }
-      assert.strictEqual((yield* claim(1n))._tag, "Claimed")
-      const session = redis.session()
-      yield* proxy.hold(true)
-      const asked = yield* Effect.forkChild(Effect.flip(claim(2n)), { startImmediately: true })
-      // As a commit of one partition is answered.
-      yield* proxy.inject("*1\r\n$1\r\na\r\n")
-      const error = yield* Fiber.join(asked)
-      yield* proxy.hold(false)
-      assert.strictEqual(error.reason, "Unreachable")
-      assert.include(error.message, "belongs to another command")
-      yield* eventually(
-        "there is another connection",
-        Effect.sync(() => redis.session() !== session)
-      )
-      assert.strictEqual((yield* claim(3n))._tag, "Claimed")
-      const lower = yield* claim(1n)
-      assert(lower._tag === "Refused")
-      assert.strictEqual(lower.inForce, 3n)
     })
   )
 })

@@ -26,8 +26,6 @@ export interface Proxy {
   readonly hold: (held: boolean) => Effect.Effect<void>
   /** Nothing goes through those that are open now any more, and nobody is told. */
   readonly silence: Effect.Effect<void>
-  /** Each gets this as if the server had sent it. */
-  readonly inject: (answer: string) => Effect.Effect<void>
   /** Later connections lead to another server. */
   readonly lead: (port: number) => Effect.Effect<void>
   /** Every piece of data takes so many milliseconds longer, each way, on these and later ones. */
@@ -78,6 +76,7 @@ class Pipe {
       return
     }
     this.to.write(data.subarray(0, this.left), () => this.destroy())
+    this.left = 0
   }
 
   release(): void {
@@ -88,7 +87,6 @@ class Pipe {
 }
 
 interface Pair {
-  readonly client: Socket
   readonly requests: Pipe
   readonly answers: Pipe
   readonly destroy: () => void
@@ -113,7 +111,6 @@ export const makeProxy = (first: number): Effect.Effect<Proxy, never, Scope.Scop
       socket.on("close", destroy)
     }
     const pair: Pair = {
-      client,
       requests: new Pipe(client, server, state, destroy),
       answers: new Pipe(server, client, state, destroy),
       destroy
@@ -166,7 +163,6 @@ export const makeProxy = (first: number): Effect.Effect<Proxy, never, Scope.Scop
           pair.requests.deaf = true
           pair.answers.deaf = true
         }),
-        inject: (answer) => each((pair) => void pair.client.write(answer)),
         lead: (port) =>
           Effect.sync(() => {
             target = port

@@ -17,7 +17,7 @@ import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
-import { describe } from "./doing.ts"
+import { doing } from "./doing.ts"
 import { expiring } from "./expiry.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
@@ -443,6 +443,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       report: (now) =>
         running.size === 0
           ? [`${definition.name}: no partitions`]
-          : Array.from(running.values(), ({ partition }) => describe(partition, now))
+          : Array.from(running.values(), ({ partition }) => doing(partition, now))
     }
   })
