@@ -21,7 +21,7 @@ import * as Operations from "./internal/operations.ts"
 import type { Parked, ParkedLane } from "./internal/parked.ts"
 import * as Aside from "./internal/parked.ts"
 import * as Release from "./internal/release.ts"
-import { cannotPark, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
+import { cannotPark, cannotWindow, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
 import type { Policy } from "./Policy.ts"
@@ -111,7 +111,16 @@ export type Supplied<Tables, C = never> =
   | ReadsOf<Names<Tables>>
   | ([Extract<C, { readonly unordered: number }>] extends [never] ? WritesOf<Names<Tables>> : never)
 
-export type Needs<R, Tables, C = never> = Exclude<R, Supplied<Tables, C>>
+/** What `Table.onClose` of its tables may fail with. */
+export type ClosingError<Tables> =
+  Tables extends ReadonlyArray<infer T> ? (T extends Table.Closing<string, infer E, any> ? E : never) : never
+
+type ClosingServices<Tables> =
+  Tables extends ReadonlyArray<infer T> ? (T extends Table.Closing<string, any, infer R> ? R : never) : never
+
+export type Needs<R, Tables, C = never> =
+  | Exclude<R, Supplied<Tables, C>>
+  | Exclude<ClosingServices<Tables>, Supplied<Tables>>
 
 const Proto = {
   "~millrace/Part": { _E: (_: never) => _, _R: (_: never) => _ },
@@ -156,6 +165,7 @@ const define = (
   const tables = settings.tables ?? []
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)
   for (const table of tables) Table.bind(table, name, topics[0])
+  checkWindows({ name, tables, shape, concurrency, middleware: [] })
   const { onLost, prefetch } = settings
   if (onLost !== undefined && onLost !== "halt" && onLost !== "resume")
     throw invalid(`${at}: onLost is "halt" or "resume"`)
@@ -205,7 +215,7 @@ export const make = <
   name: string,
   options: Options<T, Tables, C>,
   handler: (value: Topic.Value<T>, event: Event<Topic.Value<T>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
+): Processor<Exclude<E | ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
   const { acknowledge = "after", concurrency } = options
   if (acknowledge !== "after" && acknowledge !== "before") {
     throw invalid(`processor ${name}: acknowledge is "after" or "before", not ${JSON.stringify(acknowledge)}`)
@@ -244,7 +254,7 @@ export const batch = <
   name: string,
   options: BatchOptions<T, Tables>,
   handler: (values: NonEmpty<Topic.Value<T>>, events: NonEmpty<Event<Topic.Value<T>>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
+): Processor<Exclude<E | ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
   const { onFailure = "whole" } = options
   if (onFailure !== "whole" && onFailure !== "split") {
     throw invalid(`processor ${name}: onFailure is "whole" or "split", not ${JSON.stringify(onFailure)}`)
@@ -320,6 +330,11 @@ const checkParking = (definition: Definition): void => {
   const parks = definition.wraps.some((wrap) => wrap._tag === "Catch" && wrap.parks)
   const reason = parks ? cannotPark(definition) : undefined
   if (reason !== undefined) throw invalid(`processor ${definition.name}: Policy.park: ${reason}`)
+}
+
+const checkWindows = (definition: Parameters<typeof cannotWindow>[0] & { readonly name: string }): void => {
+  const reason = cannotWindow(definition)
+  if (reason !== undefined) throw invalid(`processor ${definition.name}: a table with windows: ${reason}`)
 }
 
 const caught = (
@@ -428,6 +443,7 @@ export const middleware: {
   }
   const definition = { ...self.definition, middleware: [...self.definition.middleware, f] }
   checkParking(definition)
+  checkWindows(definition)
   return self.with(definition)
 })
 

@@ -3,18 +3,21 @@
  * is committed together with the event's offset, or not at all. Handlers `get`, `set`, `update` and `remove`; any
  * process reads what is committed with `lookup` and `entries`. Values are never changed in place: give back new ones.
  */
-import { Effect, Option, Schema, Stream } from "effect"
+import { DateTime, Duration, Effect, Option, Schema, Stream } from "effect"
 import type { NoInfer } from "effect/Types"
 import { DecodeError, EngineError } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
-import { checkName } from "./internal/names.ts"
+import { checkName, invalid } from "./internal/names.ts"
 import { type ValueCodec, valueCodec } from "./internal/record/stored.ts"
 import { missing } from "./internal/run/rows.ts"
 import { onRow } from "./internal/run/unit.ts"
+import { rowAt, slicesOf, storedAs, textOf, valueAt, type Windowing } from "./internal/window/definition.ts"
+import * as Windows from "./internal/window/operations.ts"
 import * as Partitioner from "./Partitioner.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
 import { TableStore } from "./TableStore.ts"
 import type { Any, Key } from "./Topic.ts"
+import type * as Window from "./Window.ts"
 
 export type { Key }
 
@@ -28,6 +31,8 @@ export interface Definition {
   readonly value: Coded
   readonly initial: () => unknown
   readonly partitionBy: ((key: any) => Key) | undefined
+  /** Where it has windows: then key, value and the others are those of what is stored. */
+  readonly windowed?: Windowing | undefined
 }
 
 /** What tables have in common: state of a processor, keyed, stored per partition, reached by handlers. */
@@ -48,6 +53,27 @@ export interface PerPartition<out Name extends string, in out K, in out V> exten
   readonly scope: "partition"
 }
 
+/** A table with a value for each key and window. */
+export interface Windowed<out Name extends string, in out K, in out V> extends Table<Name, K, V> {
+  readonly window: Window.Window
+}
+
+/** A table with windows and what happens when one of them closes; stands for the table in `tables`. */
+export interface Closing<out Name extends string, out E, out R> {
+  readonly "~millrace/Closing": { readonly _E: (_: never) => E; readonly _R: (_: never) => R }
+  readonly name: Name
+  /** @internal */
+  readonly definition: Definition
+  /** @internal */
+  readonly onClose: (closed: Closed<any, any>) => Effect.Effect<unknown, unknown>
+}
+
+/** A window as it closed. */
+export interface Closed<out K, out V> extends Window.Span {
+  readonly key: K
+  readonly value: V
+}
+
 /** A handler that reads the table of this name needs to run in the processor that declares it. */
 export interface Reads<in out Name extends string> {
   readonly "~millrace/Reads": Name
@@ -59,7 +85,7 @@ export interface Writes<in out Name extends string> {
 }
 
 /** What a processor may declare. */
-export type Declared = State<string, any, any>
+export type Declared = State<string, any, any> | Closing<string, any, any>
 
 /** What look-ups need. */
 export type Client = TableStore | Serializer
@@ -92,47 +118,138 @@ export const make = <
 
 const variance = { _K: (_: never) => _, _V: (_: never) => _ }
 
+/**
+ * Define a table with a value for each key and window. Sessions need `merge`: the value of two that an event makes one, the
+ * earlier one first.
+ */
+export const windowed = <
+  const Name extends string,
+  K extends Coded<Key>,
+  V extends Coded,
+  const W extends Window.Window = Window.Window
+>(
+  name: Name,
+  options: {
+    readonly key: K
+    readonly value: V
+    /** What a window without a value reads as. */
+    readonly initial: () => V["Type"]
+    readonly window: W
+    readonly partitionBy?: ((key: K["Type"]) => Key) | undefined
+  } & (W extends Window.Session
+    ? { readonly merge: (left: V["Type"], right: V["Type"]) => V["Type"] }
+    : { readonly merge?: undefined })
+): Windowed<Name, K["Type"], V["Type"]> => {
+  checkName("table", name)
+  const { initial, key, merge, partitionBy, value, window } = options
+  if ((window["~millrace/Window"] === "session") !== (merge !== undefined)) {
+    throw invalid(
+      merge === undefined
+        ? `table ${name}: an event may make two sessions one: say with "merge" what their values are together`
+        : `table ${name}: only sessions are merged; leave out "merge"`
+    )
+  }
+  const definition: Definition = {
+    name,
+    scope: "key",
+    ...storedAs({ initial, key, merge, partitionBy, value, window })
+  }
+  return { "~millrace/Table": variance as never, name, scope: "key", definition, window }
+}
+
+/**
+ * Run `f` once for each window that closes and has a value, with its final value, as a unit of work of its own. It is the
+ * owner of the partition that runs it, in the order of ends, also where no event comes any more. Of the processor's
+ * policies retries, `Policy.ignore` (the window closes without what `f` staged) and `Policy.quarantine` apply to it; any
+ * other, and `Processor.around`, is for events, and its failures halt.
+ */
+export const onClose = <Name extends string, K, V, E, R>(
+  table: Windowed<Name, K, V>,
+  f: (closed: Closed<K, V>) => Effect.Effect<unknown, E, R>
+): Closing<Name, E, R> => ({
+  "~millrace/Closing": { _E: (_: never) => _, _R: (_: never) => _ },
+  name: table.name,
+  definition: table.definition,
+  // The worker gives it what it needs before it runs.
+  onClose: f as never
+})
+
 // In the unit of work of the event. A key that belongs to another partition is a defect, under `perKey` also one that
 // does not go with the event's own key.
 
-/** The value, earlier writes of this unit of work included. */
+/** The value, earlier writes of this unit of work included. In a table with windows: of the event's, of several the last. */
 export const get = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>
 ): Effect.Effect<V, never, UnitOfWork | Reads<Name>> =>
-  onRow(table.definition, key as Key, (row) => row.table.read(row) as V)
+  table.definition.windowed === undefined
+    ? onRow(table.definition, key as Key, (row) => row.table.read(row) as V)
+    : (Windows.get(table.definition, key as Key) as Effect.Effect<V>)
 
-/** Replace it. */
+/** Replace it. In a table with windows: in every one that holds the event's time. */
 export const set = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>,
   value: NoInfer<V>
 ): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
-  onRow(table.definition, key as Key, (row, unit) => unit.write(row, value))
+  table.definition.windowed === undefined
+    ? onRow(table.definition, key as Key, (row, unit) => unit.write(row, value))
+    : Windows.set(table.definition, key as Key, value)
 
-/** Change it; gives the new value. */
+/** Change it; gives the new value. In a table with windows: every one that holds the event's time, each by its own value. */
 export const update = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>,
   f: (value: NoInfer<V>) => NoInfer<V>
 ): Effect.Effect<V, never, UnitOfWork | Writes<Name>> =>
-  onRow(table.definition, key as Key, (row, unit) => {
-    const value = f(row.table.read(row) as V)
-    unit.write(row, value)
-    return value
-  })
+  table.definition.windowed === undefined
+    ? onRow(table.definition, key as Key, (row, unit) => {
+        const value = f(row.table.read(row) as V)
+        unit.write(row, value)
+        return value
+      })
+    : (Windows.update(table.definition, key as Key, f) as Effect.Effect<V>)
 
 /** Remove it; it reads as `initial` again. */
 export const remove = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>
 ): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
-  onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing))
+  table.definition.windowed === undefined
+    ? onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing))
+    : Windows.remove(table.definition, key as Key)
+
+/** The window that holds this moment, on the engine's clock. */
+export const now = <Name extends string, K, V>(
+  table: Windowed<Name, K, V>,
+  key: NoInfer<K>
+): Effect.Effect<V, never, UnitOfWork | Reads<Name>> => Windows.now(table.definition, key as Key) as Effect.Effect<V>
+
+/** The window that holds this time, as long as it is kept (`retain`). */
+export const at = <Name extends string, K, V>(
+  table: Windowed<Name, K, V>,
+  key: NoInfer<K>,
+  time: DateTime.Utc
+): Effect.Effect<V, never, UnitOfWork | Reads<Name>> =>
+  Windows.at(table.definition, key as Key, DateTime.toEpochMillis(time)) as Effect.Effect<V>
+
+/** The change of a number: the event's window less the one that holds the time so long before the event. */
+export const delta = <Name extends string, K>(
+  table: Windowed<Name, K, number>,
+  key: NoInfer<K>,
+  ago: Duration.Input
+): Effect.Effect<number, never, UnitOfWork | Reads<Name>> =>
+  Windows.delta(table.definition, key as Key, Duration.toMillis(Duration.fromInputUnsafe(ago)))
 
 // What is committed, from any process, inside a handler or out.
 
-/** One row. */
+/** One row; in a table with windows the one that holds `at`, on this process' clock now if it is left out. */
 export const lookup: {
+  <Name extends string, K, V>(
+    table: Windowed<Name, K, V>,
+    key: NoInfer<K>,
+    options?: { readonly at?: DateTime.Utc | undefined }
+  ): Effect.Effect<V, LookupError, Client>
   <Name extends string, K, V>(table: Table<Name, K, V>, key: NoInfer<K>): Effect.Effect<V, LookupError, Client>
   <Name extends string, K, V>(
     table: PerPartition<Name, K, V>,
@@ -142,22 +259,41 @@ export const lookup: {
 } = Effect.fnUntraced(function* <V>(
   table: State<string, any, V>,
   key: Key,
-  options?: { readonly partition: number }
+  options?: { readonly partition?: number; readonly at?: DateTime.Utc | undefined }
 ): Effect.fn.Return<V, LookupError, Client> {
   const { definition } = table
+  const { windowed } = definition
+  if (windowed !== undefined) {
+    const time = DateTime.toEpochMillis(options?.at ?? (yield* DateTime.now))
+    const state = yield* stored(definition, rowAt(windowed, key, time))
+    return (state === missing ? windowed.initial() : (valueAt(windowed, state, time)?.value ?? windowed.initial())) as V
+  }
+  const value = yield* stored(definition, key, options?.partition)
+  return (value === missing ? definition.initial() : value) as V
+})
+
+/** What a row holds, as it is stored. */
+const stored = Effect.fnUntraced(function* (
+  definition: Definition,
+  key: Key,
+  only?: number
+): Effect.fn.Return<unknown, LookupError, Client> {
   const store = yield* TableStore
   const codec = codecOf(definition, yield* Serializer)
   const home = yield* homeOf(definition)
-  const partition = options?.partition ?? home.partitionOf(String(definition.partitionBy?.(key) ?? key))
+  const partition = only ?? home.partitionOf(String(definition.partitionBy?.(key) ?? key))
   const [bytes] = yield* store.readMany(home.processor, definition.name, partition, [String(key)])
-  if (bytes === undefined) return definition.initial() as V
-  return (yield* decode(definition, codec, partition, String(key), bytes)) as V
+  if (bytes === undefined) return missing
+  return yield* decode(definition, codec, partition, String(key), bytes)
 })
 
-/** All rows (a scan, no snapshot); a partition's only, if asked. */
+/**
+ * All rows (a scan, no snapshot); a partition's only, if asked. Of a table with windows every window of a key by itself, or
+ * those with exactly this span.
+ */
 export const entries = <Name extends string, K, V>(
   table: State<Name, K, V>,
-  options?: { readonly partition?: number | undefined }
+  options?: { readonly partition?: number | undefined; readonly window?: Window.Span | undefined }
 ): Stream.Stream<readonly [key: K, value: V], LookupError, Client> =>
   Stream.unwrap(
     Effect.gen(function* () {
@@ -183,7 +319,9 @@ export const entries = <Name extends string, K, V>(
               const page = yield* store.entries(home.processor, definition.name, partition, cursor)
               const rows: Array<readonly [K, V]> = []
               for (const [key, bytes] of page.rows) {
-                rows.push([keyOf(key) as K, (yield* decode(definition, codec, partition, key, bytes)) as V])
+                const value = yield* decode(definition, codec, partition, key, bytes)
+                if (definition.windowed === undefined) rows.push([keyOf(key) as K, value as V])
+                else rows.push(...(slicesIn(definition.windowed, key, value, options?.window) as Array<[K, V]>))
               }
               return [rows, Option.fromUndefinedOr(page.next)] as const
             })
@@ -192,6 +330,14 @@ export const entries = <Name extends string, K, V>(
       )
     })
   )
+
+const slicesIn = (windowed: Windowing, row: string, state: unknown, span: Window.Span | undefined) => {
+  const start = span === undefined ? undefined : DateTime.toEpochMillis(span.start)
+  const end = span === undefined ? undefined : DateTime.toEpochMillis(span.end)
+  return slicesOf(windowed, row, state)
+    .filter((slice) => span === undefined || (slice.start === start && slice.end === end))
+    .map(({ value }) => [windowed.key(textOf(windowed, row)), value] as const)
+}
 
 const codecs = new WeakMap<Definition, WeakMap<Codec, ValueCodec<unknown>>>()
 

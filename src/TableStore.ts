@@ -11,6 +11,14 @@ export interface TableLayout {
   readonly hashed: boolean
 }
 
+/** What is due of a table in one partition. */
+export interface WindowsDue {
+  /** The earliest first; of the same time in the order of their keys. */
+  readonly rows: ReadonlyArray<{ readonly key: string; readonly at: number }>
+  /** The engine's clock, in whole milliseconds since 1970. */
+  readonly now: number
+}
+
 export class TableStore extends Context.Service<
   TableStore,
   {
@@ -34,6 +42,13 @@ export class TableStore extends Context.Service<
       },
       EngineError
     >
+    /** The first rows of what commits have said to be due (see `Broker.Windows`), whether it is time for them or not. */
+    windowsDue(
+      processor: string,
+      table: string,
+      partition: number,
+      count: number
+    ): Effect.Effect<WindowsDue, EngineError>
     /** Store where tables live; one that another processor has, or with other partitions, is `LayoutMismatch`. */
     declare(tables: ReadonlyArray<TableLayout>): Effect.Effect<void, EngineError | Misconfigured>
     layout(table: string): Effect.Effect<TableLayout | undefined, EngineError>

@@ -10,6 +10,7 @@ import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
 import type { Names } from "./schema.ts"
+import * as Windows from "./windows.ts"
 
 interface Stored {
   readonly epoch: string
@@ -123,6 +124,7 @@ export const commit = (
   writeRows(db, names, request)
   for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
   if (parking !== undefined) Parking.change(db, processor, partition, parking)
+  if (request.windows !== undefined) Windows.change(db, names, request.processor, partition, request.windows)
   return done
 }
 
@@ -168,6 +170,7 @@ export const claim = (
     committed: topics.map((topic) => committedIn(db, names, processor, topic.name, partition)),
     logs: topics.map((topic) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition)),
     lanes,
+    times: Windows.times(db, names, name, partition, topics),
     probation: Probation.countOf(trial)
   }
 }
@@ -260,6 +263,7 @@ export const seek = (
     const rows = "DELETE FROM table_rows WHERE id IN (SELECT id FROM table_names WHERE processor = ? AND partition = ?)"
     db.prepare(rows).run(processor, partition)
     Parking.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
+    Windows.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
   }
   return done
 }

@@ -6,6 +6,7 @@ import { type EngineError, Misconfigured } from "../Errors.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
+import * as Windows from "./windows.ts"
 
 const pageRows = 500
 
@@ -63,6 +64,10 @@ const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
             : db.prepareArrays(`${columns} AND key > ? ${order}`).all<[string, Uint8Array]>(id, cursor.slice(1))
         return { rows, next: rows.length < pageRows ? undefined : `>${rows[pageRows - 1]![0]}` }
       }),
+    windowsDue: (processor, table, partition, count) =>
+      sqlite.query("windows due", (db, now) =>
+        Windows.due(db, names.table(db, processor, table, partition), now, count)
+      ),
     declare: (tables) =>
       Effect.flatMap(
         sqlite.transaction("declare tables", (db) => declare(db, names, tables)),

@@ -260,7 +260,9 @@ const make = Effect.gen(function* () {
       const names = [keys.owner(tag, processor), keys.tables(tag, processor)]
       for (const log of part) names.push(...logKeys(tag, log))
       for (const table of tables) {
-        for (const partition of partitions) names.push(keys.table(tag, processor, table, partition))
+        for (const partition of partitions) {
+          names.push(keys.table(tag, processor, table, partition), keys.windows(tag, processor, table, partition))
+        }
       }
       for (const partition of partitions) names.push(...Parking.keysOf(tag, processor, partition))
       yield* redis.run(Layouts.unregister, names, [processor, part.length])
@@ -306,7 +308,9 @@ const make = Effect.gen(function* () {
         names.push(log, count)
         args.push(Commit.keepOf(retention), `${partition}:${topic}`, ...Position.placeArguments(place))
       }
-      for (const table of tables) names.push(keys.table(tag, processor, table, partition))
+      for (const table of tables) {
+        names.push(keys.table(tag, processor, table, partition), keys.windows(tag, processor, table, partition))
+      }
       if (request.reset) names.push(...Parking.keysOf(tag, processor, partition))
       const answer = yield* redis.run(Position.seek, names, args)
       if (answer !== "again") return Commit.result(answer)

@@ -12,6 +12,7 @@ import { type Argument, script } from "./client.ts"
 import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
 import * as Parking from "./parking.ts"
+import * as Windows from "./windows.ts"
 
 /** How the commit trims: what all have done, but for so many events; other kinds are the business of appends. */
 export const keepOf = (retention: Retention): number => (retention._tag === "Consumed" ? retention.keep : -1)
@@ -57,13 +58,13 @@ export const request = (
     key(keys.count(tag, topic, partition))
     return log
   }
-  key(keys.owner(tag, processor))
+  const owner = key(keys.owner(tag, processor))
   key(keys.tables(tag, processor))
   const tables = new Set<string>()
   const args: Array<Argument> = [processor, commits.length, "", compared ? 1 : 0]
   for (const commit of commits) args.push(commit.partition)
   for (const commit of commits) {
-    const { partition, offsets, rows, emits, parking } = commit
+    const { partition, offsets, rows, emits, parking, windows } = commit
     const head = args.push(commit.epoch.toString(), commit.incarnation, commit.number, 0, 0) - 1
     args.push(offsets.length)
     for (const offset of offsets) {
@@ -77,10 +78,15 @@ export const request = (
         keepOf(offset.layout.retention)
       )
     }
-    pushRows(args, rows, (name) => {
+    const groups = args.push(0) - 1
+    args[groups] = pushRows(args, rows, (name) => {
       tables.add(name)
       return key(keys.table(tag, processor, name, partition))
     })
+    if (windows !== undefined) {
+      const keyOf = (name: string): number => key(keys.windows(tag, processor, name, partition))
+      args[groups] += Windows.pushWindows(args, windows, partition, owner, keyOf)
+    }
     const filled = emits.filter((emit) => emit.entries.length > 0)
     args.push(filled.length)
     for (const { topic, partition: target, entries } of filled) {
@@ -102,8 +108,8 @@ export const request = (
   return { keys: names, args }
 }
 
-/** By table: its key, how many arguments set and how many remove, then those. */
-const pushRows = (args: Array<Argument>, rows: Commit["rows"], keyOf: (table: string) => number): void => {
+/** By table: its key, how many arguments set and how many remove, then those. Gives how many tables there are. */
+const pushRows = (args: Array<Argument>, rows: Commit["rows"], keyOf: (table: string) => number): number => {
   const byTable = new Map<string, { readonly set: Array<Argument>; readonly remove: Array<Argument> }>()
   for (const { table, key, value } of rows) {
     let parts = byTable.get(table)
@@ -111,12 +117,12 @@ const pushRows = (args: Array<Argument>, rows: Commit["rows"], keyOf: (table: st
     if (value === undefined) parts.remove.push(key)
     else parts.set.push(key, value)
   }
-  args.push(byTable.size)
   for (const [table, { set, remove }] of byTable) {
     args.push(keyOf(table), set.length, remove.length)
     for (const each of set) args.push(each)
     for (const each of remove) args.push(each)
   }
+  return byTable.size
 }
 
 const pushEmit = (
@@ -170,8 +176,13 @@ local function rows(at)
   at = at + 1
   for _ = 1, tables do
     local name, set, remove = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    at = inSlices("HSET", name, at + 3, set)
-    at = inSlices("HDEL", name, at, remove)
+    if set then
+      at = inSlices("HSET", name, at + 3, set)
+      at = inSlices("HDEL", name, at, remove)
+    else
+      at = inSlices("ZADD", name, at + 3, tonumber(string.sub(ARGV[at + 1], 2)))
+      at = inSlices("ZREM", name, at, remove)
+    end
   end
   return at
 end

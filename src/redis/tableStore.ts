@@ -5,6 +5,7 @@ import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Redis } from "./client.ts"
 import * as keys from "./keys.ts"
 import { declareTables } from "./layouts.ts"
+import * as Windows from "./windows.ts"
 
 /** Rows asked for at once, and rows of a page, about. */
 const keysPerCall = 1_000
@@ -52,6 +53,10 @@ const make = Effect.gen(function* () {
           return { rows, next: position === "0" ? undefined : position }
         }
       ),
+    windowsDue: (processor, table, partition, count) => {
+      const tag = keys.shardTag(redis.namespace, partition % redis.shards)
+      return Windows.ask(redis, keys.windows(tag, processor, table, partition), count)
+    },
     declare: Effect.fnUntraced(function* (tables) {
       if (tables.length === 0) return
       const args = tables.flatMap(({ name, processor, partitions, hashed }) => [

@@ -78,6 +78,20 @@ export interface Definition {
   readonly layers: ReadonlyArray<Layer.Layer<any, never, any>>
 }
 
+/** Why tables of such a processor cannot have windows, and what to do; undefined: they can. */
+export const cannotWindow = ({
+  concurrency,
+  middleware,
+  shape,
+  tables
+}: Pick<Definition, "concurrency" | "middleware" | "shape" | "tables">): string | undefined => {
+  if (tables.every(({ definition }) => definition.windowed === undefined)) return undefined
+  if (shape._tag === "Batch") return "a batch has no event time of its own: use Processor.make"
+  if (shape._tag === "Stream") return "windows close between events, and a pipeline may hold some: use Processor.make"
+  if (middleware.length > 0) return "windows close between events, and middleware may hold some: use Processor.around"
+  return concurrency._tag === "Unordered" ? "without an order nothing is written: leave out unordered" : undefined
+}
+
 /** Why no event can wait aside in such a processor, and what to do; undefined: it can. */
 export const cannotPark = ({ middleware, shape }: Pick<Definition, "middleware" | "shape">): string | undefined => {
   if (shape._tag === "Stream") {

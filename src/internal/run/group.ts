@@ -28,9 +28,12 @@ import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
 import { retriever } from "./returned.ts"
 import { Rows } from "./rows.ts"
-import { type Counts, type Halted, run } from "./runner.ts"
+import { type Counts, type Halted, run, type Setup } from "./runner.ts"
+import { ticking } from "./ticking.ts"
+import { EngineClock, TimedLog } from "./timedLog.ts"
 import type { Turns } from "./turns.ts"
 import { Oversized } from "./unit.ts"
+import { Windows } from "./windows.ts"
 
 export interface Options {
   readonly definition: Definition
@@ -186,6 +189,46 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       )
     }
 
+    let late = 0
+    /** Of a partition whose processor has tables with windows. */
+    const windowsOf = (
+      number: number,
+      claimed: Extract<Claim, { _tag: "Claimed" }>,
+      logs: ReadonlyArray<Log>,
+      engine: EngineClock
+    ): Windows | undefined => {
+      const timed = logs.filter((log) => log instanceof TimedLog)
+      if (timed.length === 0) return undefined
+      return new Windows({
+        definitions: definition.tables.map((table) => table.definition),
+        logs: timed,
+        clock: engine,
+        claimed,
+        due: (table, most) => options.tables.windowsDue(definition.name, table, number, most),
+        onLate: () => metrics.late(++late),
+        onDone: options.onProgress
+      })
+    }
+    const isWindowed = definition.tables.some((table) => table.definition.windowed !== undefined)
+    /** Time goes on in a partition where no event comes. */
+    const tick = (partition: Partition): Effect.Effect<never> => {
+      const { windows } = partition
+      if (windows === undefined) return Effect.never
+      return ticking({
+        partition,
+        windows,
+        last: ({ topic }) => Effect.map(broker.inspect(topic, [partition.partition]), ([info]) => info?.last ?? "0-0"),
+        now: () => clock.currentTimeMillisUnsafe(),
+        late: () => late,
+        warn: (events) =>
+          annotate(
+            Effect.logWarning(
+              `${events} events came too late for a window and were left out of it: give it more lateness, if they matter`
+            )
+          )
+      })
+    }
+
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
       const { topics } = definition
       const place = (key: string): number => topics[0].partitioner(key, topics[0].partitions)
@@ -202,12 +245,20 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before")
       )
       const shard = number % shards
+      const engine = new EngineClock(() => clock.currentTimeMillisUnsafe())
+      const logs = topics.map((topic) => {
+        const codec = codecOf(topic, options.serializer)
+        return isWindowed
+          ? new TimedLog(topic, codec, new Books(), claimed, engine)
+          : new Log(topic, codec, new Books(), claimed)
+      })
       return new Partition({
         processor: definition.name,
         partition: number,
         fence,
         number: claimed.number,
-        logs: topics.map((topic) => new Log(topic, codecOf(topic, options.serializer), new Books(), claimed)),
+        logs,
+        windows: windowsOf(number, claimed, logs, engine),
         rows,
         bounds,
         limit: options.limit,
@@ -287,10 +338,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           shards: broker.shards,
           serializer: options.serializer,
           middleware,
-          rows: partition.rows
+          rows: partition.rows,
+          windows: partition.windows
         })
         const flush = committers[shard]!.flush(partition)
-        const runs = run({
+        const setup: Setup = {
           definition,
           partition,
           host,
@@ -318,7 +370,8 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           ),
           now: () => clock.currentTimeMillisUnsafe(),
           observer
-        })
+        }
+        const runs = run(setup, tick(partition))
         // In the runner's own fiber: however long it takes, the heartbeats go on.
         const runner =
           definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)

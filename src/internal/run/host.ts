@@ -8,6 +8,7 @@ import type { Received } from "../record/received.ts"
 import { codecOf } from "../record/record.ts"
 import type { Rows } from "./rows.ts"
 import type { Host } from "./unit.ts"
+import type { Windows } from "./windows.ts"
 
 export const make = (options: {
   readonly processor: string
@@ -17,8 +18,9 @@ export const make = (options: {
   readonly serializer: Codec
   readonly middleware: ReadonlyArray<Middleware>
   readonly rows: Rows
+  readonly windows: Windows | undefined
 }): Host => {
-  const { middleware, partition, processor, rows, serializer, shards, topics } = options
+  const { middleware, partition, processor, rows, serializer, shards, topics, windows } = options
   let turn = 0
   const reachable = (topic: Any, target: number): number => {
     if (target % shards === partition % shards) return target
@@ -31,6 +33,7 @@ export const make = (options: {
   const next = (topic: Any) => (): number => (partition + turn++ * shards) % topic.partitions
   return {
     rows,
+    windows,
     encode: (topic, value, emit) => {
       const codec = codecOf(topic, serializer)
       const event = codec.encode(value, through(middleware, topic, value, emit), next(topic))

@@ -18,6 +18,7 @@ import { Returned } from "./returned.ts"
 import type { Rows } from "./rows.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
 import { Window } from "./window.ts"
+import type { Windows } from "./windows.ts"
 
 /** Events handed out at a time. */
 const chunkEvents = 128
@@ -73,6 +74,8 @@ export class Partition {
   readonly pressure: Pressure
   /** What waits aside. */
   readonly parking: Parking
+  /** Where a table has windows. */
+  readonly windows: Windows | undefined
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
   /** Told of commits while something is parked, or under caution. */
@@ -99,6 +102,7 @@ export class Partition {
     readonly lease: Lease
     readonly pressure: Pressure
     readonly parking: Parking
+    readonly windows?: Windows | undefined
     readonly onDirty: (partition: Partition) => void
     readonly onRoom: () => void
   }) {
@@ -113,6 +117,7 @@ export class Partition {
     this.lease = options.lease
     this.pressure = options.pressure
     this.parking = options.parking
+    this.windows = options.windows
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
   }
@@ -397,7 +402,8 @@ export class Partition {
   /** What the next commit holds, or undefined if nothing moved. The same object is sent until it is answered. */
   cut(): Commit | undefined {
     const moved = this.logs.filter((log) => log.moved)
-    if (moved.length === 0 && this.staged === 0 && !this.parking.dirty) return undefined
+    if (moved.length === 0 && this.staged === 0 && !this.parking.dirty && this.windows?.isDirty !== true)
+      return undefined
     this.cutWrites = this.staged
     const parkedBytes = this.parking.bytes
     const rows = this.rows.cut()
@@ -418,7 +424,8 @@ export class Partition {
       })),
       rows,
       emits: pack(this.emits),
-      parking: this.parking.active ? this.parking.cut() : undefined
+      parking: this.parking.active ? this.parking.cut() : undefined,
+      windows: this.windows?.cut(this.rows.flying)
     }
     this.emits = []
     this.emitBytes = 0
@@ -439,7 +446,9 @@ export class Partition {
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
-    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined) this.landings.land()
+    if (this.windows?.isDue === true && !this.paused) this.arrival.openUnsafe()
+    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined || this.windows !== undefined)
+      this.landings.land()
     if (this.starved) this.onRoom()
   }
 
@@ -481,7 +490,8 @@ export class Partition {
       this.staged === 0 &&
       this.logs.every((log) => !log.moved) &&
       !this.window.waits &&
-      !this.parking.dirty
+      !this.parking.dirty &&
+      this.windows?.isDirty !== true
     )
   }
 
@@ -490,9 +500,14 @@ export class Partition {
     return this.waiting === 0 && this.settled
   }
 
-  /** Nothing in hand, nothing uncommitted. */
+  /** Nothing in hand, nothing uncommitted, no window to be closed now. */
   get settled(): boolean {
-    return this.taken === 0 && this.parking.busy === 0 && this.clean
+    return this.taken === 0 && this.parking.busy === 0 && this.clean && !(this.open && this.windows?.isDue === true)
+  }
+
+  /** Nothing read ahead, nothing in hand. */
+  get idle(): boolean {
+    return this.waiting === 0 && this.taken === 0 && this.parking.busy === 0
   }
 
   /** The oldest event in hand, and since when nothing has moved, as far as the caller looked. */

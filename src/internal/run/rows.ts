@@ -255,6 +255,11 @@ export class Rows {
     this.inFlight = []
   }
 
+  /** In a commit that was not answered yet. */
+  get flying(): ReadonlyArray<Row> {
+    return this.inFlight
+  }
+
   /** Everything that may be committed, encoded; what a schema refuses throws. Its size is in `cutBytes`. */
   cut(): Commit["rows"] {
     const dirty = this.dirty

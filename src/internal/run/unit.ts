@@ -12,6 +12,7 @@ import type { Received } from "../record/received.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row, Rows } from "./rows.ts"
 import type { Tries } from "./tries.ts"
+import type { Windows } from "./windows.ts"
 
 /** An event for another topic: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
@@ -50,6 +51,8 @@ export interface Mark {
 /** What a unit needs of the partition it runs in. */
 export interface Host {
   readonly rows: Rows
+  /** Where a table has windows. */
+  readonly windows?: Windows | undefined
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
