@@ -21,7 +21,7 @@ import * as Operations from "./internal/operations.ts"
 import type { Parked, ParkedLane } from "./internal/parked.ts"
 import * as Aside from "./internal/parked.ts"
 import * as Release from "./internal/release.ts"
-import { cannotPark, cannotWindow, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
+import { cannotPark, checkWindows, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
 import type { Policy } from "./Policy.ts"
@@ -330,11 +330,6 @@ const checkParking = (definition: Definition): void => {
   const parks = definition.wraps.some((wrap) => wrap._tag === "Catch" && wrap.parks)
   const reason = parks ? cannotPark(definition) : undefined
   if (reason !== undefined) throw invalid(`processor ${definition.name}: Policy.park: ${reason}`)
-}
-
-const checkWindows = (definition: Parameters<typeof cannotWindow>[0] & { readonly name: string }): void => {
-  const reason = cannotWindow(definition)
-  if (reason !== undefined) throw invalid(`processor ${definition.name}: a table with windows: ${reason}`)
 }
 
 const caught = (

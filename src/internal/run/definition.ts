@@ -5,6 +5,7 @@ import type { Event } from "../../Event.ts"
 import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
+import { invalid } from "../names.ts"
 
 // The worker gives handlers what they need before they run, so below this line they need nothing.
 type Handled = Effect.Effect<unknown, unknown>
@@ -78,14 +79,20 @@ export interface Definition {
   readonly layers: ReadonlyArray<Layer.Layer<any, never, any>>
 }
 
-/** Why tables of such a processor cannot have windows, and what to do; undefined: they can. */
-export const cannotWindow = ({
+/** Refuse windows where they cannot be closed, or where an event's time is not known. */
+export const checkWindows = (
+  definition: Pick<Definition, "name" | "concurrency" | "middleware" | "shape" | "tables">
+): void => {
+  if (definition.tables.every((table) => table.definition.windowed === undefined)) return
+  const reason = cannotWindow(definition)
+  if (reason !== undefined) throw invalid(`processor ${definition.name}: a table with windows: ${reason}`)
+}
+
+const cannotWindow = ({
   concurrency,
   middleware,
-  shape,
-  tables
-}: Pick<Definition, "concurrency" | "middleware" | "shape" | "tables">): string | undefined => {
-  if (tables.every(({ definition }) => definition.windowed === undefined)) return undefined
+  shape
+}: Pick<Definition, "concurrency" | "middleware" | "shape">): string | undefined => {
   if (shape._tag === "Batch") return "a batch has no event time of its own: use Processor.make"
   if (shape._tag === "Stream") return "windows close between events, and a pipeline may hold some: use Processor.make"
   if (middleware.length > 0) return "windows close between events, and middleware may hold some: use Processor.around"

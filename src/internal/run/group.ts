@@ -12,15 +12,13 @@ import type { Settings } from "../../Settings.ts"
 import type { TableStore } from "../../TableStore.ts"
 import { invalid } from "../names.ts"
 import { CurrentMiddleware } from "../publish/middleware.ts"
-import { codecOf } from "../record/record.ts"
-import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
+import { doing } from "./doing.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
-import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
 import { CurrentObserver } from "./observer.ts"
 import { Parking } from "./parking.ts"
@@ -29,11 +27,9 @@ import { Pressure } from "./pressure.ts"
 import { retriever } from "./returned.ts"
 import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run, type Setup } from "./runner.ts"
-import { ticking } from "./ticking.ts"
-import { EngineClock, TimedLog } from "./timedLog.ts"
 import type { Turns } from "./turns.ts"
 import { Oversized } from "./unit.ts"
-import { Windows } from "./windows.ts"
+import * as Windowing from "./windowing.ts"
 
 export interface Options {
   readonly definition: Definition
@@ -189,45 +185,15 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       )
     }
 
-    let late = 0
-    /** Of a partition whose processor has tables with windows. */
-    const windowsOf = (
-      number: number,
-      claimed: Extract<Claim, { _tag: "Claimed" }>,
-      logs: ReadonlyArray<Log>,
-      engine: EngineClock
-    ): Windows | undefined => {
-      const timed = logs.filter((log) => log instanceof TimedLog)
-      if (timed.length === 0) return undefined
-      return new Windows({
-        definitions: definition.tables.map((table) => table.definition),
-        logs: timed,
-        clock: engine,
-        claimed,
-        due: (table, most) => options.tables.windowsDue(definition.name, table, number, most),
-        onLate: () => metrics.late(++late),
-        onDone: options.onProgress
-      })
-    }
-    const isWindowed = definition.tables.some((table) => table.definition.windowed !== undefined)
-    /** Time goes on in a partition where no event comes. */
-    const tick = (partition: Partition): Effect.Effect<never> => {
-      const { windows } = partition
-      if (windows === undefined) return Effect.never
-      return ticking({
-        partition,
-        windows,
-        last: ({ topic }) => Effect.map(broker.inspect(topic, [partition.partition]), ([info]) => info?.last ?? "0-0"),
-        now: () => clock.currentTimeMillisUnsafe(),
-        late: () => late,
-        warn: (events) =>
-          annotate(
-            Effect.logWarning(
-              `${events} events came too late for a window and were left out of it: give it more lateness, if they matter`
-            )
-          )
-      })
-    }
+    const windowing = Windowing.make({
+      definition,
+      broker,
+      tables: options.tables,
+      serializer: options.serializer,
+      now: () => clock.currentTimeMillisUnsafe(),
+      onLate: metrics.late,
+      onDone: options.onProgress
+    })
 
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
       const { topics } = definition
@@ -245,20 +211,14 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before")
       )
       const shard = number % shards
-      const engine = new EngineClock(() => clock.currentTimeMillisUnsafe())
-      const logs = topics.map((topic) => {
-        const codec = codecOf(topic, options.serializer)
-        return isWindowed
-          ? new TimedLog(topic, codec, new Books(), claimed, engine)
-          : new Log(topic, codec, new Books(), claimed)
-      })
+      const { logs, windows } = windowing.open(number, claimed)
       return new Partition({
         processor: definition.name,
         partition: number,
         fence,
         number: claimed.number,
         logs,
-        windows: windowsOf(number, claimed, logs, engine),
+        windows,
         rows,
         bounds,
         limit: options.limit,
@@ -371,7 +331,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           now: () => clock.currentTimeMillisUnsafe(),
           observer
         }
-        const runs = run(setup, tick(partition))
+        const runs = run(setup, annotate(windowing.ticking(partition)))
         // In the runner's own fiber: however long it takes, the heartbeats go on.
         const runner =
           definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)
@@ -490,6 +450,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       report: (now) =>
         running.size === 0
           ? [`${definition.name}: no partitions`]
-          : Array.from(running.values(), ({ partition }) => partition.doing(now))
+          : Array.from(running.values(), ({ partition }) => doing(partition, now))
     }
   })

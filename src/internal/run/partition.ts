@@ -78,7 +78,7 @@ export class Partition {
   readonly windows: Windows | undefined
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
-  /** Told of commits while something is parked, or under caution. */
+  /** Told of commits. */
   readonly landings = new Landings()
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
@@ -447,8 +447,7 @@ export class Partition {
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
     if (this.windows?.isDue === true && !this.paused) this.arrival.openUnsafe()
-    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined || this.windows !== undefined)
-      this.landings.land()
+    this.landings.land()
     if (this.starved) this.onRoom()
   }
 
@@ -520,19 +519,6 @@ export class Partition {
     if (this.still?.position !== position) this.still = { position, at: now }
     const first = this.window.oldest
     return { offset: first === undefined ? `after ${this.position}` : first.offset, at: this.still.at }
-  }
-
-  /** What it is doing, for a person who asks. */
-  doing(now: number): string {
-    const oldest = this.oldest(now)
-    const state =
-      oldest !== undefined
-        ? `${this.taken} in hand since ${Math.round((now - oldest.at) / 1_000)} s, ${oldest.offset}`
-        : this.paused
-          ? `paused at ${this.position}`
-          : `nothing in hand, at ${this.position}`
-    const held = this.lease.held ? "" : ", waits for its lease"
-    return `${this.processor}/${this.partition}: ${state}, ${this.waiting} read ahead, ${this.uncommitted()} not committed${held}`
   }
 
   /** Where it stands, for reports. */
