@@ -16,6 +16,7 @@ import { readLaws } from "./broker/read.ts"
 import { retentionLaws } from "./broker/retention.ts"
 import { startLaws } from "./broker/start.ts"
 import { elapseLive, elapseVirtual } from "./broker/support.ts"
+import { windowLaws } from "./broker/windows.ts"
 
 export interface LawOptions {
   /** Real time (the default); false runs the laws on the test's clock, for engines that go by Effect's. */
@@ -38,6 +39,7 @@ export const brokerLaws = (
     probationLaws(laws)
     retentionLaws(laws)
     startLaws(laws)
+    windowLaws(laws)
     modelLaws(laws)
   })
 }
