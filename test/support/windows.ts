@@ -30,14 +30,17 @@ export const topicOf = (name = "readings", partitions = 1) =>
 
 export const reading = (at: number, n = 1, key = "a"): Reading => ({ key, at, n })
 
-export type Sums = Table.Windowed<"sums", string, number>
+export type Sums<Name extends string = string> = Table.Windowed<Name, string, number>
 
-export const sumsIn = (window: Window.Window): Sums => {
+export const sumsIn = <const Name extends string = "sums">(
+  window: Window.Window,
+  name = "sums" as Name
+): Sums<Name> => {
   const options = { key: Schema.String, value: Schema.Int, initial: () => 0 }
   if (window["~millrace/Window"] === "session") {
-    return Table.windowed("sums", { ...options, window: window as Window.Session, merge: (a, b) => a + b })
+    return Table.windowed(name, { ...options, window: window as Window.Session, merge: (a, b) => a + b })
   }
-  return Table.windowed("sums", { ...options, window })
+  return Table.windowed(name, { ...options, window })
 }
 
 export const lineOf = ({ end, key, start, value }: Table.Closed<string, number>): string =>

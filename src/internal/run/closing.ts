@@ -107,13 +107,13 @@ export const make = (given: Setup, windows: Windows): Closings => {
       }
     )
 
-  const begin = Effect.forEach(
-    windows.tables,
-    (cut) =>
+  const begin = Effect.andThen(
+    Effect.forEach(windows.tables, (cut) =>
       Effect.map(ask(cut), ([first]) => {
         cut.next = first?.at ?? Number.POSITIVE_INFINITY
-      }),
-    { discard: true }
+      })
+    ),
+    Effect.sync(windows.onDone)
   )
 
   /** What is staged goes into the next commit, as soon as that has room; false: it never will. */
