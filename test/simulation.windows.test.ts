@@ -28,15 +28,16 @@ const topic = Topic.make("work", {
 const closed = Topic.make("closed", { schema: Schema.String, partitions: 2 })
 const keys = ["a", "b", "c", "d"]
 
-/** Each key in its own time, a second further with each of its events. */
-const works = numbers(32).map(
-  (n): Work => ({ key: keys[n % keys.length]!, at: Math.floor(n / keys.length) * 1_000, n })
-)
+/** A second further with each event of a key, and once ten. */
+const works = numbers(32).map((n): Work => {
+  const at = Math.floor(n / keys.length) * 1_000
+  return { key: keys[n % keys.length]!, at: at + (n < 16 ? 0 : 10_000), n }
+})
 
 /** Far enough behind all others to close them, one for each partition: whichever key lies in it. */
 const last = numbers(keys.length).map((n): Work => ({ key: keys[n]!, at: 60_000, n: 1_000 }))
 
-const options = { idle: Duration.infinity, lateness: "20 seconds" } as const
+const options = { idle: Duration.infinity }
 
 const rowOf = (all: ReadonlyArray<number>): string => all.toSorted((a, b) => a - b).join("+")
 
@@ -89,10 +90,12 @@ const bySize = (size: number) => (all: ReadonlyArray<Work>) =>
 const shapes = [
   shapeOf("tumbling", Window.tumbling("3 seconds", options), { perKey: 1 }, bySize(3_000)),
   shapeOf("keyed", Window.tumbling("2 seconds", options), { perKey: 2 }, bySize(2_000)),
-  // All of a key are near to each other.
-  shapeOf("session", Window.session("5 seconds", options), { perKey: 1 }, (all) => [all]),
+  shapeOf("session", Window.session("5 seconds", options), { perKey: 1 }, (all) => [
+    all.filter(({ n }) => n < 16),
+    all.filter(({ n }) => n >= 16)
+  ]),
   shapeOf("sliding", Window.sliding("1 second", 0, options), { perKey: 1 }, (all) =>
-    all.map((_, i) => all.slice(Math.max(0, i - 1), i + 1))
+    all.map((work, i) => all.slice(0, i + 1).filter(({ at }) => at >= work.at - 1_000))
   )
 ]
 
