@@ -21,6 +21,7 @@ import * as Operations from "./internal/operations.ts"
 import type { Parked, ParkedLane } from "./internal/parked.ts"
 import * as Aside from "./internal/parked.ts"
 import * as Release from "./internal/release.ts"
+import { standardBounds } from "./internal/run/cache.ts"
 import { cannotPark, checkWindows, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
@@ -64,6 +65,8 @@ export interface Settings<Tables> {
   readonly maxUncommitted?: number | undefined
   /** What is read ahead per partition; default 256 events and 1 MiB. */
   readonly prefetch?: { readonly events?: number | undefined; readonly bytes?: number | undefined } | undefined
+  /** Rows of its tables that are kept in memory, per partition; default 10,000 rows and 16 MiB as stored. */
+  readonly cache?: { readonly rows?: number | undefined; readonly bytes?: number | undefined } | undefined
   /** Where a new processor begins; counts only the first time. Default `"earliest"`. */
   readonly startFrom?: Topic.From | undefined
   /** An event in hand for longer is reported, and not interrupted; default 5 minutes. */
@@ -111,16 +114,9 @@ export type Supplied<Tables, C = never> =
   | ReadsOf<Names<Tables>>
   | ([Extract<C, { readonly unordered: number }>] extends [never] ? WritesOf<Names<Tables>> : never)
 
-/** What `Table.onClose` of its tables may fail with. */
-export type ClosingError<Tables> =
-  Tables extends ReadonlyArray<infer T> ? (T extends Table.Closing<string, infer E, any> ? E : never) : never
-
-type ClosingServices<Tables> =
-  Tables extends ReadonlyArray<infer T> ? (T extends Table.Closing<string, any, infer R> ? R : never) : never
-
 export type Needs<R, Tables, C = never> =
   | Exclude<R, Supplied<Tables, C>>
-  | Exclude<ClosingServices<Tables>, Supplied<Tables>>
+  | Exclude<Table.ClosingServices<Tables>, Supplied<Tables>>
 
 const Proto = {
   "~millrace/Part": { _E: (_: never) => _, _R: (_: never) => _ },
@@ -134,7 +130,7 @@ const Proto = {
 }
 
 const fromDefinition = (definition: Definition): Processor<any, never> =>
-  Object.assign(Object.create(Proto), { name: definition.name, definition })
+  Object.assign(Object.create(Proto), { name: definition.name, definition: checkWindows(definition) })
 
 const isTopic = (source: Topic.Source<any>): source is Topic.Any => "schema" in source
 
@@ -165,8 +161,7 @@ const define = (
   const tables = settings.tables ?? []
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)
   for (const table of tables) Table.bind(table, name, topics[0])
-  checkWindows({ name, tables, shape, concurrency, middleware: [] })
-  const { onLost, prefetch } = settings
+  const { cache, onLost, prefetch } = settings
   if (onLost !== undefined && onLost !== "halt" && onLost !== "resume")
     throw invalid(`${at}: onLost is "halt" or "resume"`)
   const count = (option: string, value: number | undefined): number | undefined =>
@@ -179,6 +174,10 @@ const define = (
     concurrency,
     maxUncommitted: count("maxUncommitted", settings.maxUncommitted),
     prefetch: { events: count("prefetch.events", prefetch?.events), bytes: count("prefetch.bytes", prefetch?.bytes) },
+    cache: {
+      rows: count("cache.rows", cache?.rows) ?? standardBounds.rows,
+      bytes: count("cache.bytes", cache?.bytes) ?? standardBounds.bytes
+    },
     startFrom: startOf(at, settings.startFrom ?? "earliest"),
     slowAfter: settings.slowAfter === undefined ? undefined : positive(`${at}: slowAfter`, settings.slowAfter),
     onLost: onLost ?? "halt",
@@ -215,7 +214,7 @@ export const make = <
   name: string,
   options: Options<T, Tables, C>,
   handler: (value: Topic.Value<T>, event: Event<Topic.Value<T>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E | ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
+): Processor<Exclude<E | Table.ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
   const { acknowledge = "after", concurrency } = options
   if (acknowledge !== "after" && acknowledge !== "before") {
     throw invalid(`processor ${name}: acknowledge is "after" or "before", not ${JSON.stringify(acknowledge)}`)
@@ -254,7 +253,7 @@ export const batch = <
   name: string,
   options: BatchOptions<T, Tables>,
   handler: (values: NonEmpty<Topic.Value<T>>, events: NonEmpty<Event<Topic.Value<T>>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E | ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
+): Processor<Exclude<E | Table.ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
   const { onFailure = "whole" } = options
   if (onFailure !== "whole" && onFailure !== "split") {
     throw invalid(`processor ${name}: onFailure is "whole" or "split", not ${JSON.stringify(onFailure)}`)
@@ -438,7 +437,6 @@ export const middleware: {
   }
   const definition = { ...self.definition, middleware: [...self.definition.middleware, f] }
   checkParking(definition)
-  checkWindows(definition)
   return self.with(definition)
 })
 

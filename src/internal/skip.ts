@@ -8,7 +8,16 @@
  */
 import { randomUUID } from "node:crypto"
 import { Clock, Effect } from "effect"
-import { Broker, type Committed, type Lane, type Layout, type Position, type Reader } from "../Broker.ts"
+import {
+  Broker,
+  type Claim,
+  type Committed,
+  type Fence,
+  type Lane,
+  type Layout,
+  type Position,
+  type Reader
+} from "../Broker.ts"
 import { Coordinator, type Quarantine } from "../Coordinator.ts"
 import { type EngineError, Misconfigured } from "../Errors.ts"
 import { forever } from "../Retention.ts"
@@ -29,6 +38,9 @@ const refused = (processor: string, partition: number, why: string): Misconfigur
     detail: `skip: partition ${partition} of processor ${processor} ${why}`
   })
 
+const takenMeanwhile = (processor: string, partition: number): Misconfigured =>
+  refused(processor, partition, "was released or skipped by somebody else meanwhile")
+
 export const skip = (
   processor: string,
   partition: number
@@ -38,15 +50,33 @@ export const skip = (
     const coordinator = yield* Coordinator
     const entry = (yield* coordinator.quarantined(processor)).find((one) => one.partition === partition)
     if (entry === undefined) return yield* notAside("skip", processor, partition)
-    const meanwhile = refused(processor, partition, "was released or skipped by somebody else meanwhile")
     const epoch = yield* coordinator.takeEpoch(processor, partition)
-    if (epoch === undefined) return yield* meanwhile
+    if (epoch === undefined) return yield* takenMeanwhile(processor, partition)
     const { partitions } = yield* coordinator.group(processor)
     // What is trimmed for this is the business of the processor's own next commit, which knows the retention.
     const layouts = entry.positions.map(({ topic }): Layout => ({ name: topic, partitions, retention: forever }))
     const fence = { epoch, incarnation: randomUUID() }
     const claim = yield* broker.claim(processor, partition, layouts, fence)
-    if (claim._tag === "Refused") return yield* meanwhile
+    if (claim._tag === "Refused") return yield* takenMeanwhile(processor, partition)
+    yield* Effect.ensuring(
+      pass(processor, partition, fence, claim, entry, layouts),
+      // Where nothing was committed, this was no owner that died.
+      Effect.ignore(broker.release(processor, partition, fence))
+    )
+    yield* coordinator.release(processor, partition)
+  })
+
+/** Moves the offset past the failed unit, or takes the parked one out of its lane; nothing, if it was passed before. */
+const pass = (
+  processor: string,
+  partition: number,
+  fence: Fence,
+  claim: Extract<Claim, { readonly _tag: "Claimed" }>,
+  entry: Quarantine,
+  layouts: ReadonlyArray<Layout>
+): Effect.Effect<void, EngineError | Misconfigured, Broker> =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
     const places = yield* Effect.forEach(entry.positions, (unit, i) =>
       Effect.scoped(
         Effect.flatMap(broker.reader(partition % broker.shards), (reader) =>
@@ -82,9 +112,8 @@ export const skip = (
         Effect.die
       )
       const tag = results[0]!._tag
-      if (tag !== "Done" && tag !== "DoneBefore") return yield* meanwhile
+      if (tag !== "Done" && tag !== "DoneBefore") return yield* takenMeanwhile(processor, partition)
     }
-    yield* coordinator.release(processor, partition)
   })
 
 /** The lane that begins with this event. */

@@ -14,7 +14,7 @@ import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
 
 /** Fields of one entry, names and values: what Lua can spread over one call. */
-const maxFields = 7_000
+export const maxFields = 7_000
 
 /** Kind and number of a retention, as the scripts take them. */
 export const limits = (retention: Retention): readonly [kind: string, limit: number] => {
@@ -84,7 +84,7 @@ export interface Request {
 const maxAppends = 100
 
 /** So many appends of a publisher and partition are known when they come again. */
-const remembered = 5
+export const remembered = 5
 
 const refused = (detail: string): EngineError => new EngineError({ operation: "append", reason: "Refused", detail })
 

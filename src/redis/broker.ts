@@ -1,6 +1,6 @@
 /**
  * The broker on Redis: each method is one script or command (per shard), in the file that its idea names: `append.ts`,
- * `commit.ts`, `parking.ts`, `claim.ts`, `probation.ts`, `position.ts`, `reader.ts`, `inspect.ts`, `layouts.ts`. Keys are
+ * `commit.ts`, `outbox.ts`, `inbox.ts`, `parking.ts`, `claim.ts`, `probation.ts`, `position.ts`, `reader.ts`, `inspect.ts`, `layouts.ts`. Keys are
  * in `keys.ts`.
  *
  * Gotcha: what a method sends may have been done when it fails with `Unreachable`; send it again unchanged.
@@ -9,12 +9,15 @@ import { Effect, Layer, Random } from "effect"
 import { Broker, type Durability, type Layout, type Append as NewAppend, type Start } from "../Broker.ts"
 import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
 import * as Append from "./append.ts"
+import * as AppendOne from "./appendOne.ts"
 import * as Claim from "./claim.ts"
 import { type Argument, Redis, type Script } from "./client.ts"
 import * as Commit from "./commit.ts"
+import * as Inbox from "./inbox.ts"
 import * as Inspect from "./inspect.ts"
 import * as keys from "./keys.ts"
 import * as Layouts from "./layouts.ts"
+import * as Outbox from "./outbox.ts"
 import * as Parking from "./parking.ts"
 import * as Position from "./position.ts"
 import * as Probation from "./probation.ts"
@@ -86,6 +89,12 @@ const make = Effect.gen(function* () {
         Effect.flatMap((request) => write(Append.append, request, durability)),
         Effect.map((reply) => Append.answers(part, reply))
       )
+    const one = AppendOne.request(tagOf(appends[0]!.partition), appends)
+    if (one !== undefined) {
+      return Effect.flatMap(write(AppendOne.appendOne, one, durability), (id) =>
+        id === null ? call(appends) : Effect.succeed(AppendOne.answer(id))
+      )
+    }
     const parts = Append.calls(appends)
     return parts.length === 1 ? call(parts[0]!) : Effect.map(Effect.forEach(parts, call), (all) => all.flat())
   }
@@ -118,6 +127,14 @@ const make = Effect.gen(function* () {
       ),
       (parts) => (parts.length === 1 ? parts[0]! : parts.flat())
     )
+
+  const deliver: Service["deliver"] = (source, durability) =>
+    Outbox.deliver(redis, tagOf, source, (request) => write(Outbox.take, request, durability))
+
+  const inboxes = new Inbox.Inboxes(redis)
+  const openInbox: Service["openInbox"] = (asker, shard) => inboxes.open(keys.inbox(tags[shard]!, asker))
+  const replies: Service["replies"] = ({ after, asker, clear, shard }, block) =>
+    inboxes.read(keys.inbox(tags[shard]!, asker), after, clear, block)
 
   const claim: Service["claim"] = (processor, partition, topics, fence) => {
     const request = Claim.request(tagOf(partition), processor, partition, topics, fence)
@@ -261,10 +278,16 @@ const make = Effect.gen(function* () {
       for (const log of part) names.push(...logKeys(tag, log))
       for (const table of tables) {
         for (const partition of partitions) {
-          names.push(keys.table(tag, processor, table, partition), keys.windows(tag, processor, table, partition))
+          names.push(
+            keys.table(tag, processor, table, partition),
+            keys.due(tag, processor, table, partition),
+            keys.windows(tag, processor, table, partition)
+          )
         }
       }
-      for (const partition of partitions) names.push(...Parking.keysOf(tag, processor, partition))
+      for (const partition of partitions) {
+        names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
+      }
       yield* redis.run(Layouts.unregister, names, [processor, part.length])
     }
     // Last, so that a removal that was cut short can be done again.
@@ -309,9 +332,15 @@ const make = Effect.gen(function* () {
         args.push(Commit.keepOf(retention), `${partition}:${topic}`, ...Position.placeArguments(place))
       }
       for (const table of tables) {
-        names.push(keys.table(tag, processor, table, partition), keys.windows(tag, processor, table, partition))
+        names.push(
+          keys.table(tag, processor, table, partition),
+          keys.due(tag, processor, table, partition),
+          keys.windows(tag, processor, table, partition)
+        )
       }
-      if (request.reset) names.push(...Parking.keysOf(tag, processor, partition))
+      if (request.reset) {
+        names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
+      }
       const answer = yield* redis.run(Position.seek, names, args)
       if (answer !== "again") return Commit.result(answer)
     }
@@ -351,6 +380,9 @@ const make = Effect.gen(function* () {
     lanes,
     parked,
     commit,
+    deliver,
+    openInbox,
+    replies,
     lag,
     seek,
     trim

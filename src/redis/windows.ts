@@ -35,7 +35,7 @@ export const pushWindows = (
     for (const each of remove) args.push(each)
   }
   if (times.length === 0) return byTable.size
-  args.push(owner, 2 * times.length, 0)
+  args.push(owner, 2 * times.length, 0, 0)
   for (const { source, time } of times) args.push(timeField(partition, source), time)
   return byTable.size + 1
 }

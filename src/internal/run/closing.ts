@@ -18,7 +18,7 @@ import * as Sessions from "../window/sessions.ts"
 import type { Definition, Wrap } from "./definition.ts"
 import { failed, isParked } from "./failing.ts"
 import { Lane } from "./lane.ts"
-import { missing, type Row } from "./rows.ts"
+import { missing, type Row } from "./row.ts"
 import type { Halted, Setup } from "./runner.ts"
 import { type Cut, momentOf, type Windows } from "./windows.ts"
 

@@ -1,4 +1,4 @@
-/** What a partition is doing, for a person who asks. */
+/** What a partition is doing, in a line for a person who asks. */
 import type { Partition } from "./partition.ts"
 
 export const doing = (partition: Partition, now: number): string => {
@@ -10,8 +10,6 @@ export const doing = (partition: Partition, now: number): string => {
         ? `paused at ${partition.position}`
         : `nothing in hand, at ${partition.position}`
   const held = partition.lease.held ? "" : ", waits for its lease"
-  return (
-    `${partition.processor}/${partition.partition}: ${state}, ${partition.waiting} read ahead, ` +
-    `${partition.uncommitted()} not committed${held}`
-  )
+  const ahead = `${partition.waiting} read ahead, ${partition.uncommitted()} not committed`
+  return `${partition.processor}/${partition.partition}: ${state}, ${ahead}${held}`
 }

@@ -47,7 +47,8 @@ export const ticking = ({ last, late, now, partition, warn, windows }: Options):
   const wanted = (): boolean =>
     tables.some(({ next, windowed: { window } }) => window.time === "event" && next + window.lateness <= windows.now())
 
-  const isQuiet = (): boolean => partition.open && partition.idle
+  const isQuiet = (): boolean =>
+    partition.open && partition.waiting === 0 && partition.taken === 0 && partition.parking.busy === 0
 
   /** What was published and not handled yet counts first. */
   const hasAll = (log: TimedLog) => Effect.map(last(log), (id) => (compare(id, log.entry) > 0 ? undefined : log))

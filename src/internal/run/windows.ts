@@ -11,7 +11,7 @@ import type { Definition } from "../../Table.ts"
 import type { WindowsDue } from "../../TableStore.ts"
 import type { Received } from "../record/received.ts"
 import type { Windowing } from "../window/definition.ts"
-import { missing, type Row } from "./rows.ts"
+import { missing, type Row } from "./row.ts"
 import type { EngineClock, TimedLog } from "./timedLog.ts"
 
 /** A table with windows. */

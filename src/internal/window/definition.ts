@@ -5,6 +5,7 @@
 import { Schema } from "effect"
 import type { Key } from "../../Table.ts"
 import type * as Window from "../../Window.ts"
+import { keyFrom } from "../table/keys.ts"
 import { keyOf, rowOf, startOf } from "./aligned.ts"
 import * as Neighbours from "./neighbours.ts"
 import * as Sessions from "./sessions.ts"
@@ -35,18 +36,6 @@ const unmerged = (): never => {
   throw new Error("only sessions are merged")
 }
 
-/** Keys of tables are stored in their text form, also those that are numbers. */
-export const parseKey = (schema: Coded): ((text: string) => Key) => {
-  const decode = Schema.decodeUnknownSync(Schema.toCodecJson(schema)) as (text: unknown) => Key
-  return (text) => {
-    try {
-      return decode(text)
-    } catch {
-      return decode(Number(text))
-    }
-  }
-}
-
 const sessions = (value: Coded): Coded =>
   Schema.Array(Schema.Struct({ start: Schema.Finite, end: Schema.Finite, closed: Schema.Boolean, value }))
 
@@ -68,7 +57,7 @@ export const storedAs = (options: {
 }): Stored => {
   const { initial, key, merge = unmerged, partitionBy, value, window } = options
   const { retain, shape } = window
-  const parse = parseKey(key)
+  const parse = keyFrom(key)
   const windowing = (due: Windowing["due"]): Windowing => ({ window, key: parse, initial, merge, due })
   switch (shape._tag) {
     case "Aligned":

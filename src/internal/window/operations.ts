@@ -3,8 +3,9 @@
  * the event's time and is open; a read is of one window.
  */
 import { Effect } from "effect"
+import type { DecodeError } from "../../Errors.ts"
 import type { Definition, Key } from "../../Table.ts"
-import { missing, type Row } from "../run/rows.ts"
+import { missing, type Row } from "../run/row.ts"
 import { type Unit, unitOf } from "../run/unit.ts"
 import type { Windows } from "../run/windows.ts"
 import { countOf, latestStart, rowOf, startsOf } from "./aligned.ts"
@@ -24,7 +25,10 @@ interface Act {
   readonly time: number
 }
 
-const act = <A>(definition: Definition, f: (act: Act) => Effect.Effect<A>): Effect.Effect<A> =>
+const act = <A>(
+  definition: Definition,
+  f: (act: Act) => Effect.Effect<A, DecodeError>
+): Effect.Effect<A, DecodeError> =>
   Effect.withFiber((fiber) => {
     const unit = unitOf(fiber.context)
     const { windows } = unit.host
@@ -45,7 +49,7 @@ const write = ({ unit, windows }: Act, row: Row, value: unknown): void => {
 }
 
 /** The window that the event belongs to; of several the last. */
-const current = (own: Act, key: Key): Effect.Effect<unknown> => {
+const current = (own: Act, key: Key): Effect.Effect<unknown, DecodeError> => {
   const { definition, time, unit, windowed, windows } = own
   const { shape } = windowed.window
   if (shape._tag !== "Session") return reading(own, key, time)
@@ -56,22 +60,22 @@ const current = (own: Act, key: Key): Effect.Effect<unknown> => {
 }
 
 /** The window that holds this time. */
-const reading = (own: Act, key: Key, time: number): Effect.Effect<unknown> =>
+const reading = (own: Act, key: Key, time: number): Effect.Effect<unknown, DecodeError> =>
   own.unit.with(own.definition, rowAt(own.windowed, key, time), (row) =>
     open(own, row.value === missing ? undefined : valueAt(own.windowed, row.table.read(row), time))
   )
 
-export const get = (definition: Definition, key: Key): Effect.Effect<unknown> =>
+export const get = (definition: Definition, key: Key): Effect.Effect<unknown, DecodeError> =>
   act(definition, (own) => current(own, key))
 
-export const at = (definition: Definition, key: Key, time: number): Effect.Effect<unknown> =>
+export const at = (definition: Definition, key: Key, time: number): Effect.Effect<unknown, DecodeError> =>
   act(definition, (own) => reading(own, key, Math.floor(time)))
 
-export const now = (definition: Definition, key: Key): Effect.Effect<unknown> =>
+export const now = (definition: Definition, key: Key): Effect.Effect<unknown, DecodeError> =>
   act(definition, (own) => reading(own, key, own.windows.now()))
 
 /** The event's window less the one that holds the time so many milliseconds before the event. */
-export const delta = (definition: Definition, key: Key, ago: number): Effect.Effect<number> =>
+export const delta = (definition: Definition, key: Key, ago: number): Effect.Effect<number, DecodeError> =>
   act(definition, (own) =>
     Effect.zipWith(
       current(own, key),
@@ -81,7 +85,7 @@ export const delta = (definition: Definition, key: Key, ago: number): Effect.Eff
   )
 
 /** Gives what the event's window, of several the last, holds then. `f` gives nothing to remove a value. */
-const change = (definition: Definition, key: Key, f: (value: Boxed) => Boxed): Effect.Effect<unknown> =>
+const change = (definition: Definition, key: Key, f: (value: Boxed) => Boxed): Effect.Effect<unknown, DecodeError> =>
   act(definition, (own) => {
     const { shape } = own.windowed.window
     if (shape._tag === "Aligned") return changeAligned(own, shape, key, f)
@@ -96,11 +100,11 @@ const changeAligned = (
   shape: { readonly size: number; readonly step: number },
   key: Key,
   f: (value: Boxed) => Boxed
-): Effect.Effect<unknown> => {
+): Effect.Effect<unknown, DecodeError> => {
   const { definition, time, unit, windows } = own
   const closed = windows.closed(definition)
   const text = String(key)
-  const one = (start: number): Effect.Effect<unknown> =>
+  const one = (start: number): Effect.Effect<unknown, DecodeError> =>
     unit.with(definition, rowOf(start, text), (row) => {
       const value = f(boxed(row))
       write(own, row, value === undefined ? missing : value.value)
@@ -146,13 +150,17 @@ const seen = (own: Act, row: Row, shape: Neighbours.Sliding, f: (value: Boxed) =
   return Neighbours.at(state, time, shape)
 }
 
-export const set = (definition: Definition, key: Key, value: unknown): Effect.Effect<void> =>
+export const set = (definition: Definition, key: Key, value: unknown): Effect.Effect<void, DecodeError> =>
   Effect.asVoid(change(definition, key, () => ({ value })))
 
-export const update = (definition: Definition, key: Key, f: (value: any) => unknown): Effect.Effect<unknown> =>
+export const update = (
+  definition: Definition,
+  key: Key,
+  f: (value: any) => unknown
+): Effect.Effect<unknown, DecodeError> =>
   change(definition, key, (before) => ({
     value: f(before === undefined ? definition.windowed!.initial() : before.value)
   }))
 
-export const remove = (definition: Definition, key: Key): Effect.Effect<void> =>
+export const remove = (definition: Definition, key: Key): Effect.Effect<void, DecodeError> =>
   Effect.asVoid(change(definition, key, () => undefined))
