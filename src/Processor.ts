@@ -16,6 +16,9 @@ import type { DecodeError, EncodeError, EngineError, EventsLost, Misconfigured }
 import type { Event, Excess, UnitOfWork } from "./Event.ts"
 import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { parseOffset } from "./internal/entryId.ts"
+import * as Joins from "./internal/join/plan.ts"
+import { shaped } from "./internal/join/shaped.ts"
+import { compile } from "./internal/join/values.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Operations from "./internal/operations.ts"
 import type { Parked, ParkedLane } from "./internal/parked.ts"
@@ -132,8 +135,6 @@ const Proto = {
 const fromDefinition = (definition: Definition): Processor<any, never> =>
   Object.assign(Object.create(Proto), { name: definition.name, definition: checkWindows(definition) })
 
-const isTopic = (source: Topic.Source<any>): source is Topic.Any => "schema" in source
-
 const define = (
   name: string,
   input: Topic.Input,
@@ -145,9 +146,10 @@ const define = (
   const at = `processor ${name}`
   const sources = (Array.isArray(input) ? input : [input]) as NonEmpty<Topic.Source<any>>
   if (sources.length === 0) throw invalid(`${at}: give it a topic`)
-  const topics = sources.map((source) => {
-    if (!isTopic(source)) throw invalid(`${at}: ${source.name} is not a topic`)
-    return source
+  const topics = sources.flatMap((source) => {
+    const all = Joins.topicsOf(source)
+    if (all === undefined) throw invalid(`${at}: ${source.name} is neither a topic nor a join`)
+    return all
   }) as [Topic.Any, ...Array<Topic.Any>]
   for (const topic of topics) {
     if (topic.partitions !== topics[0].partitions) {
@@ -158,7 +160,8 @@ const define = (
     }
   }
   if (new Set(topics.map((topic) => topic.name)).size < topics.length) throw invalid(`${at}: a topic is named twice`)
-  const tables = settings.tables ?? []
+  const joined = compile(name, sources, settings.tables ?? [])
+  const tables = [...(settings.tables ?? []), ...(joined?.tables ?? [])]
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)
   for (const table of tables) Table.bind(table, name, topics[0])
   const { cache, onLost, prefetch } = settings
@@ -170,7 +173,7 @@ const define = (
     name,
     topics,
     tables,
-    shape,
+    shape: joined === undefined ? shape : shaped(shape, joined.values),
     concurrency,
     maxUncommitted: count("maxUncommitted", settings.maxUncommitted),
     prefetch: { events: count("prefetch.events", prefetch?.events), bytes: count("prefetch.bytes", prefetch?.bytes) },

@@ -7,6 +7,7 @@ import { type DateTime, Duration, Effect, HashSet, Option, Schema, Stream } from
 import type { NoInfer } from "effect/Types"
 import { type DecodeError, EngineError, Misconfigured } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
+import type { Holding } from "./internal/join/held.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import { type ValueCodec, valueCodec } from "./internal/record/stored.ts"
 import { missing, undecodable } from "./internal/run/row.ts"
@@ -51,6 +52,8 @@ export interface Definition {
   readonly timeToLive: Duration.Duration | undefined
   /** What is kept of its changes, if they are written down. */
   readonly changes: Retention.Retention | undefined
+  /** Where it is what a join holds: a table of the runtime's own. */
+  readonly holding?: Holding | undefined
   /** Where it has windows: then key, value and the others are those of what is stored. */
   readonly windowed?: Windowing | undefined
 }
@@ -304,13 +307,27 @@ const windowsOf = <V>(
   return lookedUp(windowed, keys, at, (rows) => rowsOf(table, rows, only)) as Effect.Effect<never, LookupError, Client>
 }
 
+/** One row, if there is one. Not for tables with windows. */
+export const find = <Name extends string, K, V>(
+  table: Table<Name, K, V>,
+  key: NoInfer<K>
+): Effect.Effect<Option.Option<V>, LookupError, Client> =>
+  Effect.map(rowsOf<V | typeof missing>(table as never, [key as Key], undefined, missing), ([value]) =>
+    value === missing ? Option.none() : Option.some(value as V)
+  )
+
+/** How many partitions a table has, as far as that is known here. @internal */
+export const partitionsOf = ({ definition }: State<string, any, any>): number | undefined =>
+  homes.get(definition)?.partitions ?? definition.partitions
+
 /** Partitions that are asked at the same time. */
 const lookupConcurrency = 16
 
 const rowsOf = Effect.fnUntraced(function* <V>(
   table: State<string, any, V>,
   keys: ReadonlyArray<Key>,
-  only: number | undefined
+  only: number | undefined,
+  absent?: V
 ): Effect.fn.Return<ReadonlyArray<V>, LookupError, Client> {
   const { definition } = table
   const { name, timeToLive } = definition
@@ -334,7 +351,9 @@ const rowsOf = Effect.fnUntraced(function* <V>(
     for (let j = 0; j < at.length; j++) {
       const bytes = found[j]
       values[at[j]!] = (
-        bytes === undefined ? definition.initial() : yield* decode(definition, codec, partition, texts[j]!, bytes)
+        bytes === undefined
+          ? (absent ?? definition.initial())
+          : yield* decode(definition, codec, partition, texts[j]!, bytes)
       ) as V
     }
   })

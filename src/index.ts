@@ -17,6 +17,8 @@ export * as Engine from "./Engine.ts"
 export * as Errors from "./Errors.ts"
 /** One record of a partition, and the operators that keep the books of streams of them. */
 export * as Event from "./Event.ts"
+/** What belongs together in two topics, or in a topic and a table. */
+export * as Join from "./Join.ts"
 /** What a worker counts. */
 export * as Metrics from "./Metrics.ts"
 /** Something a worker runs. */

@@ -6,13 +6,14 @@ import { Effect, Latch } from "effect"
 import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
-import { ReadAhead } from "./ahead.ts"
+import { type Ahead, ReadAhead } from "./ahead.ts"
 import type { Bounds, Limit } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
 import { pack, repliesOf } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
+import { Merging } from "./merging.ts"
 import type { Outbox } from "./outbox.ts"
 import type { Parking } from "./parking.ts"
 import type { Pressure } from "./pressure.ts"
@@ -65,6 +66,8 @@ export class Partition {
   readonly pressure: Pressure
   /** What waits aside. */
   readonly parking: Parking
+  /** Where what is read is joined. */
+  private readonly merging: Merging | undefined
   /** Where a table has windows. */
   readonly windows: Windows | undefined
   /** What goes to other shards; undefined where there are none. */
@@ -114,6 +117,7 @@ export class Partition {
     this.pressure = options.pressure
     this.parking = options.parking
     this.windows = options.windows
+    this.merging = options.windows?.joins === true ? new Merging(options.logs) : undefined
     this.outbox = options.outbox
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
@@ -173,15 +177,13 @@ export class Partition {
     const events = this.decoded
     this.decoded = []
     const most = Math.min(chunkEvents, this.bounds.events)
+    if (this.merging !== undefined && this.caution === undefined) {
+      this.merging.take(events, most, this.ahead, (ahead) => this.unpack(ahead))
+      this.ahead.compact()
+      return this.hand(events)
+    }
     while (events.length < most && !this.ahead.isEmpty) {
-      const { entry, log } = this.ahead.take()
-      const first = log.first(entry)
-      if (first >= entry.count) {
-        log.passed(entry)
-        this.touched()
-        continue
-      }
-      const unpacked = log.codec.unpack(entry, this.partition, first, log.origin, this.fence.epoch)
+      const unpacked = this.unpack(this.ahead.take())
       if (events.length === 0 && this.ahead.isEmpty) {
         this.ahead.compact()
         return this.hand(unpacked)
@@ -192,12 +194,33 @@ export class Partition {
     return this.hand(events)
   }
 
+  /** The events of an entry that are not done yet. */
+  private unpack({ entry, log }: Ahead): Array<Received<unknown>> {
+    const first = log.first(entry)
+    if (first < entry.count) return log.codec.unpack(entry, this.partition, first, log.origin, this.fence.epoch)
+    log.passed(entry)
+    this.touched()
+    return []
+  }
+
   /** On probation it begins with the event that it is suspected for, which may not have been read yet. */
   begins({ lifted, suspect }: Caution): boolean {
     if (lifted || suspect === undefined || this.decoded.length > 0) return true
     const isThere = this.ahead.prefer(suspect.topic)
     if (!isThere) this.arrival.closeUnsafe()
     return isThere
+  }
+
+  /** Events that were not read goes out before those that were. */
+  give(events: ReadonlyArray<Received<unknown>>): void {
+    if (events.length === 0) return
+    this.decoded = [...events, ...this.decoded]
+    this.rouse()
+  }
+
+  /** Something could be handed out without looking at what was read. */
+  get hasLeftover(): boolean {
+    return this.decoded.length > 0
   }
 
   private hand(events: Array<Received<unknown>>): Array<Received<unknown>> {
@@ -215,7 +238,7 @@ export class Partition {
     }
     this.taken += events.length
     this.rows.handed = events
-    if (events.length === 0 || (this.ahead.isEmpty && this.decoded.length === 0)) this.arrival.closeUnsafe()
+    if (events.length === 0 || this.waiting === 0) this.arrival.closeUnsafe()
     if (this.starved) this.onRoom()
     return events
   }
@@ -245,7 +268,7 @@ export class Partition {
 
   /** Handed out and never started: as if it had not been read. For a partition that is given away. */
   get waiting(): number {
-    return this.ahead.events + this.decoded.length
+    return this.ahead.events + this.decoded.length + (this.merging?.waiting ?? 0)
   }
 
   // ---------------------------------------------------------------------------------------------------------------- done
