@@ -64,7 +64,7 @@ export const next = (setup: Setup, back?: Back): Effect.Effect<Array<Received<un
     }
     if (partition.full) return Effect.flatMap(setup.flush, () => look)
     if (setup.closings?.windows.closes === true) return Effect.flatMap(setup.closings.close, () => look)
-    if (setup.letting?.isDue() === true) return Effect.flatMap(setup.letting.gather, () => look)
+    if (setup.letting !== undefined && partition.lets) return Effect.flatMap(setup.letting.gather, () => look)
     if (parking.active && back !== undefined) {
       const isDue = back.isDue()
       if (isDue !== false) return isDue === true ? Effect.succeed([]) : Effect.flatMap(isDue, () => look)

@@ -23,8 +23,7 @@ const pageRows = 100
 const patient = backoff("50 millis", "2 seconds")
 
 export interface Letting {
-  /** Something is to be done about what is held, before more events are handed out. */
-  readonly isDue: () => boolean
+  /** Where `Partition.lets`, before more events are handed out. */
   readonly gather: Effect.Effect<void>
   /** Learn what is due, before the first event is handled. */
   readonly begin: Effect.Effect<void>
@@ -57,13 +56,13 @@ export const make = (setup: Setup, windows: Windows): Letting => {
       }
     )
 
-  const begin = Effect.forEach(
-    windows.holds,
-    (hold) =>
+  const begin = Effect.andThen(
+    Effect.forEach(windows.holds, (hold) =>
       Effect.map(ask(hold, 1), ([first]) => {
         hold.next = first?.at ?? Number.POSITIVE_INFINITY
-      }),
-    { discard: true }
+      })
+    ),
+    Effect.sync(windows.onDone)
   )
 
   const earlier = (hold: Hold, at: number): void => {
@@ -139,8 +138,6 @@ export const make = (setup: Setup, windows: Windows): Letting => {
   })
 
   return {
-    // A commit says that its owner did not die at the first event, so that one comes first.
-    isDue: () => partition.caution === undefined && !partition.hasLeftover && windows.lets && !partition.isUntried,
     gather,
     begin,
     books

@@ -218,9 +218,12 @@ export class Partition {
     this.rouse()
   }
 
-  /** Something could be handed out without looking at what was read. */
-  get hasLeftover(): boolean {
-    return this.decoded.length > 0
+  /**
+   * It is time to look at what a join holds, and nothing else comes first: what was looked up before, or, since a commit
+   * says that its owner did not die at the first event, that one.
+   */
+  get lets(): boolean {
+    return this.windows?.lets === true && this.decoded.length === 0 && this.caution === undefined && !this.isUntried
   }
 
   private hand(events: Array<Received<unknown>>): Array<Received<unknown>> {
@@ -525,7 +528,12 @@ export class Partition {
 
   /** Nothing in hand, nothing uncommitted, no window to be closed now. */
   get settled(): boolean {
-    return this.taken === 0 && this.parking.busy === 0 && this.clean && !(this.open && this.windows?.isDue === true)
+    return (
+      this.taken === 0 &&
+      this.parking.busy === 0 &&
+      this.clean &&
+      !(this.open && (this.windows?.closes === true || this.lets))
+    )
   }
 
   /** The oldest event in hand, and since when nothing has moved, as far as the caller looked. */
