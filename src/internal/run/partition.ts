@@ -139,6 +139,7 @@ export class Partition {
   /** Bytes that may be read now; 0: leave this partition out. Half of the bound must be free, so that reads are large. */
   room(): number {
     if (this.stopping || this.paused) return 0
+    if (this.merging?.curious === true) return this.bounds.bytes
     const events = this.waiting
     const { bytes } = this.ahead
     this.starved =
@@ -150,11 +151,17 @@ export class Partition {
 
   /** Events that may be read now, if there is room at all. */
   get roomEvents(): number {
-    return this.bounds.events - this.waiting
+    return this.merging?.curious === true ? this.bounds.events : this.bounds.events - this.waiting
+  }
+
+  /** Nothing more goes out before it was looked what there is: by a read that does not wait. */
+  get isCurious(): boolean {
+    return this.merging?.curious === true && !this.stopping && !this.paused
   }
 
   positions(): ReadonlyArray<Position> {
-    return this.logs.map((log) => ({
+    const logs = this.merging === undefined ? this.logs : this.merging.asked()
+    return logs.map((log) => ({
       topic: log.topic,
       partition: this.partition,
       after: log.after,
@@ -166,7 +173,15 @@ export class Partition {
     for (const entry of entries) this.ahead.add(log, entry)
     log.after = entries[entries.length - 1]!.id
     log.entriesRead += entries.length
-    if (!this.paused) this.arrival.openUnsafe()
+    if (this.merging !== undefined) this.merging.found(log)
+    else this.rouse()
+  }
+
+  /** A read that this partition was part of is over, and delivered. */
+  looked(): void {
+    if (this.merging === undefined) return
+    this.merging.looked()
+    if (this.waiting > 0) this.rouse()
   }
 
   // --------------------------------------------------------------------------------------------------------- handing out
@@ -180,7 +195,9 @@ export class Partition {
     if (this.merging !== undefined && this.caution === undefined) {
       this.merging.take(events, most, this.ahead, (ahead) => this.unpack(ahead))
       this.ahead.compact()
-      return this.hand(events)
+      const handed = this.hand(events)
+      if (this.merging.curious) this.onRoom()
+      return handed
     }
     while (events.length < most && !this.ahead.isEmpty) {
       const unpacked = this.unpack(this.ahead.take())
