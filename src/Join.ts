@@ -134,3 +134,29 @@ export const table = <A, K extends Key, Name extends string, V, const Kd extends
   }
   return source(name, left.partitions, { _tag: "Lookup", source: left, table: right, kind })
 }
+
+/**
+ * A view of two tables with the same keys, for `Table.lookup`, `lookupMany`, `find` and `entries`: what is committed in
+ * both, at the moment of asking. A row that is missing on one side reads as that side's `initial`; what is on neither is
+ * not among the entries. Nothing is stored, so it needs no processor and no handler reads or writes it.
+ */
+export const tables = <N1 extends string, N2 extends string, K, V1, V2>(
+  left: Table.Table<N1, K, V1>,
+  right: Table.Table<N2, K, V2>
+): Table.Table<`${N1}+${N2}`, K, readonly [V1, V2]> => {
+  const name = `${left.name}+${right.name}` as const
+  for (const { definition, name: side, scope } of [left, right]) {
+    if (scope === "key" && definition.windowed === undefined) continue
+    throw invalid(`join ${name}: table ${side} has no one row of a key; look up both in your own code`)
+  }
+  const [one, other] = [Table.partitionsOf(left), Table.partitionsOf(right)]
+  if (one !== undefined && other !== undefined && one !== other) {
+    throw mismatch(
+      `join ${name}: table ${left.name} has ${one} partitions and table ${right.name} has ${other}: give their topics the ` +
+        "same count, or re-key one with Processor.repartition"
+    )
+  }
+  const { definition } = left
+  const view = { ...definition, name, changes: undefined, view: { left, right } }
+  return { "~millrace/Table": left["~millrace/Table"] as never, name, scope: "key", definition: view }
+}

@@ -16,8 +16,8 @@ import type { DecodeError, EncodeError, EngineError, EventsLost, Misconfigured }
 import type { Event, Excess, UnitOfWork } from "./Event.ts"
 import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { parseOffset } from "./internal/entryId.ts"
-import * as Joins from "./internal/join/plan.ts"
 import { shaped } from "./internal/join/shaped.ts"
+import { readTogether } from "./internal/join/sources.ts"
 import { compile } from "./internal/join/values.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Operations from "./internal/operations.ts"
@@ -146,20 +146,7 @@ const define = (
   const at = `processor ${name}`
   const sources = (Array.isArray(input) ? input : [input]) as NonEmpty<Topic.Source<any>>
   if (sources.length === 0) throw invalid(`${at}: give it a topic`)
-  const topics = sources.flatMap((source) => {
-    const all = Joins.topicsOf(source)
-    if (all === undefined) throw invalid(`${at}: ${source.name} is neither a topic nor a join`)
-    return all
-  }) as [Topic.Any, ...Array<Topic.Any>]
-  for (const topic of topics) {
-    if (topic.partitions !== topics[0].partitions) {
-      throw Operations.partitionsMismatch(
-        `${at} reads ${topics[0].name} with ${topics[0].partitions} partitions and ${topic.name} with ${topic.partitions}: ` +
-          `give them the same count, or re-key one with Processor.repartition`
-      )
-    }
-  }
-  if (new Set(topics.map((topic) => topic.name)).size < topics.length) throw invalid(`${at}: a topic is named twice`)
+  const topics = readTogether(at, sources)
   const joined = compile(name, sources, settings.tables ?? [])
   const tables = [...(settings.tables ?? []), ...(joined?.tables ?? [])]
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)

@@ -57,10 +57,11 @@ describe("perKey", () => {
       )
       yield* drain([
         Processor.make("p", { topic, tables: [totals], concurrency: { perKey: 3 } }, ({ key, n }) =>
-          Effect.andThen(
-            turns(n % 7 === 0 ? 20 : 1),
-            n % 2 === 0 ? Table.update(totals, key, (sum) => sum + n) : Topic.emit(out, n)
-          )
+          Effect.gen(function* () {
+            yield* turns(n % 7 === 0 ? 20 : 1)
+            if (n % 2 === 1) yield* Topic.emit(out, n)
+            else yield* Table.update(totals, key, (sum) => sum + n)
+          })
         )
       ])
       const emitted = yield* Stream.runCollect(Topic.stream(out, { until: "now" }))

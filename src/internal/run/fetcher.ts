@@ -54,7 +54,8 @@ export const make = (options: {
 
     const uncovered = (): boolean => {
       for (const partition of options.partitions()) {
-        if (partition.isCurious || (!reading!.covered.has(partition) && partition.room() > 0)) return true
+        const isCovered = reading!.covered.has(partition) && !partition.supply.isCurious
+        if (!isCovered && partition.room() > 0) return true
       }
       return false
     }
@@ -119,7 +120,7 @@ export const make = (options: {
           covered.add(partition)
           room = Math.min(room, free)
           roomEvents = Math.min(roomEvents, partition.roomEvents)
-          if (partition.isCurious) block = 0
+          if (partition.supply.isCurious) block = 0
           for (const position of partition.positions()) positions.push(position)
           for (const log of partition.logs) wanted.set(`${log.topic.name}/${partition.partition}`, { partition, log })
         }

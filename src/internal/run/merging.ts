@@ -54,7 +54,7 @@ export class Merging {
     most: number,
     ahead: ReadAhead,
     unpack: (ahead: Ahead) => ReadonlyArray<Received<unknown>>
-  ): void {
+  ): Array<Received<unknown>> {
     while (events.length < most) {
       let first: Queue | undefined
       let knows = true
@@ -67,14 +67,15 @@ export class Merging {
         if (isEmpty(queue)) knows &&= queue.dry
         else if (first === undefined || timeOf(queue) < timeOf(first)) first = queue
       }
-      if (first === undefined) return
+      if (first === undefined) return events
       if (!knows) {
         this.curious = true
-        return
+        return events
       }
       events.push(first.events[first.head++]!)
       this.waiting--
     }
+    return events
   }
 }
 
