@@ -3,11 +3,13 @@
  * after the other. What comes out, each pair and each lone event once, is what the model says.
  */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Metric } from "effect"
+import { Effect, Layer, Metric } from "effect"
+import type * as Engine from "../src/Engine.ts"
 import type * as Join from "../src/Join.ts"
 import { late } from "../src/Metrics.ts"
 import * as Topic from "../src/Topic.ts"
-import { drain, numbers, type TestEngine } from "./support/engines.ts"
+import * as Faults from "../src/testing/Faults.ts"
+import { drain, numbers, start, type TestEngine } from "./support/engines.ts"
 import { type Came, expect, type Half, joining, type Side, told } from "./support/joins.ts"
 import { type Seeded, seeded } from "./support/seeded.ts"
 import { inOurDays, never } from "./support/windows.ts"
@@ -106,6 +108,46 @@ describe("joins of two topics, against a model", () => {
           }
         }),
       { timeout: 30_000 }
+    )
+  }
+})
+
+describe("workers that come and go while answers are lost", () => {
+  for (const kind of kinds) {
+    inOurDays(
+      `${kind}: each pair and each lone event once`,
+      (engine) =>
+        Effect.gen(function* () {
+          const services = yield* Effect.context<Engine.Services>()
+          const unlucky = Faults.layer((_, method, call) => {
+            if (method !== "commit") return undefined
+            return call % 4 === 1 ? { _tag: "LoseReply" } : call % 4 === 3 ? { _tag: "SendTwice" } : undefined
+          }).pipe(Layer.provideMerge(Layer.succeedContext(services)))
+          const random = seeded(kind.length)
+          const { part, ...topics } = joining(kind, { within: 600, lateness: 4_000, ...never })
+          const given = givenBy(random, 4_000)
+          for (let from = 0; from < given.length; from += 20) {
+            yield* publish(topics, given.slice(from, from + 20))
+            yield* Effect.scoped(
+              Effect.gen(function* () {
+                const worker = yield* start([part], { grace: 0 })
+                // It is interrupted at whatever it does just then.
+                if (random.chance(0.3)) yield* worker.idle
+                else yield* engine.elapse(random.below(30))
+                yield* worker.close
+              })
+            ).pipe(Effect.provide(Layer.fresh(unlucky)))
+          }
+          const last = { key: "z", at: 1_000_000, n: 9_999 }
+          yield* Topic.publish(topics.left, last)
+          yield* Topic.publish(topics.right, last)
+          yield* drain([part])
+          const ends = (["left", "right"] as const).map((side) => ({ side, ...last }))
+          const expected = expect(kind, 600, Number.POSITIVE_INFINITY, [...given, ...ends], 1_000_000 - 4_000)
+          assert.deepStrictEqual((yield* told).toSorted(), expected.lines)
+        }),
+      // Where time is the test's, a worker that closes waits for it: there the simulation shows the same.
+      { on: ["file", "Redis"], timeout: 30_000 }
     )
   }
 })

@@ -97,6 +97,23 @@ describe("two topics", () => {
     })
   )
 
+  inOurDays("events in a partition that was chosen for them meet there", () =>
+    Effect.gen(function* () {
+      const [left, right] = [sideOf("left", 4), sideOf("right", 4)]
+      const part = Processor.make(
+        "chosen",
+        { topic: Join.streams(left, right, options), concurrency: { perKey: 2 } },
+        emitting
+      )
+      for (const partition of numbers(4)) {
+        yield* Topic.publish(left, half(0, partition), { partition })
+        yield* Topic.publish(right, half(0, 10 + partition), { partition })
+      }
+      yield* drain([part])
+      assert.deepStrictEqual((yield* told).toSorted(), ["0/10", "1/11", "2/12", "3/13"])
+    })
+  )
+
   inOurDays("of what was read the lower time goes first", () =>
     Effect.gen(function* () {
       const { came, left, part, right } = joining("inner", options)

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Layer, Option, Schema } from "effect"
-import { Policy, Processor, Table, Topic } from "../src/index.ts"
+import { Join, Policy, Processor, Table, Topic } from "../src/index.ts"
 import { TestProcessor } from "../src/testing/index.ts"
 
 const Order = Schema.Struct({ id: Schema.Int, customer: Schema.String, amount: Schema.Finite })
@@ -65,5 +65,23 @@ describe("TestProcessor", () => {
       assert.deepInclude(error, { _tag: "Declined", id: 2 })
       assert.deepStrictEqual(result.table(totals), new Map([["a", 11]]))
     }).pipe(Effect.provide(fees))
+  )
+
+  it.effect("runs a processor that reads a join", () =>
+    Effect.gen(function* () {
+      const Payment = Schema.Struct({ customer: Schema.String, of: Schema.Int })
+      const payments = Topic.make("payments", { schema: Payment, partitionBy: "customer", partitions: 4 })
+      const paid = Processor.make(
+        "paid",
+        { topic: Join.streams(orders, payments, { within: "1 hour" }), tables: [totals] },
+        ({ left, right }) => Table.update(totals, left.customer, (total) => total + left.amount * right.of)
+      )
+      const result = yield* TestProcessor.run(paid, [
+        input(1, "a", 10),
+        TestProcessor.event(payments, { customer: "a", of: 2 }),
+        TestProcessor.event(payments, { customer: "b", of: 3 })
+      ])
+      assert.deepStrictEqual(result.table(totals), new Map([["a", 20]]))
+    })
   )
 })

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Context, type DateTime, Effect, type HashSet, Layer, Schedule, Schema, Stream } from "effect"
+import { Context, type DateTime, Effect, type HashSet, Layer, type Option, Schedule, Schema, Stream } from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
   AgentDefect,
@@ -30,6 +30,7 @@ import {
   Agent,
   type Engine,
   Event,
+  Join,
   Part,
   Policy,
   Processor,
@@ -59,6 +60,10 @@ class Order extends Schema.Class<Order>("Order")({
 declare const order: Order
 const orders = Topic.make("orders", { schema: Order, partitionBy: (order) => order.customer })
 const refunds = Topic.make("refunds", { schema: Schema.Struct({ id: Schema.Int }), partitionBy: "id" })
+const Payment = Schema.Struct({ customer: Schema.String, amount: Schema.Finite })
+type Payment = typeof Payment.Type
+const paid = Topic.make("paid", { schema: Payment, partitionBy: "customer" })
+const lefts = Join.streams(orders, paid, { within: "1 hour", kind: "left" })
 const numbers = Topic.make("numbers", { schema: Schema.Finite })
 const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
 const byId = Table.make("byId", { key: Schema.Int, value: Order, initial: () => order })
@@ -125,6 +130,34 @@ export const inferred = () => {
   expectTypeOf(Processor.repartition("copy", { topic: orders, to: Topic.variant(orders, "copies") })).toEqualTypeOf<
     Processor.Processor<DecodeError | EncodeError, never>
   >()
+  const joined = Join.streams(orders, paid, { within: "1 hour" })
+  expectTypeOf(joined).toEqualTypeOf<Topic.Source<Join.Pair<Order, Payment>, string>>()
+  expectTypeOf(lefts).toEqualTypeOf<Topic.Source<Join.Pair<Order, Option.Option<Payment>>, string>>()
+  const outer = Join.streams(orders, paid, { within: "1 hour", kind: "outer" })
+  type Outer = Join.Pair<Option.Option<Order>, Option.Option<Payment>>
+  expectTypeOf(outer).toEqualTypeOf<Topic.Source<Outer, string>>()
+  const matched = Processor.make("matched", { topic: joined }, ({ left, right }, event) => {
+    expectTypeOf(left).toEqualTypeOf<Order>()
+    expectTypeOf(event).toEqualTypeOf<Event.Event<Join.Pair<Order, Payment>>>()
+    return right.amount === left.amount ? Effect.void : Effect.fail(new Declined({ id: left.id }))
+  })
+  expectTypeOf(matched).toEqualTypeOf<Processor.Processor<Declined | DecodeError, never>>()
+  Processor.batch("pairs", { topic: outer, size: 5, within: "1 second" }, (pairs) => {
+    expectTypeOf(pairs).toEqualTypeOf<readonly [Outer, ...ReadonlyArray<Outer>]>()
+    return Effect.void
+  })
+  const known = Join.table(orders, totals)
+  expectTypeOf(known).toEqualTypeOf<Topic.Source<Join.Pair<Order, number>, string>>()
+  const perhaps = Join.table(joined, totals, { kind: "left" })
+  type Perhaps = Join.Pair<Join.Pair<Order, Payment>, Option.Option<number>>
+  expectTypeOf(perhaps).toEqualTypeOf<Topic.Source<Perhaps, string>>()
+  expectTypeOf(Join.tables(totals, totals)).toEqualTypeOf<
+    Table.Table<"totals+totals", string, readonly [number, number]>
+  >()
+  Processor.make("beside", { topic: [known, orders] }, (value) => {
+    expectTypeOf(value).toEqualTypeOf<Order | Join.Pair<Order, number>>()
+    return Effect.void
+  })
   const piped = Processor.stream("piped", { topic: orders, tables: [totals] }, (events) =>
     events.pipe(
       Event.filter((order) => order.paid),
@@ -445,6 +478,22 @@ export const refusedProcessors = () => {
   Processor.stream("wrong", { topic: orders }, (events) => Event.mapBatch(() => Effect.succeed(1))(grouped(events)))
   // @ts-expect-error: 'Topic<number, undefined>' is not assignable
   Processor.repartition("wrong", { topic: orders, to: numbers })
+  // @ts-expect-error: 'number' is not assignable to type 'string'
+  Join.streams(orders, refunds, { within: "1 hour" })
+  // @ts-expect-error: 'undefined' is not assignable to type 'Key'
+  Join.streams(numbers, numbers, { within: "1 hour" })
+  // @ts-expect-error: Property 'within' is missing
+  Join.streams(orders, paid, { kind: "left" })
+  // @ts-expect-error: '"full"' is not assignable
+  Join.streams(orders, paid, { within: "1 hour", kind: "full" })
+  // @ts-expect-error: '"outer"' is not assignable
+  Join.table(orders, totals, { kind: "outer" })
+  // @ts-expect-error: 'number' is not assignable to type 'string'
+  Join.table(refunds, totals)
+  // @ts-expect-error: 'PerPartition
+  Join.table(orders, local)
+  // @ts-expect-error: Property 'amount' does not exist on type 'Option<
+  Processor.make("wrong", { topic: lefts }, ({ right }) => Effect.succeed(right.amount))
   // @ts-expect-error: Event<unknown>
   plain.pipe(Processor.middleware(Stream.map((event) => event.value)))
   // @ts-expect-error: '"halves"' is not assignable

@@ -162,6 +162,8 @@ export class Rows {
     const { definition } = table
     if (!table.isKey(key)) throw table.refused(String(key), "Key", "it does not fit the table's schema for keys")
     if (definition.scope === "partition") return undefined
+    // What a join holds lies where its event was published to.
+    if (definition.holding !== undefined) return String(key)
     const topicKey = String(definition.partitionBy?.(key) ?? key)
     const { partition, partitionOf } = this.placement
     const home = partitionOf(topicKey)
