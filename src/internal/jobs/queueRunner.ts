@@ -1,0 +1,431 @@
+/**
+ * The jobs of one queue in one worker: one exchange at a time settles what was done and claims what there is room for.
+ * Where jobs are quick, the next ones are claimed while these are run, so that neither side waits for the other.
+ *
+ * Gotcha: a job stays in hand until the exchange that settles it was answered; the heartbeat says what is in hand.
+ */
+import { Effect, Exit, Latch, Random, Schedule, Stream } from "effect"
+import type { EngineError } from "../../Errors.ts"
+import * as Metrics from "../../Metrics.ts"
+import type { Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
+import { backoff } from "../backoff.ts"
+import { codecOf } from "./codecs.ts"
+import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
+import { InHand } from "./inHand.ts"
+import { lineOf } from "./ledger.ts"
+import { Shares } from "./shares.ts"
+import { outcomeOf } from "./settle.ts"
+
+interface Options extends CrewOptions {
+  readonly queue: string
+  readonly shared: Shared
+}
+
+/** Jobs of one exchange. */
+const most = 200
+/** A mean run shorter than this many milliseconds is worth claiming ahead for. */
+const quick = 5
+/** Without any signal it is looked so often, in parts of the lease. */
+const patient = backoff("20 millis", "1 second")
+
+export class QueueRunner {
+  readonly options: Options
+  private readonly posts: ReadonlyMap<string, Post>
+  private readonly hands = new Map<string, InHand>()
+  private readonly waiting: Array<InHand> = []
+  private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
+  private readonly running = new Map<string, number>()
+  private readonly shares = new Shares()
+  private readonly metrics: ReturnType<typeof Metrics.ofQueue>
+  private session: Session | undefined
+  private number = 0
+  /** The last exchange that was answered. */
+  private answered = 0
+  private draining = false
+  /** Something may be there to be claimed. */
+  private hopeful = true
+  private next: number | undefined
+  /** Milliseconds that a run takes, in the mean. */
+  private mean = Number.POSITIVE_INFINITY
+  private readonly bell = Latch.makeUnsafe(false)
+  others: () => void = () => undefined
+  constructor(options: Options) {
+    this.options = options
+    this.posts = new Map(options.posts.map((post) => [post.handler.name, post]))
+    this.metrics = Metrics.ofQueue(options.queue, options.posts[0]!.context)
+  }
+
+  poke(): void {
+    this.bell.openUnsafe()
+  }
+
+  quiet(): boolean {
+    return this.hands.size === 0
+  }
+
+  private now(): number {
+    return this.options.clock.currentTimeMillisUnsafe()
+  }
+
+  // ------------------------------------------------------------------------------------------------------------- claims
+
+  /** How many of each name may be claimed, and how many in all. */
+  private room(): { readonly rooms: ReadonlyArray<Room>; readonly count: number; readonly alone: boolean } {
+    const { limit, shared } = this.options
+    // Quick ones may wait here for a moment; slow ones are better off with another worker.
+    const ahead = this.mean < quick ? shared.total : 0
+    const open = this.draining || shared.alone || !this.hopeful ? 0 : shared.free + ahead
+    const count = Math.max(0, Math.min(most, open, limit?.remaining ?? most))
+    const rooms: Array<Room> = []
+    for (const [name, { handler }] of this.posts) {
+      const { concurrency, spec } = handler
+      const own = concurrency === undefined ? count : concurrency - (this.running.get(name) ?? 0)
+      rooms.push({
+        name,
+        count: Math.max(0, Math.min(count, own)),
+        group: spec.group && { concurrency: spec.group.concurrency, limit: spec.group.limit }
+      })
+    }
+    // Each has its turn to be looked at first.
+    rooms.push(...rooms.splice(0, this.number % rooms.length))
+    return { rooms, count: rooms.some((room) => room.count > 0) ? count : 0, alone: shared.empty && !shared.alone }
+  }
+
+  private readonly exchange: Effect.Effect<void, EngineError> = Effect.gen({ self: this }, function* () {
+    const { limit, lease, queue, store, worker } = this.options
+    this.session ??= yield* store.open(queue, worker, lease)
+    const { alone, count, rooms } = this.room()
+    const settling = this.settled.splice(0, most)
+    if (count === 0 && settling.length === 0) return
+    if (limit !== undefined) limit.remaining -= count
+    this.hopeful = false
+    this.next = undefined
+    const number = ++this.number
+    const settle = settling.map(({ hand, outcome }): Settlement => ({ job: hand.job, outcome }))
+    const request = { session: this.session, number, lease, settle, rooms, count, shares: this.shares.next(count), alone }
+    // The same one again, until it is answered: what it did is known by its number.
+    const answer = yield* Effect.retry(store.exchange(request), {
+      schedule: patient,
+      while: (error) => error.reason === "Unreachable" || error.reason === "Full"
+    })
+    this.answered = number
+    if (answer._tag === "Unknown") {
+      if (limit !== undefined) limit.remaining += count
+      return yield* this.forget
+    }
+    if (limit !== undefined) limit.remaining += count - answer.claimed.length
+    for (const one of settling) this.finish(one.hand, answer.refused.includes(one.hand.job.id) ? undefined : one.outcome)
+    this.take(answer, count)
+    if (answer.expired) yield* this.sweep
+  })
+
+  private take(answer: Extract<Exchanged, { readonly _tag: "Exchanged" }>, count: number): void {
+    const { claimed, next, now, suspects } = answer
+    const { shared } = this.options
+    this.shares.claimed(claimed.length)
+    if (count > 0 && claimed.length === count) this.hopeful = true
+    // On our own clock: only the difference is the engine's.
+    if (next !== undefined) this.next = this.now() + Math.max(0, next - now)
+    if (suspects && !shared.alone) this.hopeful = this.hopeful || shared.empty
+    for (const job of claimed) {
+      const post = this.posts.get(job.name)
+      if (post === undefined) continue
+      const hand = new InHand(job, post)
+      if (job.lost >= 2) shared.alone = true
+      this.hands.set(job.id, hand)
+      this.running.set(job.name, (this.running.get(job.name) ?? 0) + 1)
+      shared.free--
+      this.waiting.push(hand)
+    }
+    this.suspects = suspects
+  }
+  private suspects = false
+
+  /** Out of hand; undefined: the outcome did not count. */
+  private finish(hand: InHand, outcome: Outcome | undefined): void {
+    const { job, post } = hand
+    const { onProgress, shared } = this.options
+    if (this.hands.get(job.id) !== hand) return
+    this.hands.delete(job.id)
+    this.running.set(job.name, this.running.get(job.name)! - 1)
+    shared.free++
+    if (job.lost >= 2) shared.alone = false
+    this.metrics.settled(job.name, outcome)
+    hand.onSettled?.(outcome !== undefined)
+    const { counts } = post
+    switch (outcome?._tag) {
+      case "Done":
+        counts.processed++
+        break
+      case "Retry":
+        if (outcome.counted) counts.failed++
+        counts.retried++
+        break
+      case "Dead":
+        counts.failed++
+        counts.deadLettered++
+        break
+      case "Back": {
+        const { limit } = this.options
+        if (limit !== undefined) limit.remaining++
+        break
+      }
+    }
+    if (shared.free === 1 || shared.empty) this.others()
+    this.hopeful = this.hopeful || this.suspects || outcome?._tag === "Retry"
+    onProgress()
+  }
+
+  // --------------------------------------------------------------------------------------------------------------- runs
+
+  /** Starts what was claimed; what ends at once is settled with the next exchange. */
+  private startWaiting(): void {
+    while (this.waiting.length > 0) {
+      const hand = this.waiting.shift()!
+      if (this.draining || hand.stop === "Lost") {
+        this.settle(hand, hand.stop === "Lost" ? undefined : { _tag: "Back" })
+        continue
+      }
+      if (hand.post.handler.acknowledge === "before" && !hand.acknowledged) {
+        this.acknowledge(hand)
+        continue
+      }
+      this.start(hand)
+    }
+  }
+
+  /** Settled first; it runs when that was answered, and is nobody's concern any more. */
+  private acknowledge(hand: InHand): void {
+    hand.acknowledged = true
+    hand.onSettled = (counted) => {
+      if (counted && !this.draining) hand.begin({ ...this.runOf(hand), onEnd: () => undefined })
+    }
+    this.settle(hand, { _tag: "Done", format: undefined, result: "", ttl: 0 })
+  }
+
+  private runOf(hand: InHand) {
+    const { queue, serializer, store } = this.options
+    return { queue, serializer, store, session: this.session!, began: this.now(), onEnd: this.ended(hand) }
+  }
+
+  private start(hand: InHand): void {
+    const { serializer } = this.options
+    const { handler } = hand.post
+    const { job } = hand
+    const { spec } = handler
+    const now = this.now()
+    if (spec.ttl !== undefined && now - job.enqueuedAt > spec.ttl) {
+      const entry = lineOf({ at: now, exit: "Expired", message: `older than ${spec.ttl} ms` })
+      return this.settle(hand, { _tag: "Dead", reason: "Expired", entry })
+    }
+    try {
+      hand.payload = codecOf(spec, "payload", serializer).decode(job.format, job.payload, job.id)
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error)
+      const entry = lineOf({ at: now, exit: "Undecodable", message })
+      return this.settle(hand, { _tag: "Dead", reason: "Undecodable", entry })
+    }
+    hand.deadline = now + spec.timeout
+    if (hand.deadline < this.earliest) {
+      this.earliest = hand.deadline
+      this.deadlines.openUnsafe()
+    }
+    hand.begin(this.runOf(hand))
+  }
+
+  private readonly ended =
+    (hand: InHand) =>
+    (exit: Exit.Exit<unknown, unknown>): void => {
+      const { serializer, worker } = this.options
+      const now = this.now()
+      const took = now - hand.began
+      this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
+      const outcome = outcomeOf({
+        spec: hand.post.handler.spec,
+        serializer,
+        job: hand.job,
+        exit,
+        stop: hand.stop,
+        answer: hand.answer,
+        worker,
+        now,
+        random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
+      })
+      this.settle(hand, outcome)
+    }
+
+  private settle(hand: InHand, outcome: Outcome | undefined): void {
+    if (outcome === undefined) this.finish(hand, undefined)
+    else this.settled.push({ hand, outcome })
+    this.poke()
+  }
+
+  // -------------------------------------------------------------------------------------------------------- life of it
+
+  /** The session is gone, and with it all that is in hand: others have it. */
+  private readonly forget: Effect.Effect<void> = Effect.sync(() => {
+    this.session = undefined
+    this.settled = []
+    this.hopeful = true
+    for (const hand of this.hands.values()) this.stop(hand, "Lost")
+  })
+
+  private stop(hand: InHand, why: InHand["stop"]): void {
+    if (!hand.interrupt(why) && why === "Lost") this.finish(hand, undefined)
+  }
+
+  private readonly sweep = Effect.suspend(() => Effect.ignore(this.options.store.sweep(this.options.queue)))
+
+  private readonly loop = Effect.gen({ self: this }, function* () {
+    while (!this.draining) {
+      this.bell.closeUnsafe()
+      yield* this.exchange
+      this.startWaiting()
+      const { count } = this.room()
+      if (this.settled.length > 0 || (count > 0 && this.hopeful)) continue
+      const wait = Math.min(this.next === undefined ? Infinity : this.next - this.now(), this.options.lease)
+      if (wait > 0) yield* Effect.timeoutOption(this.bell.await, wait)
+      if (this.next !== undefined && this.now() >= this.next) this.hopeful = true
+    }
+  })
+
+  private readonly listen = Effect.suspend(() =>
+    Stream.runForEach(this.options.store.signals(this.options.queue), (signal) =>
+      Effect.sync(() => {
+        if (signal._tag === "Work") {
+          this.hopeful = true
+          this.poke()
+        } else if (signal._tag === "Cancelled" && signal.id !== undefined) {
+          const hand = this.hands.get(signal.id)
+          if (hand !== undefined) this.stop(hand, "Cancelled")
+        }
+      })
+    )
+  ).pipe(Effect.retry(patient), Effect.ignore)
+
+  private readonly beat = Effect.gen({ self: this }, function* () {
+    const { lease, store } = this.options
+    while (true) {
+      yield* Effect.sleep(lease / 3)
+      // A lost hint costs no more than this.
+      this.hopeful = true
+      this.poke()
+      if (this.session === undefined) continue
+      const held = Array.from(this.hands.values(), ({ job }) => job)
+      const answer = yield* store.extend(this.session, lease, this.answered, held).pipe(
+        Effect.tapError((error) => Effect.logWarning("the leases of jobs were not extended", error)),
+        Effect.retry({ schedule: patient, times: 5 }),
+        Effect.orElseSucceed(() => undefined)
+      )
+      if (answer === undefined) continue
+      if (answer === "Unknown") {
+        yield* this.forget
+        continue
+      }
+      for (const id of answer.lost) {
+        const hand = this.hands.get(id)
+        if (hand !== undefined && !this.settled.some((one) => one.hand === hand)) this.stop(hand, "Lost")
+      }
+      for (const id of answer.cancelled) {
+        const hand = this.hands.get(id)
+        if (hand !== undefined) this.stop(hand, "Cancelled")
+      }
+      if (answer.expired) yield* this.sweep
+    }
+  })
+
+  private earliest = Number.POSITIVE_INFINITY
+  private readonly deadlines = Latch.makeUnsafe(false)
+
+  /** Sleeps until the earliest deadline, of which there is usually none for a long time. */
+  private readonly watch = Effect.gen({ self: this }, function* () {
+    while (true) {
+      this.deadlines.closeUnsafe()
+      const wait = this.earliest - this.now()
+      if (wait > 0) {
+        yield* wait === Number.POSITIVE_INFINITY
+          ? this.deadlines.await
+          : Effect.timeoutOption(this.deadlines.await, Math.min(wait, 2 ** 30))
+      }
+      const now = this.now()
+      if (now < this.earliest) continue
+      this.earliest = Number.POSITIVE_INFINITY
+      for (const hand of this.hands.values()) {
+        if (hand.deadline <= now) this.stop(hand, "Timeout")
+        else if (hand.deadline < this.earliest) this.earliest = hand.deadline
+      }
+    }
+  })
+
+  readonly run: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.all(
+      [
+        this.loop.pipe(
+          Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
+          Effect.retry(patient),
+          Effect.ignore
+        ),
+        this.listen,
+        this.beat,
+        this.watch
+      ],
+      { concurrency: "unbounded", discard: true }
+    )
+  )
+
+  /** Called when `run` was interrupted or is about to be: nothing is claimed from here on. */
+  readonly drain: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    const { grace, lease, store } = this.options
+    this.draining = true
+    this.poke()
+    this.startWaiting()
+    const flush = Effect.gen({ self: this }, function* () {
+      while (this.settled.length > 0) yield* this.exchange
+    })
+    const finished = Effect.gen({ self: this }, function* () {
+      while (this.hands.size > 0) {
+        this.bell.closeUnsafe()
+        yield* flush
+        if (this.hands.size > 0) yield* this.bell.await
+      }
+    })
+    const settling = Effect.ignore(finished)
+    yield* Effect.timeoutOption(settling, grace)
+    if (this.hands.size > 0) {
+      for (const hand of this.hands.values()) this.stop(hand, "Shutdown")
+      // One that cannot be interrupted does not hold this up: closing the session gives its job back.
+      yield* Effect.timeoutOption(settling, Math.min(1_000, lease))
+    }
+    if (this.session !== undefined) {
+      const closing = Effect.retry(store.close(this.session), {
+        schedule: Schedule.max([patient, Schedule.during(lease)]),
+        while: (error) => error.reason === "Unreachable"
+      })
+      yield* Effect.timeoutOption(Effect.ignore(closing), lease)
+    }
+    this.session = undefined
+  })
+
+  readonly behind: Effect.Effect<boolean> = Effect.gen({ self: this }, function* () {
+    const { queue, store } = this.options
+    for (const name of this.posts.keys()) {
+      for (const state of ["ready", "active"] as const) {
+        for (let cursor: string | undefined = ""; cursor !== undefined; ) {
+          const page: { readonly items: ReadonlyArray<unknown>; readonly next: string | undefined } =
+            yield* store.list(queue, state, { name, cursor })
+          if (page.items.length > 0) return true
+          cursor = page.next
+        }
+      }
+    }
+    return false
+  }).pipe(Effect.orElseSucceed(() => true))
+
+  report(now: number): ReadonlyArray<string> {
+    return Array.from(
+      this.hands.values(),
+      ({ began, job }) => `${job.name}: job ${job.id} of queue ${this.options.queue}, for ${now - began} ms`
+    )
+  }
+}
+
