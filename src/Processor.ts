@@ -21,6 +21,7 @@ import * as Operations from "./internal/operations.ts"
 import type { Parked, ParkedLane } from "./internal/parked.ts"
 import * as Aside from "./internal/parked.ts"
 import * as Release from "./internal/release.ts"
+import { standardBounds } from "./internal/run/cache.ts"
 import { cannotPark, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
@@ -64,6 +65,8 @@ export interface Settings<Tables> {
   readonly maxUncommitted?: number | undefined
   /** What is read ahead per partition; default 256 events and 1 MiB. */
   readonly prefetch?: { readonly events?: number | undefined; readonly bytes?: number | undefined } | undefined
+  /** Rows of its tables that are kept in memory, per partition; default 10,000 rows and 16 MiB as stored. */
+  readonly cache?: { readonly rows?: number | undefined; readonly bytes?: number | undefined } | undefined
   /** Where a new processor begins; counts only the first time. Default `"earliest"`. */
   readonly startFrom?: Topic.From | undefined
   /** An event in hand for longer is reported, and not interrupted; default 5 minutes. */
@@ -156,7 +159,7 @@ const define = (
   const tables = settings.tables ?? []
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)
   for (const table of tables) Table.bind(table, name, topics[0])
-  const { onLost, prefetch } = settings
+  const { cache, onLost, prefetch } = settings
   if (onLost !== undefined && onLost !== "halt" && onLost !== "resume")
     throw invalid(`${at}: onLost is "halt" or "resume"`)
   const count = (option: string, value: number | undefined): number | undefined =>
@@ -169,6 +172,10 @@ const define = (
     concurrency,
     maxUncommitted: count("maxUncommitted", settings.maxUncommitted),
     prefetch: { events: count("prefetch.events", prefetch?.events), bytes: count("prefetch.bytes", prefetch?.bytes) },
+    cache: {
+      rows: count("cache.rows", cache?.rows) ?? standardBounds.rows,
+      bytes: count("cache.bytes", cache?.bytes) ?? standardBounds.bytes
+    },
     startFrom: startOf(at, settings.startFrom ?? "earliest"),
     slowAfter: settings.slowAfter === undefined ? undefined : positive(`${at}: slowAfter`, settings.slowAfter),
     onLost: onLost ?? "halt",

@@ -3,18 +3,33 @@
  * is committed together with the event's offset, or not at all. Handlers `get`, `set`, `update` and `remove`; any
  * process reads what is committed with `lookup` and `entries`. Values are never changed in place: give back new ones.
  */
-import { Effect, Option, Schema, Stream } from "effect"
+import { Duration, Effect, HashSet, Option, Schema, Stream } from "effect"
 import type { NoInfer } from "effect/Types"
-import { DecodeError, EngineError } from "./Errors.ts"
+import { type DecodeError, EngineError, Misconfigured } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
-import { checkName } from "./internal/names.ts"
+import { checkCount, checkName, invalid } from "./internal/names.ts"
 import { type ValueCodec, valueCodec } from "./internal/record/stored.ts"
-import { missing } from "./internal/run/rows.ts"
+import { missing, undecodable } from "./internal/run/row.ts"
 import { onRow } from "./internal/run/unit.ts"
+import { topicOf } from "./internal/table/changes.ts"
+import { keyOf } from "./internal/table/keys.ts"
+import {
+  add,
+  apply,
+  change,
+  discard,
+  has,
+  isRequest,
+  type Operation,
+  type Request,
+  request,
+  requests
+} from "./internal/table/sets.ts"
 import * as Partitioner from "./Partitioner.ts"
+import * as Retention from "./Retention.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
 import { TableStore } from "./TableStore.ts"
-import type { Any, Key } from "./Topic.ts"
+import type { Any, Key, Topic } from "./Topic.ts"
 
 export type { Key }
 
@@ -28,6 +43,10 @@ export interface Definition {
   readonly value: Coded
   readonly initial: () => unknown
   readonly partitionBy: ((key: any) => Key) | undefined
+  readonly partitions: number | undefined
+  readonly timeToLive: Duration.Duration | undefined
+  /** What is kept of its changes, if they are written down. */
+  readonly changes: Retention.Retention | undefined
 }
 
 /** What tables have in common: state of a processor, keyed, stored per partition, reached by handlers. */
@@ -46,6 +65,28 @@ export interface Table<out Name extends string, in out K, in out V> extends Stat
 /** `scope: "partition"`: one row of a key in every partition, as for a total that its readers sum up. */
 export interface PerPartition<out Name extends string, in out K, in out V> extends State<Name, K, V> {
   readonly scope: "partition"
+}
+
+/** A table whose values are sets. */
+export interface Sets<out Name extends string, in out K, in out M> extends Table<Name, K, HashSet.HashSet<M>> {
+  /** @internal */
+  readonly member: Coded<M>
+}
+
+/** A table whose commits are written to a topic as well (option `changes`). */
+export interface Logged {
+  readonly "~millrace/Logged": true
+}
+
+/** What is kept of the changes of a table: `true` for the last 100,000 of each partition, or what you say. */
+export type Changes = boolean | { readonly retention: Retention.Retention }
+
+export type LoggedIf<L> = [L] extends [false] ? unknown : Logged
+
+/** A change of a row, as its commit left it; none: the row was removed, or has expired. */
+export interface Change<K, V> {
+  readonly key: K
+  readonly value: Option.Option<V>
 }
 
 /** A handler that reads the table of this name needs to run in the processor that declares it. */
@@ -71,7 +112,8 @@ export const make = <
   const Name extends string,
   K extends Coded<Key>,
   V extends Coded,
-  const S extends "key" | "partition" = "key"
+  const S extends "key" | "partition" = "key",
+  const L extends Changes = false
 >(
   name: Name,
   options: {
@@ -81,16 +123,74 @@ export const make = <
     readonly initial: () => V["Type"]
     readonly partitionBy?: ((key: K["Type"]) => Key) | undefined
     readonly scope?: S | undefined
+    /** Partitions of the topic that it goes with, for programs that do not import its processor; checked where they do. */
+    readonly partitions?: number | undefined
+    /** So long after its last write a row expires: it reads as missing then, and is removed, also when no event comes. */
+    readonly timeToLive?: Duration.Input | undefined
+    /** Write each commit's changes to a topic too: see `Table.changes`. */
+    readonly changes?: L | undefined
   }
-): [S] extends ["partition"] ? PerPartition<Name, K["Type"], V["Type"]> : Table<Name, K["Type"], V["Type"]> => {
+): ([S] extends ["partition"] ? PerPartition<Name, K["Type"], V["Type"]> : Table<Name, K["Type"], V["Type"]>) &
+  LoggedIf<L> => {
   checkName("table", name)
-  const scope = options.scope ?? "key"
-  const definition: Definition = { ...options, name, scope, partitionBy: options.partitionBy }
-  // The conditional type follows `scope`, which the compiler cannot see here.
+  const { changes, partitionBy, partitions, scope = "key", timeToLive } = options
+  if (scope !== "key" && scope !== "partition") {
+    throw invalid(`table ${name}: scope is "key" or "partition", not ${JSON.stringify(scope)}`)
+  }
+  const definition: Definition = {
+    name,
+    scope,
+    key: options.key,
+    value: options.value,
+    initial: options.initial,
+    partitionBy,
+    partitions: partitions === undefined ? undefined : checkCount(`table ${name}: partitions`, partitions, 1, 65_536),
+    timeToLive: timeToLive === undefined ? undefined : lifeOf(name, timeToLive),
+    changes: changes === undefined || changes === false ? undefined : keptOf(name, changes)
+  }
+  // The conditional type follows `scope` and `changes`, which the compiler cannot see here.
   return { "~millrace/Table": variance, name, scope, definition } as never
 }
 
+/**
+ * Define a table whose values are sets, changed member by member: `add`, `discard`, `has`, `change`, and all that other
+ * tables have. A set is one row, as large as a unit of work may be at most. Members are equal if their values are.
+ */
+export const sets = <const Name extends string, K extends Coded<Key>, M extends Coded, const L extends Changes = false>(
+  name: Name,
+  options: {
+    readonly key: K
+    readonly member: M
+    readonly partitionBy?: ((key: K["Type"]) => Key) | undefined
+    /** As in `make`; needed for `Table.request`. */
+    readonly partitions?: number | undefined
+    readonly timeToLive?: Duration.Input | undefined
+    readonly changes?: L | undefined
+  }
+): Sets<Name, K["Type"], M["Type"]> & LoggedIf<L> => {
+  const { member, ...others } = options
+  const table = make(name, { ...others, value: Schema.HashSet(member), initial: () => HashSet.empty<M["Type"]>() })
+  // The same table, with what is known of its members beside it.
+  return { ...table, member } as never
+}
+
+export { add, apply, change, discard, has, isRequest, type Operation, type Request, request, requests }
+
 const variance = { _K: (_: never) => _, _V: (_: never) => _ }
+
+const lifeOf = (name: string, input: Duration.Input): Duration.Duration => {
+  const millis = Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(input)))
+  if (millis >= 1 && Number.isSafeInteger(millis)) return Duration.millis(millis)
+  throw invalid(`table ${name}: timeToLive must be longer than nothing, and end; leave it out for rows that stay`)
+}
+
+/** Changes of a partition that are kept, unless the table says otherwise. */
+const keptChanges = 100_000
+
+const keptOf = (name: string, changes: Exclude<Changes, false>): Retention.Retention => {
+  checkName("topic", `${name}.changes`)
+  return changes === true ? Retention.maxLength(keptChanges) : changes.retention
+}
 
 // In the unit of work of the event. A key that belongs to another partition is a defect, under `perKey` also one that
 // does not go with the event's own key.
@@ -99,7 +199,7 @@ const variance = { _K: (_: never) => _, _V: (_: never) => _ }
 export const get = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>
-): Effect.Effect<V, never, UnitOfWork | Reads<Name>> =>
+): Effect.Effect<V, DecodeError, UnitOfWork | Reads<Name>> =>
   onRow(table.definition, key as Key, (row) => row.table.read(row) as V)
 
 /** Replace it. */
@@ -108,14 +208,14 @@ export const set = <Name extends string, K, V>(
   key: NoInfer<K>,
   value: NoInfer<V>
 ): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
-  onRow(table.definition, key as Key, (row, unit) => unit.write(row, value))
+  written(onRow(table.definition, key as Key, (row, unit) => unit.write(row, value)))
 
 /** Change it; gives the new value. */
 export const update = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>,
   f: (value: NoInfer<V>) => NoInfer<V>
-): Effect.Effect<V, never, UnitOfWork | Writes<Name>> =>
+): Effect.Effect<V, DecodeError, UnitOfWork | Writes<Name>> =>
   onRow(table.definition, key as Key, (row, unit) => {
     const value = f(row.table.read(row) as V)
     unit.write(row, value)
@@ -127,11 +227,14 @@ export const remove = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>
 ): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
-  onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing))
+  written(onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing)))
+
+/** Only what reads a value can find that it does not decode. */
+const written = (effect: Effect.Effect<void, DecodeError>): Effect.Effect<void> => effect as Effect.Effect<void>
 
 // What is committed, from any process, inside a handler or out.
 
-/** One row. */
+/** One row; a missing one reads as `initial`. */
 export const lookup: {
   <Name extends string, K, V>(table: Table<Name, K, V>, key: NoInfer<K>): Effect.Effect<V, LookupError, Client>
   <Name extends string, K, V>(
@@ -139,22 +242,69 @@ export const lookup: {
     key: NoInfer<K>,
     options: { readonly partition: number }
   ): Effect.Effect<V, LookupError, Client>
-} = Effect.fnUntraced(function* <V>(
+} = <V>(
   table: State<string, any, V>,
   key: Key,
   options?: { readonly partition: number }
-): Effect.fn.Return<V, LookupError, Client> {
+): Effect.Effect<V, LookupError, Client> =>
+  Effect.map(rowsOf(table, [key], options?.partition), ([value]) => value as V)
+
+/** Several rows, in the order of the keys: one question for each partition that they lie in. */
+export const lookupMany: {
+  <Name extends string, K, V>(
+    table: Table<Name, K, V>,
+    keys: Iterable<NoInfer<K>>
+  ): Effect.Effect<ReadonlyArray<V>, LookupError, Client>
+  <Name extends string, K, V>(
+    table: PerPartition<Name, K, V>,
+    keys: Iterable<NoInfer<K>>,
+    options: { readonly partition: number }
+  ): Effect.Effect<ReadonlyArray<V>, LookupError, Client>
+} = <V>(
+  table: State<string, any, V>,
+  keys: Iterable<Key>,
+  options?: { readonly partition: number }
+): Effect.Effect<ReadonlyArray<V>, LookupError, Client> => rowsOf(table, Array.from(keys), options?.partition)
+
+/** Partitions that are asked at the same time. */
+const lookupConcurrency = 16
+
+const rowsOf = Effect.fnUntraced(function* <V>(
+  table: State<string, any, V>,
+  keys: ReadonlyArray<Key>,
+  only: number | undefined
+): Effect.fn.Return<ReadonlyArray<V>, LookupError, Client> {
   const { definition } = table
+  const { name, timeToLive } = definition
   const store = yield* TableStore
   const codec = codecOf(definition, yield* Serializer)
   const home = yield* homeOf(definition)
-  const partition = options?.partition ?? home.partitionOf(String(definition.partitionBy?.(key) ?? key))
-  const [bytes] = yield* store.readMany(home.processor, definition.name, partition, [String(key)])
-  if (bytes === undefined) return definition.initial() as V
-  return (yield* decode(definition, codec, partition, String(key), bytes)) as V
+  const places = new Map<number, Array<number>>()
+  keys.forEach((key, i) => {
+    const partition = only ?? home.partitionOf(String(definition.partitionBy?.(key) ?? key))
+    const place = places.get(partition)
+    if (place === undefined) places.set(partition, [i])
+    else place.push(i)
+  })
+  const values = new Array<V>(keys.length)
+  const one = Effect.fnUntraced(function* ([partition, at]: readonly [number, ReadonlyArray<number>]) {
+    const texts = at.map((i) => String(keys[i]))
+    const found =
+      timeToLive === undefined
+        ? yield* store.readMany(home.processor, name, partition, texts)
+        : (yield* store.readTimed(home.processor, name, partition, texts)).map((row) => row?.value)
+    for (let j = 0; j < at.length; j++) {
+      const bytes = found[j]
+      values[at[j]!] = (
+        bytes === undefined ? definition.initial() : yield* decode(definition, codec, partition, texts[j]!, bytes)
+      ) as V
+    }
+  })
+  yield* Effect.forEach(places, one, { concurrency: lookupConcurrency, discard: true })
+  return values
 })
 
-/** All rows (a scan, no snapshot); a partition's only, if asked. */
+/** All rows (a scan in bounded memory, no snapshot); a partition's only, if asked. */
 export const entries = <Name extends string, K, V>(
   table: State<Name, K, V>,
   options?: { readonly partition?: number | undefined }
@@ -165,25 +315,18 @@ export const entries = <Name extends string, K, V>(
       const store = yield* TableStore
       const codec = codecOf(definition, yield* Serializer)
       const home = yield* homeOf(definition)
-      const keys = Schema.decodeUnknownSync(Schema.toCodecJson(definition.key))
-      const keyOf = (text: string): Key => {
-        try {
-          return keys(text)
-        } catch {
-          // Number keys are stored in their text form.
-          return keys(Number(text))
-        }
-      }
+      const isTimed = definition.timeToLive !== undefined
       const partitions =
         options?.partition === undefined ? Array.from({ length: home.partitions }, (_, p) => p) : [options.partition]
       return Stream.fromIterable(partitions).pipe(
         Stream.flatMap((partition) =>
           Stream.paginate("", (cursor: string) =>
             Effect.gen(function* () {
-              const page = yield* store.entries(home.processor, definition.name, partition, cursor)
+              const page = yield* store.entries(home.processor, definition.name, partition, cursor, isTimed)
               const rows: Array<readonly [K, V]> = []
-              for (const [key, bytes] of page.rows) {
-                rows.push([keyOf(key) as K, (yield* decode(definition, codec, partition, key, bytes)) as V])
+              for (const [text, bytes] of page.rows) {
+                const key = yield* attempt(definition, partition, text, bytes, () => keyOf(definition)(text))
+                rows.push([key as K, (yield* decode(definition, codec, partition, text, bytes)) as V])
               }
               return [rows, Option.fromUndefinedOr(page.next)] as const
             })
@@ -192,6 +335,27 @@ export const entries = <Name extends string, K, V>(
       )
     })
   )
+
+/**
+ * The topic of a table's changes: what each commit left of the rows that it changed, in the order of commits per
+ * partition. It begins with the first commit after the option was set, and keeps what the option says. That a seek has
+ * emptied the table (`resetTables`) is not among them.
+ */
+export const changes = <Name extends string, K, V>(
+  table: State<Name, K, V> & Logged
+): Topic<Change<K, V>, Key | undefined> => {
+  const { definition } = table
+  const home = homes.get(definition)
+  const partitions = home?.partitions ?? definition.partitions
+  if (partitions === undefined) {
+    throw invalid(
+      `table ${table.name}: how many partitions its changes have is not known here; import the processor that declares ` +
+        `it, or give the table the option partitions`
+    )
+  }
+  // The schema is that of this very table.
+  return topicOf(definition, { partitions, partitioner: home?.partitioner ?? Partitioner.hash }) as never
+}
 
 const codecs = new WeakMap<Definition, WeakMap<Codec, ValueCodec<unknown>>>()
 
@@ -209,23 +373,21 @@ const decode = (
   partition: number,
   key: string,
   bytes: Uint8Array
-) =>
-  Effect.try({
-    try: () => codec.decode(bytes),
-    catch: (error) =>
-      new DecodeError({
-        topic: `table ${definition.name}`,
-        partition,
-        offset: key,
-        reason: "Schema",
-        detail: error instanceof Error ? error.message : String(error),
-        bytes
-      })
-  })
+) => attempt(definition, partition, key, bytes, () => codec.decode(bytes))
+
+const attempt = <A>(
+  { name }: Definition,
+  partition: number,
+  key: string,
+  bytes: Uint8Array,
+  f: () => A
+): Effect.Effect<A, DecodeError> =>
+  Effect.try({ try: f, catch: (error) => undecodable(name, partition, key, bytes, error) })
 
 interface Home {
   readonly processor: string
   readonly partitions: number
+  readonly partitioner: Partitioner.Partitioner
   readonly partitionOf: (topicKey: string) => number
 }
 
@@ -234,9 +396,19 @@ const homes = new WeakMap<Definition, Home>()
 
 /** Called by the processor that declares the table. */
 export const bind = (table: Declared, processor: string, topic: Any): void => {
+  const { partitions } = table.definition
+  if (partitions !== undefined && partitions !== topic.partitions) {
+    throw new Misconfigured({
+      reason: "PartitionsMismatch",
+      detail:
+        `processor ${processor}: table ${table.name} says ${partitions} partitions, and topic ${topic.name} has ` +
+        `${topic.partitions}: give them the same count`
+    })
+  }
   homes.set(table.definition, {
     processor,
     partitions: topic.partitions,
+    partitioner: topic.partitioner,
     partitionOf: (key) => topic.partitioner(key, topic.partitions)
   })
 }
@@ -260,6 +432,7 @@ const homeOf = (definition: Definition): Effect.Effect<Home, EngineError, TableS
     const home: Home = {
       processor: layout.processor,
       partitions: layout.partitions,
+      partitioner: Partitioner.hash,
       partitionOf: (key) => Partitioner.hash(key, layout.partitions)
     }
     homes.set(definition, home)

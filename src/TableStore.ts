@@ -11,6 +11,19 @@ export interface TableLayout {
   readonly hashed: boolean
 }
 
+/** A row that expires. */
+export interface TimedRow {
+  readonly value: Uint8Array
+  /** In so many milliseconds; undefined: never. */
+  readonly left: number | undefined
+}
+
+export interface Due {
+  readonly keys: ReadonlyArray<string>
+  /** When the next one expires that is not among these, in milliseconds from now; undefined: there is none. */
+  readonly next: number | undefined
+}
+
 export class TableStore extends Context.Service<
   TableStore,
   {
@@ -21,12 +34,23 @@ export class TableStore extends Context.Service<
       partition: number,
       keys: ReadonlyArray<string>
     ): Effect.Effect<ReadonlyArray<Uint8Array | undefined>, EngineError>
-    /** A page of rows; start with cursor `""`, go on with `next` until it is undefined. A scan, no snapshot. */
+    /** The same in a table whose rows expire: one that has expired is not there. */
+    readTimed(
+      processor: string,
+      table: string,
+      partition: number,
+      keys: ReadonlyArray<string>
+    ): Effect.Effect<ReadonlyArray<TimedRow | undefined>, EngineError>
+    /**
+     * A page of rows; start with cursor `""`, go on with `next` until it is undefined. A scan, no snapshot. `timed`: rows of
+     * this table expire, and those that have are left out.
+     */
     entries(
       processor: string,
       table: string,
       partition: number,
-      cursor: string
+      cursor: string,
+      timed?: boolean | undefined
     ): Effect.Effect<
       {
         readonly rows: ReadonlyArray<readonly [key: string, value: Uint8Array]>
@@ -34,6 +58,8 @@ export class TableStore extends Context.Service<
       },
       EngineError
     >
+    /** Rows that have expired on the engine's clock and are stored all the same: at most `count`, the first to expire first. */
+    due(processor: string, table: string, partition: number, count: number): Effect.Effect<Due, EngineError>
     /** Store where tables live; one that another processor has, or with other partitions, is `LayoutMismatch`. */
     declare(tables: ReadonlyArray<TableLayout>): Effect.Effect<void, EngineError | Misconfigured>
     layout(table: string): Effect.Effect<TableLayout | undefined, EngineError>

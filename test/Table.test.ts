@@ -114,7 +114,7 @@ describe("in a handler", () => {
       const message = String(Cause.squash(failure.cause))
       assert.match(
         message,
-        /table totals: key elsewhere \d+ belongs to another partition than the event; re-key the topic with Processor.repartition/
+        /table totals: key elsewhere \d+ belongs to partition \d+, and the event is in partition \d+; re-key the topic with Processor.repartition/
       )
     })
   )

@@ -37,7 +37,7 @@ const shapeOf = <const Name extends string>(
   // Every fifth event fails twice; one of them is given up for good.
   const part = make({ topic, tables: [table] }, ({ key, n }, attempt) =>
     Effect.andThen(
-      Table.update(table, key, (list) => [...list, n]) as Effect.Effect<void, never, Table.Writes<Name>>,
+      Table.update(table, key, (list) => [...list, n]) as unknown as Effect.Effect<void, never, Table.Writes<Name>>,
       n === 20 || (n % 5 === 0 && attempt < 3) ? Effect.fail(new Bad({ n })) : Effect.void
     )
   ).pipe(Processor.catchTag("Bad", Policy.park({ schedule: times, capacity: 4 })), Processor.catch(Policy.deadLetter()))

@@ -6,10 +6,12 @@ import type { Claim, Commit, CommitResult, Committed, Fence, Layout, Start } fro
 import { emit } from "./append.ts"
 import type { Statements } from "./client.ts"
 import { formatId, isAbove, parseOffset, parsePlace } from "./entry.ts"
+import * as Inbox from "./inbox.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
 import type { Names } from "./schema.ts"
+import * as Timed from "./timed.ts"
 
 interface Stored {
   readonly epoch: string
@@ -76,7 +78,7 @@ const trimDone = (
   if (dropped === Log.trimLimit) untrimmed.push({ topic, partition })
 }
 
-const writeRows = (db: Statements, names: Names, commit: Commit): void => {
+const writeRows = (db: Statements, names: Names, now: number, commit: Commit): void => {
   const upsert = db.prepare(
     "INSERT INTO table_rows (id, key, value) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
   )
@@ -91,6 +93,8 @@ const writeRows = (db: Statements, names: Names, commit: Commit): void => {
     }
     if (row.value === undefined) remove.run(id, row.key)
     else upsert.run(id, row.key, row.value)
+    if (row.timeToLive !== undefined)
+      Timed.write(db, id, row.key, row.value === undefined ? undefined : now + row.timeToLive)
   }
 }
 
@@ -120,8 +124,9 @@ export const commit = (
     moveTo(db, log, processor, place)
     trimDone(db, log, place.layout, partition, now, untrimmed)
   }
-  writeRows(db, names, request)
+  writeRows(db, names, now, request)
   for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
+  if (request.replies !== undefined) Inbox.reply(db, names, now, request.replies)
   if (parking !== undefined) Parking.change(db, processor, partition, parking)
   return done
 }
@@ -257,8 +262,9 @@ export const seek = (
   }
   // All rows in this very transaction, however many: half a reset would be a table that never was.
   if (request.reset) {
-    const rows = "DELETE FROM table_rows WHERE id IN (SELECT id FROM table_names WHERE processor = ? AND partition = ?)"
-    db.prepare(rows).run(processor, partition)
+    const own = "WHERE id IN (SELECT id FROM table_names WHERE processor = ? AND partition = ?)"
+    db.prepare(`DELETE FROM table_rows ${own}`).run(processor, partition)
+    db.prepare(`DELETE FROM row_ends ${own}`).run(processor, partition)
     Parking.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
   }
   return done

@@ -6,8 +6,11 @@ import { type EngineError, Misconfigured } from "../Errors.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
+import * as Timed from "./timed.ts"
 
+/** Of a page. One row is in any. */
 const pageRows = 500
+const pageBytes = 4 * 1024 * 1024
 
 const layout = (db: Statements, names: Names, table: string): TableLayout | undefined => {
   const select = db.prepare("SELECT processor, partitions, hashed FROM tables WHERE name = ?")
@@ -42,6 +45,34 @@ const declare = (db: Statements, names: Names, tables: ReadonlyArray<TableLayout
   return undefined
 }
 
+interface Extent {
+  /** The last key of the page. */
+  readonly last: string
+  readonly isEnd: boolean
+}
+
+/** How far a page reaches; undefined: nothing is left. */
+const extent = (db: Statements, id: number, after: string | undefined): Extent | undefined => {
+  const sizes = db
+    .prepareArrays(
+      `SELECT key, octet_length(value) FROM table_rows WHERE id = ?1 AND (?2 IS NULL OR key > ?2) ORDER BY key
+       LIMIT ${pageRows}`
+    )
+    .all<readonly [key: string, bytes: number]>(id, after ?? null)
+  let bytes = 0
+  const over = sizes.findIndex(([, size], i) => (bytes += size) > pageBytes && i > 0)
+  const last = sizes.at(over < 0 ? -1 : over - 1)
+  return last && { last: last[0], isEnd: over < 0 && sizes.length < pageRows }
+}
+
+const page = (db: Statements, id: number, after: string | undefined, last: string) =>
+  db
+    .prepareArrays(
+      `SELECT key, CAST(value AS BLOB) FROM table_rows WHERE id = ?1 AND (?2 IS NULL OR key > ?2) AND key <= ?3
+       ORDER BY key`
+    )
+    .all<readonly [key: string, value: Uint8Array]>(id, after ?? null, last)
+
 const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
   TableStore.of({
     readMany: (processor, table, partition, keys) =>
@@ -50,18 +81,27 @@ const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
         const select = db.prepareArrays("SELECT CAST(value AS BLOB) FROM table_rows WHERE id = ? AND key = ?")
         return keys.map((key) => (id === undefined ? undefined : select.get<[Uint8Array]>(id, key)?.[0]))
       }),
+    readTimed: (processor, table, partition, keys) =>
+      sqlite.query("read table", (db, now) => {
+        const id = names.table(db, processor, table, partition)
+        return keys.map((key) => (id === undefined ? undefined : Timed.read(db, id, now, key)))
+      }),
     // The cursor is the last key with a mark before it, so that an empty key is not taken for the beginning.
-    entries: (processor, table, partition, cursor) =>
-      sqlite.query("scan table", (db) => {
+    entries: (processor, table, partition, cursor, timed = false) =>
+      sqlite.query("scan table", (db, now) => {
         const id = names.table(db, processor, table, partition)
         if (id === undefined) return { rows: [], next: undefined }
-        const columns = "SELECT key, CAST(value AS BLOB) FROM table_rows WHERE id = ?"
-        const order = `ORDER BY key LIMIT ${pageRows}`
-        const rows =
-          cursor === ""
-            ? db.prepareArrays(`${columns} ${order}`).all<[string, Uint8Array]>(id)
-            : db.prepareArrays(`${columns} AND key > ? ${order}`).all<[string, Uint8Array]>(id, cursor.slice(1))
-        return { rows, next: rows.length < pageRows ? undefined : `>${rows[pageRows - 1]![0]}` }
+        const after = cursor === "" ? undefined : cursor.slice(1)
+        const upTo = extent(db, id, after)
+        if (upTo === undefined) return { rows: [], next: undefined }
+        const { isEnd, last } = upTo
+        const rows = timed ? Timed.page(db, id, now, after, last) : page(db, id, after, last)
+        return { rows, next: isEnd ? undefined : `>${last}` }
+      }),
+    due: (processor, table, partition, count) =>
+      sqlite.query("due rows", (db, now) => {
+        const id = names.table(db, processor, table, partition)
+        return id === undefined ? { keys: [], next: undefined } : Timed.due(db, id, now, count)
       }),
     declare: (tables) =>
       Effect.flatMap(

@@ -1,16 +1,18 @@
 /**
  * Commits: several partitions of one processor and shard in one call, each judged by itself. What passes is written in
- * this order: the group's position, rows, emitted entries, parked events, and last the offsets and the commit number.
+ * this order: the group's position, rows, emitted entries and replies, parked events, and last the offsets and the commit
+ * number. What is emitted to other shards goes to the outbox (`outbox.ts`).
  *
  * Gotcha: the group's `last-delivered-id` only mirrors the offset in the owner hash, for trimming and for Redis tools;
  * a group that is gone is made again.
  */
-import type { Commit, CommitResult, Committed, Layout } from "../Broker.ts"
+import type { Commit, CommitResult, Committed, Layout, NewEntry } from "../Broker.ts"
 import type { Retention } from "../Retention.ts"
 import { limits, pack, pushFields, type Request } from "./append.ts"
 import { type Argument, script } from "./client.ts"
 import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
+import * as Outbox from "./outbox.ts"
 import * as Parking from "./parking.ts"
 
 /** How the commit trims: what all have done, but for so many events; other kinds are the business of appends. */
@@ -77,18 +79,31 @@ export const request = (
         keepOf(offset.layout.retention)
       )
     }
-    pushRows(args, rows, (name) => {
+    pushRows(args, rows, (name, timed) => {
       tables.add(name)
-      return key(keys.table(tag, processor, name, partition))
+      const at = key(keys.table(tag, processor, name, partition))
+      if (timed) key(keys.due(tag, processor, name, partition))
+      return at
     })
-    const filled = emits.filter((emit) => emit.entries.length > 0)
-    args.push(filled.length)
-    for (const { topic, partition: target, entries } of filled) {
-      if (target % shards !== partition % shards) {
-        throw new Error(`an emit to ${topic.name}/${target} does not lie in the shard of partition ${partition}`)
-      }
-      pushEmit(args, logAndCount(topic.name, target), topic, entries)
+    const targets = args.push(0) - 1
+    let written = 0
+    for (const { topic, partition: target, entries } of emits) {
+      if (entries.length === 0) continue
+      written++
+      if (target % shards === partition % shards) pushEmit(args, logAndCount(topic.name, target), topic, entries)
+      else Outbox.pushEmit(args, key(keys.outbox(tag, processor, partition)), topic, target, entries)
     }
+    if (commit.replies !== undefined) {
+      for (const { asker, entry } of commit.replies) {
+        written++
+        pushEntries(args, key(keys.inbox(tag, asker)), "R", 0, [entry])
+      }
+    }
+    if (commit.delivered !== undefined) {
+      written++
+      pushEntries(args, key(keys.outbox(tag, processor, partition)), "D", Outbox.following(commit.delivered), [])
+    }
+    args[targets] = written
     if (parking !== undefined) {
       args[head] = args.length - head
       const [first, ...others] = Parking.keysOf(tag, processor, partition)
@@ -102,18 +117,29 @@ export const request = (
   return { keys: names, args }
 }
 
-/** By table: its key, how many arguments set and how many remove, then those. */
-const pushRows = (args: Array<Argument>, rows: Commit["rows"], keyOf: (table: string) => number): void => {
-  const byTable = new Map<string, { readonly set: Array<Argument>; readonly remove: Array<Argument> }>()
-  for (const { table, key, value } of rows) {
+interface TableRows {
+  /** 0: they do not expire. */
+  readonly timeToLive: number
+  readonly set: Array<Argument>
+  readonly remove: Array<Argument>
+}
+
+/** By table: its key (behind it stands the one of what is due, if its rows expire), how many arguments set and how many remove, the time to live, then those. */
+const pushRows = (
+  args: Array<Argument>,
+  rows: Commit["rows"],
+  keyOf: (table: string, timed: boolean) => number
+): void => {
+  const byTable = new Map<string, TableRows>()
+  for (const { key, table, timeToLive = 0, value } of rows) {
     let parts = byTable.get(table)
-    if (parts === undefined) byTable.set(table, (parts = { set: [], remove: [] }))
+    if (parts === undefined) byTable.set(table, (parts = { timeToLive, set: [], remove: [] }))
     if (value === undefined) parts.remove.push(key)
     else parts.set.push(key, value)
   }
   args.push(byTable.size)
-  for (const [table, { set, remove }] of byTable) {
-    args.push(keyOf(table), set.length, remove.length)
+  for (const [table, { remove, set, timeToLive }] of byTable) {
+    args.push(keyOf(table, timeToLive > 0), set.length, remove.length, timeToLive)
     for (const each of set) args.push(each)
     for (const each of remove) args.push(each)
   }
@@ -126,10 +152,21 @@ const pushEmit = (
   entries: Commit["emits"][number]["entries"]
 ): void => {
   const [kind, limit] = limits(topic.retention)
+  pushEntries(args, log, kind, limit, entries)
+}
+
+/** Entries for one key. The kind says what becomes of it: that of a retention, R for an inbox, D for what is delivered. */
+const pushEntries = (
+  args: Array<Argument>,
+  key: number,
+  kind: string,
+  limit: Argument,
+  entries: ReadonlyArray<NewEntry>
+): void => {
   let events = 0
   for (const entry of entries) events += entry.count
-  const head = args.push(log, kind, limit, entries.length, events - entries.length, "")
-  args[head - 1] = pack(pushFields(args, entries))
+  const head = args.push(key, kind, limit, entries.length, events - entries.length, "")
+  args[head - 1] = entries.length === 0 ? "0" : pack(pushFields(args, entries))
 }
 
 export const result = (answer: string): CommitResult => {
@@ -150,7 +187,7 @@ export const result = (answer: string): CommitResult => {
 }
 
 /**
- * KEYS: owner, tables, then logs, counts and tables as their numbers in ARGV say. ARGV: processor, commits, tables, 1 to
+ * KEYS: owner, tables, then logs, counts, tables, outbox and inboxes as their numbers in ARGV say. ARGV: processor, commits, tables, 1 to
  * compare each offset with the end of its log (a fresh connection may lead to a server that lost events); the partitions; for each commit: epoch, incarnation, number, arguments that follow; where among them parking begins (0:
  * nowhere); offsets; tables; emits; parking.
  */
@@ -170,12 +207,25 @@ local function rows(at)
   at = at + 1
   for _ = 1, tables do
     local name, set, remove = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    at = inSlices("HSET", name, at + 3, set)
+    local life, due, first = ARGV[at + 3], KEYS[ARGV[at] + 1], at + 4
+    at = inSlices("HSET", name, first, set)
+    if life ~= "0" then
+      local now, pairs = redis.call("TIME"), {}
+      local ends = text(now[1] * 1000 + math.floor(now[2] / 1000) + life)
+      for i = first, at - 2, 2 do
+        pairs[#pairs + 1], pairs[#pairs + 2] = ends, ARGV[i]
+        if #pairs == 500 or i == at - 2 then
+          redis.call("ZADD", due, unpack(pairs))
+          pairs = {}
+        end
+      end
+      inSlices("ZREM", due, at, remove)
+    end
     at = inSlices("HDEL", name, at, remove)
   end
   return at
 end
-local function emits(at)
+local function emits(at, epoch)
   local targets = tonumber(ARGV[at])
   at = at + 1
   for _ = 1, targets do
@@ -185,16 +235,25 @@ local function emits(at)
     log = KEYS[log]
     local size, next = tonumber(sizes), string.gmatch(sizes, "%d+")
     at = at + 6
+    local id = kind == "O" and epoch .. "-*" or "*"
     for _ = 1, entries do
       local fields = size or tonumber(next())
-      redis.call("XADD", log, "*", unpack(ARGV, at, at + fields - 1))
+      if kind == "R" then
+        redis.call("XADD", log, "NOMKSTREAM", id, unpack(ARGV, at, at + fields - 1))
+      else
+        redis.call("XADD", log, id, unpack(ARGV, at, at + fields - 1))
+      end
       at = at + fields
     end
-    if more > 0 then redis.call("HINCRBY", count, "extra", text(more)) end
-    retain(log, count, kind, limit)
+    if kind == "D" then
+      redis.call("XTRIM", log, "MINID", limit)
+    elseif kind ~= "R" and kind ~= "O" then
+      if more > 0 then redis.call("HINCRBY", count, "extra", text(more)) end
+      retain(log, count, kind, limit)
+    end
   end
 end
-local function apply(at, partition, head, section)
+local function apply(at, partition, head, section, epoch)
   local moves, written = tonumber(ARGV[at]), { partition, head }
   local first = at + 1
   at = first
@@ -206,7 +265,7 @@ local function apply(at, partition, head, section)
     at = at + 7
   end
   at = rows(at)
-  if ARGV[at] ~= "0" then emits(at) end
+  if ARGV[at] ~= "0" then emits(at, epoch) end
   if section then
     -- Making functions costs microseconds, so those of parking are made only where they are used.
     ${Parking.write.trim().replaceAll("\n", "\n    ")}
@@ -247,7 +306,7 @@ for i = 1, commits do
       for name in string.gmatch(ARGV[3], "[^,]+") do redis.call("SADD", KEYS[2], name) end
       registered = true
     end
-    apply(at + 5, ARGV[4 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section)
+    apply(at + 5, ARGV[4 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section, epoch)
   end
   answers[i] = answer
   at = at + 4 + ARGV[at + 3]

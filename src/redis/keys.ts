@@ -9,9 +9,13 @@
  * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number><trial> <incarnation>" (the trial: see `probation.ts`); `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
  * | `{ns:s}:tables:<processor>` | set | names of the tables that have rows here | until removed |
  * | `{ns:s}:table:<processor>:<table>:<p>` | hash | key to value | until removed |
+ * | `{ns:s}:due:<processor>:<table>:<p>` | sorted set | keys of rows that expire, by when, in milliseconds since 1970 | until removed |
  * | `{ns:s}:parked:<processor>:<p>` | stream | parked events: `lane`, `topic` and `offset`, then the event's own fields | while there are any |
  * | `{ns:s}:lanes:<processor>:<p>` | hash | lane to "<first id> <last id> <events> <attempts> <due> <since> <error>" | while there are any |
  * | `{ns:s}:parkedNext:<processor>:<p>` | hash | id of a parked event to that of the next one in its lane | while there are any |
+ * | `{ns:s}:outbox:<processor>:<p>` | stream | emitted entries for other shards: `topic`, `partition`, `kind`, `limit`, `count`, then the entry's own fields; the id is "<epoch>-<n>" | until delivered, the key until removed |
+ * | `{ns:s}:seen:<topic>:<p>` | hash | "<processor>:<partition>" to the id of the last entry taken from its outbox | for ever |
+ * | `{ns:s}:inbox:<asker>` | stream | replies to one process | a minute after it was prolonged last |
  * | `{ns:s}:publisher:<topic>:<publisher>` | hash | `<p>`: the number of its last append; `<p>:<n % 5>`: one of the last five, "<number> <entries> <ids> <holder>" | 10 to 20 minutes after the last append |
  * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
  * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
@@ -31,12 +35,18 @@ export const owner = (tag: string, processor: string): string => `${tag}:owner:$
 export const tables = (tag: string, processor: string): string => `${tag}:tables:${processor}`
 export const table = (tag: string, processor: string, name: string, partition: number): string =>
   `${tag}:table:${processor}:${name}:${partition}`
+export const due = (tag: string, processor: string, name: string, partition: number): string =>
+  `${tag}:due:${processor}:${name}:${partition}`
 export const parked = (tag: string, processor: string, partition: number): string =>
   `${tag}:parked:${processor}:${partition}`
 export const lanes = (tag: string, processor: string, partition: number): string =>
   `${tag}:lanes:${processor}:${partition}`
 export const parkedNext = (tag: string, processor: string, partition: number): string =>
   `${tag}:parkedNext:${processor}:${partition}`
+export const outbox = (tag: string, processor: string, partition: number): string =>
+  `${tag}:outbox:${processor}:${partition}`
+export const seen = (tag: string, topic: string, partition: number): string => `${tag}:seen:${topic}:${partition}`
+export const inbox = (tag: string, asker: string): string => `${tag}:inbox:${asker}`
 export const publisher = (tag: string, topic: string, id: string): string => `${tag}:publisher:${topic}:${id}`
 export const producer = (tag: string, topic: string, partition: number): string =>
   `${tag}:producer:${topic}:${partition}`

@@ -1,10 +1,11 @@
 /** Tables on Redis: one hash for each table and partition (see `keys.ts`), written by commits, read here by anyone. */
 import { Effect, Layer } from "effect"
-import { Misconfigured } from "../Errors.ts"
+import { type EngineError, Misconfigured } from "../Errors.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Redis } from "./client.ts"
 import * as keys from "./keys.ts"
 import { declareTables } from "./layouts.ts"
+import * as Timed from "./timed.ts"
 
 /** Rows asked for at once, and rows of a page, about. */
 const keysPerCall = 1_000
@@ -20,38 +21,47 @@ const describe = ({ processor, partitions }: TableLayout): string =>
 
 const make = Effect.gen(function* () {
   const redis = yield* Redis
-  const keyOf = (processor: string, table: string, partition: number): string =>
-    keys.table(keys.shardTag(redis.namespace, partition % redis.shards), processor, table, partition)
+  const keysOf = (processor: string, table: string, partition: number): readonly [rows: string, due: string] => {
+    const tag = keys.shardTag(redis.namespace, partition % redis.shards)
+    return [keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition)]
+  }
+  /** Calls of bearable size, which travel together. */
+  const inParts = <A>(
+    wanted: ReadonlyArray<string>,
+    read: (part: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<A>, EngineError>
+  ): Effect.Effect<ReadonlyArray<A>, EngineError> => {
+    if (wanted.length === 0) return Effect.succeed([])
+    if (wanted.length <= keysPerCall) return read(wanted)
+    const parts: Array<ReadonlyArray<string>> = []
+    for (let i = 0; i < wanted.length; i += keysPerCall) parts.push(wanted.slice(i, i + keysPerCall))
+    return Effect.map(Effect.forEach(parts, read, { concurrency: "unbounded" }), (found) => found.flat())
+  }
 
   return TableStore.of({
     readMany: (processor, table, partition, wanted) => {
-      const name = keyOf(processor, table, partition)
-      const read = (part: ReadonlyArray<string>) =>
-        Effect.map(redis.callBuffer<ReadonlyArray<Buffer | null>>("hmget", name, ...part), (values) =>
+      const [rows] = keysOf(processor, table, partition)
+      return inParts(wanted, (part) =>
+        Effect.map(redis.callBuffer<ReadonlyArray<Buffer | null>>("hmget", rows, ...part), (values) =>
           values.map((value) => value ?? undefined)
         )
-      if (wanted.length === 0) return Effect.succeed([])
-      if (wanted.length <= keysPerCall) return read(wanted)
-      const parts: Array<ReadonlyArray<string>> = []
-      for (let i = 0; i < wanted.length; i += keysPerCall) parts.push(wanted.slice(i, i + keysPerCall))
-      return Effect.map(Effect.forEach(parts, read), (found) => found.flat())
+      )
     },
-    entries: (processor, table, partition, cursor) =>
-      Effect.map(
-        redis.callBuffer<readonly [Buffer, ReadonlyArray<Buffer>]>(
-          "hscan",
-          keyOf(processor, table, partition),
-          cursor === "" ? "0" : cursor,
-          "COUNT",
-          pageSize
-        ),
-        ([next, pairs]) => {
-          const rows: Array<readonly [string, Uint8Array]> = []
-          for (let i = 0; i < pairs.length; i += 2) rows.push([pairs[i]!.toString(), pairs[i + 1]!])
-          const position = next.toString()
-          return { rows, next: position === "0" ? undefined : position }
-        }
-      ),
+    readTimed: (processor, table, partition, wanted) =>
+      inParts(wanted, (part) => Timed.read(redis, keysOf(processor, table, partition), part)),
+    entries: (processor, table, partition, cursor, timed = false) => {
+      const names = keysOf(processor, table, partition)
+      const from = cursor === "" ? "0" : cursor
+      const page = timed
+        ? Timed.scan(redis, names, from, pageSize)
+        : redis.callBuffer<readonly [Buffer, ReadonlyArray<Buffer>]>("hscan", names[0], from, "COUNT", pageSize)
+      return Effect.map(page, ([next, pairs]) => {
+        const rows: Array<readonly [string, Uint8Array]> = []
+        for (let i = 0; i < pairs.length; i += 2) rows.push([pairs[i]!.toString(), pairs[i + 1]!])
+        const position = next.toString()
+        return { rows, next: position === "0" ? undefined : position }
+      })
+    },
+    due: (processor, table, partition, count) => Timed.ask(redis, keysOf(processor, table, partition)[1], count),
     declare: Effect.fnUntraced(function* (tables) {
       if (tables.length === 0) return
       const args = tables.flatMap(({ name, processor, partitions, hashed }) => [

@@ -38,8 +38,9 @@ export const isHint = (method: string): boolean => method === "awaitRoom" || met
 
 /** Methods that change nothing. */
 export const isRead = (method: string): boolean =>
-  /^(reader|read|inspect|lag|lanes|parked|hasRoom|group|quarantined|readMany|entries|layout|wakes)$/.test(method) ||
-  isHint(method)
+  /^(reader|read|replies|inspect|lag|lanes|parked|hasRoom|group|quarantined|readMany|readTimed|entries|due|layout|wakes)$/.test(
+    method
+  ) || isHint(method)
 
 /** A reader with something around both of its operations. */
 export const mapReader = (

@@ -2,9 +2,9 @@
  * The same work with Millrace. Time runs from the first partition's claim to the worker's end, which comes after the last
  * commit and the orderly leave; what was handled is checked by sum and by the group's lag.
  */
-import { Deferred, Effect, Exit, Fiber, Schema, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Logger, Schedule, Schema, Stream } from "effect"
 import type * as Engine from "../../src/Engine.ts"
-import { Broker, Event, Processor, type Retention, Table, Topic, Worker } from "../../src/index.ts"
+import { Broker, Event, Policy, Processor, Retention, Table, TableStore, Topic, Worker } from "../../src/index.ts"
 import { makeOrder, makeOrders, type Order, partitions, sumOf, topic } from "./events.ts"
 import { paced } from "./handwritten.ts"
 import { type Measure, type Meter, quantile } from "./measure.ts"
@@ -220,6 +220,111 @@ export const latency = (
     yield* Processor.remove(processor)
     return yield* Effect.promise(() => meter.result(events, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) }))
   })
+
+/** Rows of one commit. */
+const rowsPerCommit = 5_000
+
+/** Rows 0 to `keys` - 1 of the one partition, as commits leave them; once. */
+const filled = (part: string, numbers: Topic.Topic<number, undefined>, table: string, keys: number) =>
+  Effect.gen(function* () {
+    const broker = yield* Broker.Broker
+    const store = yield* TableStore.TableStore
+    const [last] = yield* store.readMany(part, table, 0, [String(keys - 1)])
+    if (last !== undefined) return
+    yield* broker.declare([numbers])
+    yield* broker.register(part, [numbers], "earliest")
+    const fence = { epoch: 1n, incarnation: "fill" }
+    yield* broker.claim(part, 0, [numbers], fence)
+    for (let from = 0, number = 1; from < keys; from += rowsPerCommit, number++) {
+      const size = Math.min(rowsPerCommit, keys - from)
+      const rows = Array.from({ length: size }, (_, i) => ({ table, key: String(from + i), value: "1" }))
+      yield* broker.commit(
+        [{ ...fence, processor: part, partition: 0, number, offsets: [], rows, emits: [] }],
+        "memory"
+      )
+    }
+  })
+
+/** From the claim of a partition with so many rows to the end of the first handler, which changes one of them. */
+export const takeOver = (meter: Meter, name: string, keys: number, times: number): Bench =>
+  Effect.gen(function* () {
+    const numbers = Topic.make(name, { schema: Schema.Int, partitions: 1, retention: Retention.forever })
+    const table = Table.make(`${name}-rows`, {
+      key: Schema.Int,
+      value: Schema.Finite,
+      initial: () => 0,
+      scope: "partition"
+    })
+    yield* filled(name, numbers, table.name, keys)
+    const waits: Array<number> = []
+    let claimedAt: number | undefined
+    const watched = Effect.map(Broker.Broker, (broker) =>
+      Broker.Broker.of({
+        ...broker,
+        claim: (...claim) => {
+          claimedAt ??= performance.now()
+          return broker.claim(...claim)
+        }
+      })
+    )
+    const part = Processor.make(name, { topic: numbers, tables: [table] }, (number) =>
+      Effect.map(
+        Table.update(table, number, (count) => count + 1),
+        (count) => {
+          if (count < 2) throw new Error(`row ${number} was not there`)
+          waits.push(performance.now() - claimedAt!)
+        }
+      )
+    ) as Processor.Processor<never, never>
+    yield* Effect.promise(() => meter.ready())
+    meter.start()
+    for (let time = 0; time < times; time++) {
+      yield* Topic.publish(numbers, (time * 7_919) % keys)
+      claimedAt = undefined
+      yield* Worker.run([part], { limit: 1 }).pipe(Effect.provideServiceEffect(Broker.Broker, watched))
+    }
+    meter.stop()
+    return yield* Effect.promise(() => meter.result(times, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) }))
+  })
+/**
+ * Read a log from its beginning until every event is handled but those of one customer, if there is a poisoned one: its
+ * events fail, wait aside, and are tried again each second. The clock runs once a tenth is handled.
+ */
+export const parking = (
+  meter: Meter,
+  name: string,
+  processor: string,
+  events: number,
+  poisoned: string | undefined
+): Bench =>
+  Effect.gen(function* () {
+    let handled = 0
+    let others = 0
+    for (const { customer } of makeOrders(events)) if (customer !== poisoned) others++
+    const first = Math.ceil(others / 10)
+    const done = yield* Deferred.make<void>()
+    const part = Processor.make(
+      processor,
+      { topic: topic(name) },
+      ({ customer }): Effect.Effect<void, "poisoned"> =>
+        customer === poisoned
+          ? Effect.fail("poisoned")
+          : Effect.sync(() => {
+              if (++handled === first) meter.start()
+              if (handled === others) Deferred.doneUnsafe(done, Effect.void)
+            })
+    ).pipe(Processor.catch(Policy.park({ schedule: Schedule.spaced("1 second") })))
+    yield* Effect.promise(() => meter.ready())
+    const worker = yield* Effect.forkChild(Worker.run([part as Processor.Processor<never, never>]))
+    yield* Effect.raceFirst(Deferred.await(done), Fiber.join(worker))
+    meter.stop()
+    yield* Fiber.interrupt(worker)
+    const waiting = (yield* Processor.parked(processor)).reduce((sum, { count }) => sum + count, 0)
+    if (handled !== others) throw new Error(`${handled} events were handled, not ${others}`)
+    if (waiting > 0 !== (poisoned !== undefined)) throw new Error(`${waiting} events wait aside`)
+    yield* Processor.remove(processor)
+    return yield* Effect.promise(() => meter.result(others - first))
+  }).pipe(Effect.provide(Logger.layer([])))
 
 /** A handler of 5 ms before a long queue, for some seconds: what it holds in memory. */
 export const slow = (meter: Meter, name: string, processor: string, seconds: number): Bench =>

@@ -134,6 +134,30 @@ const targets: ReadonlyArray<Target> = [
   },
   { text: "consume with a table write / group loop", ...consumeRate, row: "batched-table", other: "group", least: 1.2 },
   {
+    text: "consume with a table write / without, log of publishAll",
+    ...consumeRate,
+    row: "batched-table",
+    other: "batched-generator",
+    least: 0.75
+  },
+  {
+    text: "consume with a table write / without, single entries",
+    ...consumeRate,
+    row: "single-table",
+    other: "single-generator",
+    least: 0.75
+  },
+  ...["redis", "file"].map(
+    (engine): Target => ({
+      text: `take-over p50, 1,000,000 keys / 1,000 keys, ${engine}`,
+      section: "takeover",
+      row: `takeover-${engine}-1000000`,
+      other: `takeover-${engine}-1000`,
+      of: (measure) => measure.p50,
+      most: 1.5
+    })
+  ),
+  {
     text: "Redis CPU per event, log of publishAll / group loop",
     section: "consume",
     row: "batched-generator",
@@ -166,12 +190,36 @@ const targets: ReadonlyArray<Target> = [
     most: 1
   },
   {
+    text: "ask p50 / two XADDs and two blocking reads",
+    section: "ask",
+    row: "ask-ours",
+    other: "ask-hand",
+    of: (m) => m.p50,
+    most: 3
+  },
+  {
     text: "consume from a file / group loop on Redis",
     section: "embedded",
     row: "file-generator",
     other: "group",
     of: rate,
     least: 1
+  },
+  {
+    text: "other keys beside a poisoned one under park, Redis / none poisoned",
+    section: "park",
+    row: "park-one",
+    other: "park-none",
+    of: rate,
+    least: 0.95
+  },
+  {
+    text: "other keys beside a poisoned one under park, memory / none poisoned",
+    section: "park",
+    row: "park-memory-one",
+    other: "park-memory-none",
+    of: rate,
+    least: 0.95
   },
   {
     text: "peak MiB of a slow handler, Redis",

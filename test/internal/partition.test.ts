@@ -52,7 +52,7 @@ const start = (committed: Commit["offsets"][number] | undefined, number: number,
       Serializer.json,
       { partition: 0, partitionOf: () => 0 },
       {
-        row: () => assert.fail("no tables here"),
+        rows: () => assert.fail("no tables here"),
         page: () => assert.fail("no tables here")
       }
     ),

@@ -5,6 +5,8 @@ import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Table from "../../src/Table.ts"
 
+const fetched = (bytes: Uint8Array | undefined) => bytes && { bytes, until: undefined }
+
 const { definition } = Table.make("t", {
   key: Schema.Int,
   value: Schema.Finite,
@@ -22,10 +24,10 @@ describe("rows", () => {
         Serializer.json,
         { partition: 0, partitionOf: () => 0 },
         {
-          row: (_, key) =>
+          rows: (_, keys) =>
             Effect.sync(() => {
-              asked++
-              return stored.get(key)
+              asked += keys.length
+              return keys.map((key) => fetched(stored.get(key)))
             }),
           // Too large to be read whole.
           page: () => Effect.succeed({ rows: [], next: "more" })

@@ -5,6 +5,8 @@ import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Table from "../../src/Table.ts"
 
+const fetched = (bytes: Uint8Array | undefined) => bytes && { bytes, until: undefined }
+
 const { definition } = Table.make("t", {
   key: Schema.Int,
   value: Schema.Finite,
@@ -19,10 +21,10 @@ const make = (stored: Map<string, Uint8Array>, next: string | undefined) => {
     Serializer.json,
     { partition: 0, partitionOf: () => 0 },
     {
-      row: (_, key) =>
+      rows: (_, keys) =>
         Effect.sync(() => {
-          asked.rows++
-          return stored.get(key)
+          asked.rows += keys.length
+          return keys.map((key) => fetched(stored.get(key)))
         }),
       page: () =>
         Effect.sync(() => {

@@ -3,8 +3,22 @@ import { assert, it } from "@effect/vitest"
 import { Effect, type Layer } from "effect"
 import type { Broker } from "../../src/Broker.ts"
 import { TableStore } from "../../src/TableStore.ts"
-import { claimed, commit, commitOf, fence, range, register, text, topicOf, unique } from "./broker/support.ts"
+import {
+  claimed,
+  commit,
+  commitOf,
+  elapseLive,
+  elapseVirtual,
+  fence,
+  range,
+  register,
+  text,
+  topicOf,
+  unique
+} from "./broker/support.ts"
 import type { LawOptions } from "./broker.ts"
+import { modelLaws } from "./tableStore/model.ts"
+import { timedLaws } from "./tableStore/timed.ts"
 
 /** A registered processor with an owner of partitions 0 and 1. */
 const owner = Effect.gen(function* () {
@@ -36,6 +50,10 @@ export const tableStoreLaws = (
 ): void => {
   const live = options?.live ?? true
   it.layer(layer, { excludeTestServices: live, timeout: "30 seconds" })(`table store laws: ${name}`, (it) => {
+    const laws = { it, elapse: live ? elapseLive : elapseVirtual }
+    timedLaws(laws)
+    modelLaws(laws)
+
     it.effect("values are answered in the order of the keys, undefined where there is no row", () =>
       Effect.gen(function* () {
         const tables = yield* TableStore
@@ -97,6 +115,21 @@ export const tableStoreLaws = (
       })
     )
 
+    it.effect("thousands of keys are answered in their order", () =>
+      Effect.gen(function* () {
+        const tables = yield* TableStore
+        const processor = yield* owner
+        const keys = range(2_500, "key")
+        yield* commit(
+          commitOf(processor, fence(1), 1, { rows: keys.map((key) => ({ table: "t", key, value: `of ${key}` })) })
+        )
+        const found = yield* tables.readMany(processor, "t", 0, [...keys.toReversed(), "none"])
+        assert.strictEqual(found.length, keys.length + 1)
+        assert(keys.toReversed().every((key, i) => text(found[i]) === `of ${key}`))
+        assert.isUndefined(found.at(-1))
+      })
+    )
+
     it.effect("a scan gives every row, page by page", () =>
       Effect.gen(function* () {
         const processor = yield* owner
@@ -109,6 +142,38 @@ export const tableStoreLaws = (
         assert(keys.every((key) => rows.get(key) === `of ${key}`))
         assert.strictEqual((yield* scan(processor, "t", 1)).size, 0)
         assert.strictEqual((yield* scan(processor, "none")).size, 0)
+      })
+    )
+
+    it.effect("a scan gives large rows too, a few at a time", () =>
+      Effect.gen(function* () {
+        const tables = yield* TableStore
+        const processor = yield* owner
+        const keys = range(24, "large")
+        const value = "x".repeat(500_000)
+        for (let i = 0; i < keys.length; i += 2) {
+          const rows = keys.slice(i, i + 2).map((key) => ({ table: "t", key, value, timeToLive: 60_000 }))
+          yield* commit(commitOf(processor, fence(1), 1 + i / 2, { rows }))
+        }
+        for (const timed of [false, true]) {
+          const seen = new Set<string>()
+          let cursor: string | undefined = ""
+          while (cursor !== undefined) {
+            const page: Effect.Success<ReturnType<typeof tables.entries>> = yield* tables.entries(
+              processor,
+              "t",
+              0,
+              cursor,
+              timed
+            )
+            for (const [key, bytes] of page.rows) {
+              assert.strictEqual(bytes.byteLength, value.length)
+              seen.add(key)
+            }
+            cursor = page.next
+          }
+          assert.deepStrictEqual(seen, new Set(keys))
+        }
       })
     )
 

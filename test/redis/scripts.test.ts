@@ -14,13 +14,14 @@ import * as Parking from "../../src/redis/parking.ts"
 import * as Position from "../../src/redis/position.ts"
 import * as Probation from "../../src/redis/probation.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
+import * as Timed from "../../src/redis/timed.ts"
 import { TableStore } from "../../src/TableStore.ts"
 import { layerRedis } from "../support/redis.ts"
 
 const isScript = (value: unknown): value is Redis.Script<unknown> =>
   typeof value === "object" && value !== null && "sha" in value && "lua" in value
 
-const scripts = [Append, Claim, Commit, Inspect, Layouts, Parking, Position, Probation].flatMap((module) =>
+const scripts = [Append, Claim, Commit, Inspect, Layouts, Parking, Position, Probation, Timed].flatMap((module) =>
   Object.values<unknown>(module).filter(isScript)
 )
 
@@ -82,7 +83,7 @@ describe("scripts", () => {
         yield* broker.register("p", [topic], { time: 0 })
         yield* broker.register("late", [topic], { offset: "1-0.0" })
         yield* broker.claim("p", 2, [topic], fence)
-        const rows = [{ table: "rows", key: "k", value: "v" }]
+        const rows = [{ table: "rows", key: "k", value: "v", timeToLive: 60_000 }]
         const emits = [{ topic: kept, partition: 0, entries }]
         const offsets = [{ topic: "t", layout: topic, offset: "9-0.0", entry: "9-0", entries: 1, events: 1 }]
         yield* broker.mark("p", 2, fence)
@@ -92,6 +93,9 @@ describe("scripts", () => {
         const one = { ...fence, processor: "p", partition: 2, number: 1, offsets, rows, emits, parking }
         yield* broker.commit([one], "memory")
         assert.lengthOf(yield* broker.lanes("p", 2), 1)
+        assert.lengthOf(yield* tables.readTimed("p", "rows", 2, ["k"]), 1)
+        assert.lengthOf((yield* tables.entries("p", "rows", 2, "", true)).rows, 1)
+        assert.lengthOf((yield* tables.due("p", "rows", 2, 1)).keys, 0)
         yield* broker.parked({ processor: "p", partition: 2, lane: "k", after: undefined, count: 1 })
         const to = { offset: "1-0.0" }
         yield* broker.seek({ ...fence, processor: "p", partition: 2, number: 2, topics: [topic], to, reset: true })

@@ -2,7 +2,7 @@
  * The work that our own simulations do: every event is noted in a table under its key and copied to another topic, so
  * that both show at the end what was handled, how often, and in which order.
  */
-import { Effect, Schema, Stream } from "effect"
+import { Effect, Option, Schema, Stream } from "effect"
 import type * as Engine from "../../src/Engine.ts"
 import * as Event from "../../src/Event.ts"
 import type { Part } from "../../src/Part.ts"
@@ -22,7 +22,7 @@ const copies = Topic.make("copies", { ...options, retention: Retention.forever }
 
 /** The numbers of each key, in the order in which they were handled. */
 const listOf = <const Name extends string>(name: Name) =>
-  Table.make(name, { key: Schema.String, value: Schema.Array(Schema.Int), initial: () => [] })
+  Table.make(name, { key: Schema.String, value: Schema.Array(Schema.Int), initial: () => [], changes: true })
 
 const keys = ["a", "b", "c", "d", "e"]
 
@@ -30,7 +30,7 @@ const keys = ["a", "b", "c", "d", "e"]
 interface Shape {
   readonly name: string
   readonly topic: Topic.Topic<Work, string>
-  readonly table: Table.Table<string, string, ReadonlyArray<number>>
+  readonly table: Table.Table<string, string, ReadonlyArray<number>> & Table.Logged
   readonly part: Part<unknown, Engine.Services>
 }
 
@@ -102,17 +102,33 @@ const isWithin = (part: ReadonlyArray<number>, whole: ReadonlyArray<number>): bo
 const values = (topic: Topic.Topic<Work, string>) =>
   Effect.map(Stream.runCollect(Topic.stream(topic, { until: "now" })), (events) => events.map(({ value }) => value))
 
+/** What a table's changes make of it, one after the other. */
+const replayed = ({ table }: Shape) =>
+  Effect.map(Stream.runCollect(Topic.stream(Table.changes(table), { until: "now" })), (events) => {
+    const rows = new Map<string, ReadonlyArray<number>>()
+    for (const { value } of events)
+      rows.set(
+        value.key,
+        Option.getOrElse(value.value, () => [])
+      )
+    return rows
+  })
+
 /** What one seed does to the work, in one of its shapes. */
 export const simulate = (
   seed: number,
   { events = 24, serverWentBack = false }: { readonly serverWentBack?: boolean; readonly events?: number } = {}
 ) => {
-  const { part, table, topic } = (serverWentBack ? kept : shapes)[seed % shapes.length]!
+  const shape = (serverWentBack ? kept : shapes)[seed % shapes.length]!
+  const { part, table, topic } = shape
   const works = numbers(events).map((n) => ({ key: keys[(n * 7 + (n >> 2)) % keys.length]!, n }))
   const check = Effect.gen(function* () {
     const rows = new Map(yield* Stream.runCollect(Table.entries(table)))
     const copied = byKey(yield* values(copies))
-    const same = differences("the copies", byKeyOf(rows), copied)
+    const same = [
+      ...differences("the copies", byKeyOf(rows), copied),
+      ...differences("the table's changes", rows, yield* replayed(shape))
+    ]
     if (!serverWentBack) return [...differences("the table", byKey(works), rows), ...same]
     // It may have lost events that were handled before, and stored a late duplicate of one that it had forgotten: what
     // its log has in the end must be noted in that order.

@@ -17,17 +17,21 @@ import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
+import { doing } from "./doing.ts"
+import { expiring } from "./expiry.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
 import { CurrentObserver } from "./observer.ts"
+import { deliverer, Outbox } from "./outbox.ts"
+import { ownedRows } from "./owned.ts"
 import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
+import { Repeats } from "./repeats.ts"
 import { retriever } from "./returned.ts"
-import { Rows } from "./rows.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
 import type { Turns } from "./turns.ts"
 import { Oversized } from "./unit.ts"
@@ -108,6 +112,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const observer = Context.get(options.context, CurrentObserver)
     const middleware = Context.get(options.context, CurrentMiddleware)
     const metrics = Metrics.ofProcessor(definition.name, options.context)
+    const repeats = new Repeats()
     let commits = 0
     let lost = 0
     let stalled = 0
@@ -120,7 +125,8 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       metrics.parked(options.counts.parked)
       metrics.quarantined(options.counts.quarantined)
     }
-    const onCommitted = (): void => {
+    const onCommitted = (partition: Partition): void => {
+      deliver(partition)
       metrics.commits(++commits)
       count()
       options.onProgress()
@@ -175,6 +181,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const failed = (error: unknown): void => {
       if (error instanceof EngineError) options.onFailure(error)
     }
+    const inScope = (effect: Effect.Effect<void>): void => void fork(Effect.forkIn(effect, scope))
+    const deliver = deliverer(options, inScope, (partition) => {
+      committers[partition.partition % shards]!.notify(partition)
+      options.onProgress()
+    })
     for (let shard = 0; shard < shards; shard++) {
       yield* Effect.forkIn(
         Effect.catch(fetchers[shard]!.run, (error) => Effect.sync(() => failed(error))),
@@ -186,40 +197,31 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       )
     }
 
+    const clock = yield* Clock.Clock
+    const now = (): number => clock.currentTimeMillisUnsafe()
+
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
       const { topics } = definition
-      const place = (key: string): number => topics[0].partitioner(key, topics[0].partitions)
-      const rows = new Rows(
-        definition.tables.map((table) => table.definition),
-        options.serializer,
-        { partition: number, partitionOf: place },
-        {
-          row: (table, key) =>
-            Effect.map(options.tables.readMany(definition.name, table, number, [key]), ([row]) => row),
-          page: (table) => options.tables.entries(definition.name, table, number, "")
-        },
-        // What is acknowledged beforehand cannot be handled again.
-        measured.has(number) || (definition.shape._tag === "Each" && definition.shape.acknowledge === "before")
-      )
+      const { serializer, tables } = options
+      const rows = ownedRows(definition, number, { tables, serializer, now, measures: measured.has(number) })
       const shard = number % shards
       return new Partition({
         processor: definition.name,
         partition: number,
         fence,
         number: claimed.number,
-        logs: topics.map((topic) => new Log(topic, codecOf(topic, options.serializer), new Books(), claimed)),
+        logs: topics.map((topic) => new Log(topic, codecOf(topic, serializer), new Books(), claimed)),
         rows,
         bounds,
         limit: options.limit,
         lease: options.lease,
         pressure: new Pressure(definition.name, inputs, broker),
         parking: new Parking(claimed.lanes),
+        outbox: Outbox.of(number, broker.shards),
         onDirty: committers[shard]!.add,
         onRoom: fetchers[shard]!.changed
       })
     }
-
-    const clock = yield* Clock.Clock
 
     /** Whoever releases or skips a parked key takes an epoch for it: claimed again with ours, the partition is refused. */
     const look = Effect.suspend(() =>
@@ -249,7 +251,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           losses.halt(partition, Cause.die(invalid(`processor ${definition.name}: ${what}`)))
           return false
         }
-        const entry = yield* annotate(Caution.examine(broker, partition, claim, clock.currentTimeMillisUnsafe()))
+        const entry = yield* annotate(Caution.examine(broker, partition, claim, now()))
         if (entry === undefined) return true
         options.counts.quarantined++
         count()
@@ -298,6 +300,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           counts: options.counts,
           flush,
           count: metrics.settled,
+          repeats,
           quarantine: (entry) => {
             const { unfinished } = partition
             partition.stop()
@@ -316,7 +319,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
             options.turns.take(partition),
             Caution.mark(broker, partition, (result) => losses.refused(partition, partition, result), failed)
           ),
-          now: () => clock.currentTimeMillisUnsafe(),
+          now,
           observer
         })
         // In the runner's own fiber: however long it takes, the heartbeats go on.
@@ -332,8 +335,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           else losses.halt(partition, exit.cause)
         })
         running.set(number, { partition, fiber, scope: own })
+        if (partition.rows.timed.length > 0) yield* Effect.forkIn(expiring(options.tables, partition), own)
         epochs.set(number, epoch)
         losses.claimed(partition, claim)
+        // What an owner before has left there comes first.
+        deliver(partition)
         yield* Deferred.succeed(ready, undefined)
         fetchers[shard]!.changed()
         return undefined
@@ -437,6 +443,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       report: (now) =>
         running.size === 0
           ? [`${definition.name}: no partitions`]
-          : Array.from(running.values(), ({ partition }) => partition.doing(now))
+          : Array.from(running.values(), ({ partition }) => doing(partition, now))
     }
   })

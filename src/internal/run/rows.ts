@@ -1,103 +1,25 @@
 /**
- * The rows of a processor's tables in one partition, as its owner sees them: a cache over what is committed, with the
- * writes that are not committed yet. Nobody else writes them while the epoch is ours, so the cache is never stale; it is
- * thrown away whole when the epoch ends.
+ * The rows of a processor's tables in one partition, as its owner sees them: a bounded cache over what is committed, with
+ * the writes that are not committed yet. Nobody else writes them while the epoch is ours, so the cache is never stale; it
+ * is thrown away whole when the epoch ends.
  */
 import { Effect } from "effect"
 import type { Commit } from "../../Broker.ts"
-import { EncodeError, type EngineError } from "../../Errors.ts"
+import type { Event } from "../../Event.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Definition, Key } from "../../Table.ts"
-import type { TableStore } from "../../TableStore.ts"
-import { backoff } from "../backoff.ts"
-import { type ValueCodec, valueCodec } from "../record/stored.ts"
-
-/** What a key without a row holds. */
-export const missing: unique symbol = Symbol("missing")
-
-/** Rows kept per table and partition; clean ones beyond it are let go, those not used lately first. */
-const capacity = 10_000
-
-/** Waits while the engine is away. */
-const patient = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
-  Effect.orDie(Effect.retry(read, { schedule: retry, while: (error) => error.reason !== "Unsupported" }))
-
-export interface Row {
-  readonly table: TableState
-  readonly key: string
-  /** The key of the topic that this row goes with; undefined for tables of scope "partition". */
-  readonly topicKey: string | undefined
-  /** As the newest unit of work left it. */
-  value: unknown
-  /** As the last unit that a commit may take left it. */
-  settled: unknown
-  dirty: boolean
-  /** In a commit that was not answered yet: the engine may still have the value before it. */
-  inFlight: boolean
-  used: boolean
-}
-
-export class TableState {
-  readonly definition: Definition
-  readonly rows = new Map<Key, Row>()
-  readonly codec: ValueCodec<unknown>
-  /** All that is stored, if it was little: then a key that is not in it has no row, and nobody needs to ask. */
-  whole: ReadonlyMap<string, Uint8Array> | undefined
-  /** Whether that was looked for; and whether rows have left the cache since, which makes it old. */
-  looked = false
-  private evicted = false
-  constructor(definition: Definition, codec: Codec) {
-    this.definition = definition
-    this.codec = valueCodec(definition.value, codec)
-  }
-  read(row: Row): unknown {
-    return row.value === missing ? this.definition.initial() : row.value
-  }
-  /** Make room: a row that was used since the last look gets a second chance. */
-  evict(): void {
-    let looks = this.rows.size
-    for (const [key, row] of this.rows) {
-      if (this.rows.size < capacity || looks-- === 0) return
-      if (row.dirty || row.inFlight || row.value !== row.settled) continue
-      this.rows.delete(key)
-      if (row.used) {
-        row.used = false
-        this.rows.set(key, row)
-      } else {
-        this.evicted = true
-        this.whole = undefined
-      }
-    }
-  }
-  found({ next, rows }: Page): void {
-    if (next === undefined && !this.evicted) this.whole = new Map(rows)
-  }
-}
-
-type Page = Effect.Success<ReturnType<TableStore["Service"]["entries"]>>
-
-/** How rows are read from the engine: one, or the first page of all. */
-export interface Stored {
-  readonly row: (table: string, key: string) => Effect.Effect<Uint8Array | undefined, EngineError>
-  readonly page: (table: string) => Effect.Effect<Page, EngineError>
-}
-
-const encode = (row: Row, value: unknown): string | Uint8Array => {
-  try {
-    return row.table.codec.encode(value)
-  } catch (error) {
-    throw new EncodeError({
-      target: `table ${row.table.definition.name}, key ${row.key}`,
-      reason: "Schema",
-      detail: error instanceof Error ? error.message : String(error)
-    })
-  }
-}
-
-const retry = backoff("50 millis", "2 seconds")
+import { keyOf } from "../table/keys.ts"
+import { Cache, type CacheBounds, rowOf, standardBounds } from "./cache.ts"
+import { ChangeLog, type Logs } from "./changes.ts"
+import { Misses, type Stored } from "./misses.ts"
+import { type Fetched, missing, type Row, TableState, valueOf } from "./row.ts"
+import type { Emitted } from "./unit.ts"
 
 /** Before any row was encoded: large, so that the first commit is small. */
 const firstGuess = 8 * 1024
+
+/** Events in hand whose keys are looked at when a row is missing. */
+const mostUpcoming = 1_000
 
 /** Which topic key a table key goes with, and where it lives. */
 export interface Placement {
@@ -105,8 +27,23 @@ export interface Placement {
   readonly partitionOf: (topicKey: string) => number
 }
 
+export interface Options {
+  /** Rows are measured as they are written, and not only as they are committed. */
+  readonly measures?: boolean | undefined
+  readonly bounds?: CacheBounds | undefined
+  /** Milliseconds since 1970. */
+  readonly now?: (() => number) | undefined
+  /** Where the changes of a table go, for those that keep them. */
+  readonly logs?: Logs | undefined
+}
+
 export class Rows {
   private readonly tables = new Map<string, TableState>()
+  /** The one that was asked for last: mostly the next one, too. */
+  private latest: TableState | undefined
+  private readonly cache: Cache
+  private readonly misses: Misses
+  private readonly log: ChangeLog | undefined
   /** Rows that the next commit writes. */
   private dirty: Array<Row> = []
   private inFlight: ReadonlyArray<Row> = []
@@ -114,22 +51,41 @@ export class Rows {
   private average: number | undefined
   /** Bytes of what was cut last. */
   cutBytes = 0
-  /** Encoded sizes of the dirty rows, if rows are measured as they are written and not only as they are committed. */
+  /** Encoded sizes of the dirty rows, where rows are measured. */
   private readonly sizes: Map<Row, number> | undefined
   private measured = 0
   private readonly placement: Placement
-  private readonly stored: Stored
+  /** Those whose rows expire. */
+  readonly timed: ReadonlyArray<TableState>
+  /** The events that were handed out last, and those of them that are not done where they may finish in any order. */
+  handed: ReadonlyArray<Event<unknown>> = []
+  inHand: (most: number) => ReadonlyArray<Event<unknown>> = () => []
+  /** Told of rows that were cut for a commit, of tables whose rows expire. */
+  onTimed: ((rows: ReadonlyArray<Row>) => void) | undefined
   constructor(
     definitions: ReadonlyArray<Definition>,
     codec: Codec,
     placement: Placement,
     stored: Stored,
-    measures = false
+    { bounds = standardBounds, logs, measures = false, now = () => 0 }: Options = {}
   ) {
     this.placement = placement
-    this.stored = stored
+    this.misses = new Misses(stored, () => this.upcoming())
+    this.cache = new Cache(bounds, (row) => {
+      row.table.drop(row)
+      this.misses.leave(row.table, row.key)
+    })
     this.sizes = measures ? new Map() : undefined
-    for (const definition of definitions) this.tables.set(definition.name, new TableState(definition, codec))
+    for (const definition of definitions) this.tables.set(definition.name, new TableState(definition, codec, now))
+    this.timed = Array.from(this.tables.values()).filter((table) => table.timeToLive !== undefined)
+    const hasLogs = definitions.some((definition) => definition.changes !== undefined)
+    this.log = hasLogs && logs !== undefined ? new ChangeLog(logs, codec, placement.partition) : undefined
+  }
+
+  /** Keys of the events in hand: the rows of them that a table lacks are read with the first of them. */
+  private upcoming(): ReadonlyArray<string> {
+    const events = this.inHand(mostUpcoming)
+    return (events.length > 0 ? events : this.handed).flatMap(({ key }) => key ?? [])
   }
 
   /** How many rows the next commit writes. */
@@ -155,83 +111,75 @@ export class Rows {
   /** Bytes of a row with this value; about, unless rows are measured. */
   sizeOf(row: Row, value: unknown): number {
     if (this.sizes === undefined) return this.rowBytes
-    if (value === missing) return row.key.length
     try {
-      return row.key.length + byteLength(encode(row, value))
+      return (row.key.length + byteLength(row.table.encode(row.key, value))) * this.copies(row)
     } catch {
       // What a schema refuses is met by the commit.
       return 0
     }
   }
 
+  /** A change that is logged is written twice. */
+  private copies(row: Row): number {
+    return this.log !== undefined && row.table.definition.changes !== undefined ? 2 : 1
+  }
+
   table(definition: Definition): TableState {
+    if (this.latest?.definition === definition) return this.latest
     const table = this.tables.get(definition.name)
     if (table === undefined || table.definition !== definition) {
       throw new Error(`table ${definition.name} is not declared by this processor: name it in its option "tables"`)
     }
+    this.latest = table
     return table
   }
 
   cached(table: TableState, key: Key): Row | undefined {
-    const row = table.rows.get(key)
-    if (row !== undefined) row.used = true
-    else if (table.whole !== undefined) return this.admit(table, key, table.whole.get(String(key)))
+    const row = table.find(key)
+    if (row === undefined) {
+      const text = String(key)
+      return table.knows(text) ? this.admit(table, key, table.take(text)) : undefined
+    }
+    row.used = true
     return row
   }
 
-  /** Read a row from the engine; waits while the engine is away. */
-  load(table: TableState, key: Key): Effect.Effect<Row> {
+  /** Read a row from the engine, for an event with this key; waits while the engine is away. */
+  load(table: TableState, key: Key, eventKey?: string): Effect.Effect<Row> {
     return Effect.suspend(() => {
-      const { name } = table.definition
+      // What must not be reached is not asked for.
       this.topicKeyOf(table, key)
-      if (!table.looked) {
-        table.looked = true
-        return Effect.flatMap(patient(this.stored.page(name)), (page) => {
-          table.found(page)
-          const row = this.cached(table, key)
-          return row === undefined ? this.load(table, key) : Effect.succeed(row)
-        })
-      }
-      return Effect.map(patient(this.stored.row(name, String(key))), (bytes) => this.admit(table, key, bytes))
+      const text = String(key)
+      if (text === eventKey) table.follows = true
+      return Effect.flatMap(this.misses.fetch(table, text), () => {
+        const row = this.cached(table, key)
+        return row === undefined ? this.load(table, key) : Effect.succeed(row)
+      })
     })
   }
 
-  private topicKeyOf({ definition }: TableState, key: Key): string | undefined {
+  private topicKeyOf(table: TableState, key: Key): string | undefined {
+    const { definition } = table
+    if (!table.isKey(key)) throw table.refused(String(key), "Key", "it does not fit the table's schema for keys")
     if (definition.scope === "partition") return undefined
     const topicKey = String(definition.partitionBy?.(key) ?? key)
-    if (this.placement.partitionOf(topicKey) === this.placement.partition) return topicKey
+    const { partition, partitionOf } = this.placement
+    const home = partitionOf(topicKey)
+    if (home === partition) return topicKey
     throw new Error(
-      `table ${definition.name}: key ${String(key)} belongs to another partition than the event; ` +
-        `re-key the topic with Processor.repartition, give the table a partitionBy, or use scope: "partition"`
+      `table ${definition.name}: key ${String(key)} belongs to partition ${home}, and the event is in partition ` +
+        `${partition}; re-key the topic with Processor.repartition, give the table a partitionBy, or use scope: "partition"`
     )
   }
 
   /** Into the cache, as it is stored. */
-  private admit(table: TableState, key: Key, bytes: Uint8Array | undefined): Row {
-    const known = table.rows.get(key)
-    if (known !== undefined) return known
+  private admit(table: TableState, key: Key, stored: Fetched | undefined): Row {
     const topicKey = this.topicKeyOf(table, key)
-    let value: unknown = missing
-    if (bytes !== undefined) {
-      try {
-        value = table.codec.decode(bytes)
-      } catch (error) {
-        const { name } = table.definition
-        throw new Error(`table ${name}, key ${String(key)}: the stored value cannot be decoded: ${String(error)}`)
-      }
-    }
-    if (table.rows.size >= capacity) table.evict()
-    const row: Row = {
-      table,
-      key: String(key),
-      topicKey,
-      value,
-      settled: value,
-      dirty: false,
-      inFlight: false,
-      used: true
-    }
-    table.rows.set(key, row)
+    const text = String(key)
+    const value = table.decode(text, this.placement.partition, stored)
+    const row = rowOf({ table, key: text, topicKey }, value, stored?.bytes.byteLength ?? 0)
+    table.rows.set(text, row)
+    this.cache.add(row)
     return row
   }
 
@@ -249,10 +197,34 @@ export class Rows {
     }
   }
 
+  /** The engine says that this row has expired; false: a unit of work that is not committed yet has written it. */
+  expire(table: TableState, key: string): boolean {
+    const row = table.rows.get(key) ?? this.expired(table, key)
+    if (row.dirty || row.inFlight || row.value !== row.settled) return false
+    row.value = missing
+    this.settle(row, missing)
+    return true
+  }
+
+  private expired(table: TableState, key: string): Row {
+    table.forget(key)
+    try {
+      return this.admit(table, keyOf(table.definition)(key), undefined)
+    } catch {
+      // No handler can reach it.
+      return rowOf({ table, key, topicKey: undefined }, missing, 0)
+    }
+  }
+
   /** The commit of what was cut last is answered. */
   landed(): void {
     for (const row of this.inFlight) row.inFlight = false
     this.inFlight = []
+  }
+
+  /** In a commit that was not answered yet. */
+  get flying(): ReadonlyArray<Row> {
+    return this.inFlight
   }
 
   /** Everything that may be committed, encoded; what a schema refuses throws. Its size is in `cutBytes`. */
@@ -266,18 +238,31 @@ export class Rows {
     const rows = dirty.map((row) => {
       row.dirty = false
       row.inFlight = true
-      const value = row.settled === missing ? undefined : encode(row, row.settled)
-      bytes += row.key.length + (value === undefined ? 0 : byteLength(value))
-      return { table: row.table.definition.name, key: row.key, value }
+      row.table.begin(row.settled)
+      const value = row.table.encode(row.key, row.settled)
+      const size = row.key.length + byteLength(value)
+      this.cache.resized(row, size)
+      bytes += size
+      const { definition, timeToLive } = row.table
+      return timeToLive === undefined
+        ? { table: definition.name, key: row.key, value }
+        : { table: definition.name, key: row.key, value, timeToLive }
     })
+    if (this.log !== undefined) for (const row of dirty) bytes += this.log.add(row, valueOf(row.settled))
     this.cutBytes = bytes
     if (rows.length > 0) {
       const average = bytes / rows.length
       this.average = this.average === undefined ? average : (this.average + average) / 2
+      if (this.onTimed !== undefined) this.onTimed(dirty)
     }
     return rows
   }
+
+  /** These, and the changes of what was cut for the topics that keep them. */
+  withChanges(emits: ReadonlyArray<Emitted>): ReadonlyArray<Emitted> {
+    return this.log === undefined ? emits : [...emits, ...this.log.cut()]
+  }
 }
 
-const byteLength = (value: string | Uint8Array): number =>
-  typeof value === "string" ? Buffer.byteLength(value) : value.byteLength
+const byteLength = (value: string | Uint8Array | undefined): number =>
+  value === undefined ? 0 : typeof value === "string" ? Buffer.byteLength(value) : value.byteLength

@@ -4,22 +4,25 @@
  */
 import { Context, Effect } from "effect"
 import type { NewEntry } from "../../Broker.ts"
-import { type EncodeError, UnitTooLarge } from "../../Errors.ts"
+import { DecodeError, type EncodeError, UnitTooLarge } from "../../Errors.ts"
 import { type Event, UnitOfWork } from "../../Event.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { Any, EmitOptions } from "../../Topic.ts"
 import type { Received } from "../record/received.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
-import type { Row, Rows } from "./rows.ts"
+import type { Row } from "./row.ts"
+import type { Rows } from "./rows.ts"
 import type { Tries } from "./tries.ts"
 
-/** An event for another topic: encoded to be packed with others, or an entry as it was stored. */
+/** An event for another topic, or a reply: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
   readonly topic: Any
   readonly codec: TopicCodec
   readonly partition: number
   readonly event: Encoded | undefined
   readonly entry: NewEntry | undefined
+  /** It is a reply, to the inbox of this asker. */
+  readonly asker?: string | undefined
 }
 
 /** What one commit carries: rows and emits, and bytes. A unit of work that is larger fails. */
@@ -49,10 +52,14 @@ export interface Mark {
 
 /** What a unit needs of the partition it runs in. */
 export interface Host {
+  readonly processor: string
+  readonly partition: number
   readonly rows: Rows
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
+  /** A value of a topic that stands for replies, for an inbox; the fields are added to it. */
+  readonly reply: (topic: Any, value: unknown, asker: string, fields: ReadonlyArray<string>) => Emitted
   /** A dead letter for the topic of this name, or for the source's own one. */
   readonly deadLetter: (
     event: Received<unknown>,
@@ -103,23 +110,32 @@ export class Unit {
   }
 
   /** Runs `f` on the row of a key, at once if it is cached. */
-  with<A>(definition: Definition, key: Key, f: (row: Row) => A): Effect.Effect<A> {
+  with<A>(definition: Definition, key: Key, f: (row: Row, unit: Unit) => A): Effect.Effect<A, DecodeError> {
     const { rows } = this.host
     const table = rows.table(definition)
     const row = rows.cached(table, key)
     return row === undefined
-      ? Effect.map(rows.load(table, key), (row) => f(this.checked(row)))
-      : Effect.succeed(f(this.checked(row)))
+      ? Effect.flatMap(rows.load(table, key, this.event.key), (row) => this.on(row, f))
+      : this.on(row, f)
   }
 
-  private checked(row: Row): Row {
-    if (this.ownKeyOnly && row.topicKey !== this.event.key) {
-      throw new Error(
-        `table ${row.table.definition.name}: with concurrency perKey a handler reaches only rows of its own event's key ` +
-          `(${String(this.event.key)}), not ${row.key}`
-      )
+  private on<A>(row: Row, f: (row: Row, unit: Unit) => A): Effect.Effect<A, DecodeError> {
+    if (this.ownKeyOnly) this.check(row)
+    try {
+      return Effect.succeed(f(row, this))
+    } catch (error) {
+      if (error instanceof DecodeError) return Effect.fail(error)
+      throw error
     }
-    return row
+  }
+
+  /** Another key's handler may be writing it at this moment; so may that of any event without a key. */
+  private check({ key, table, topicKey }: Row): void {
+    if (topicKey !== undefined && topicKey === this.event.key) return
+    throw new Error(
+      `table ${table.definition.name}: with concurrency perKey a handler reaches only rows of its own event's key ` +
+        `(${String(this.event.key)}), not ${key}`
+    )
   }
 
   emit(emitted: Emitted): void {
@@ -164,7 +180,7 @@ export class Unit {
     this.rows[this.writes] = row
     this.before[this.writes] = row.value
     this.writes++
-    row.value = value
+    row.value = row.table.hold(value)
   }
 
   /** The handler succeeded: its changes, to be settled now or later. */
@@ -233,8 +249,8 @@ const isEncodeError = (error: unknown): error is EncodeError =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "EncodeError"
 
 /** Reads or changes one row in the unit of work of the running handler. */
-export const onRow = <A>(definition: Definition, key: Key, f: (row: Row, unit: Unit) => A): Effect.Effect<A> =>
-  Effect.withFiber((fiber) => {
-    const unit = unitOf(fiber.context)
-    return unit.with(definition, key, (row) => f(row, unit))
-  })
+export const onRow = <A>(
+  definition: Definition,
+  key: Key,
+  f: (row: Row, unit: Unit) => A
+): Effect.Effect<A, DecodeError> => Effect.withFiber((fiber) => unitOf(fiber.context).with(definition, key, f))

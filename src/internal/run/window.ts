@@ -33,6 +33,11 @@ export class Window {
     return this.events[this.head]
   }
 
+  /** The oldest ones. */
+  open(most: number): ReadonlyArray<Received<unknown>> {
+    return this.events.slice(this.head, this.head + most)
+  }
+
   add(events: ReadonlyArray<Received<unknown>>): void {
     for (const event of events) this.events.push(event)
   }
