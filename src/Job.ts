@@ -15,14 +15,14 @@ import { enqueuerOf } from "./internal/jobs/enqueuer.ts"
 import { attemptsOf, endOf } from "./internal/jobs/ledger.ts"
 import { make as makePart } from "./internal/jobs/part.ts"
 import { prepare } from "./internal/jobs/prepare.ts"
-import type { Backoff, Spec, Told } from "./internal/jobs/spec.ts"
+import type { Backoff, Run, Spec } from "./internal/jobs/spec.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import { type Item, JobStore, type Priority, type State } from "./JobStore.ts"
 import type { Part } from "./Part.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
 
-export type { Priority, State }
+export type { Priority, Run, State }
 
 type Schemas = Schema.ConstraintCodec<any, any>
 type Key = string | number | bigint
@@ -44,18 +44,6 @@ export interface Job<in out P, in out S = void, in out Err = never, in out Pr = 
 }
 
 export type Any = Job<any, any, any, any>
-
-/** What a handler is told about its run. */
-export interface Run {
-  readonly id: string
-  /** 1 on the first run; one more after each failure. A lost lease, or a job that was given back, does not count. */
-  readonly attempt: number
-  readonly queue: string
-  readonly enqueuedAt: DateTime.Utc
-  readonly headers: Readonly<Record<string, string>>
-  /** The jobs that it came after: ask for their results with `Job.result`. */
-  readonly after: ReadonlyArray<string>
-}
 
 export interface Handle {
   readonly id: string
@@ -189,17 +177,15 @@ const specOf = (name: string, options: Options<any, any, any, any>): Spec => {
   }
 }
 
-interface Make {
-  <
-    P extends Schemas,
-    S extends Schemas = typeof Schema.Void,
-    Err extends Schemas = typeof Schema.Never,
-    Pr extends Schemas = typeof Schema.Never
-  >(
-    name: string,
-    options: Options<P, S, Err, Pr>
-  ): Job<P["Type"], S["Type"], Err["Type"], Pr["Type"]>
-}
+type Make = <
+  P extends Schemas,
+  S extends Schemas = typeof Schema.Void,
+  Err extends Schemas = typeof Schema.Never,
+  Pr extends Schemas = typeof Schema.Never
+>(
+  name: string,
+  options: Options<P, S, Err, Pr>
+) => Job<P["Type"], S["Type"], Err["Type"], Pr["Type"]>
 
 /** Define a job. Wrong options throw `Misconfigured` at once. */
 export const make: Make = (name: string, options: Options<any, any, any, any>): Any => {
@@ -232,10 +218,8 @@ export const handler = <P, S, Err, Pr, R>(
   options: HandlerOptions = {}
 ): Part<never, Exclude<R, Current | UnitOfWork | import("effect").Scope.Scope>> => makePart(job.spec, f, options)
 
-const runOf = (told: Told): Run => ({ ...told, enqueuedAt: DateTime.makeUnsafe(told.enqueuedAt) })
-
 /** The job that is being run. */
-export const current: Effect.Effect<Run, never, Current> = Effect.map(Running, ({ told }) => runOf(told))
+export const current: Effect.Effect<Run, never, Current> = Effect.map(Running, ({ run }) => run)
 
 /** Tell how far it is, for whoever looks (`info`) or watches (`changes`). While the engine is away it is dropped. */
 export const progress = <P, S, Err, Pr>(
@@ -351,9 +335,7 @@ const infoOf = (spec: Spec, serializer: Codec, item: Item): Info<any, any, any> 
     exit: one.exit as Exit.Exit<never, any>
   })),
   progress:
-    item.progress === undefined
-      ? Option.none()
-      : Option.some(progressOf(spec, serializer, item.id, item.progress)),
+    item.progress === undefined ? Option.none() : Option.some(progressOf(spec, serializer, item.id, item.progress)),
   end: Option.fromNullishOr(endOf(spec, serializer, item))
 })
 
@@ -421,6 +403,4 @@ export const cancel = <P, S, Err, Pr>(
 export const promote = <P, S, Err, Pr>(
   job: Job<P, S, Err, Pr>,
   id: string
-): Effect.Effect<boolean, EngineError, JobStore> =>
-  Effect.flatMap(JobStore, (store) => store.promote(job.queue, id))
-
+): Effect.Effect<boolean, EngineError, JobStore> => Effect.flatMap(JobStore, (store) => store.promote(job.queue, id))

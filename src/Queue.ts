@@ -7,7 +7,7 @@
 import { DateTime, Duration, Effect, Option, Stream } from "effect"
 import type { EngineError } from "./Errors.ts"
 import { checkCount, checkName } from "./internal/names.ts"
-import { type Counts, type Item as Stored, JobStore, type Limit, type Priority, type State } from "./JobStore.ts"
+import { type Counts, JobStore, type Limit, type Priority, type State, type Item as Stored } from "./JobStore.ts"
 
 export type { Counts, State }
 
@@ -87,11 +87,7 @@ export const page = (
   name: string,
   state: State,
   options: { readonly job?: string | undefined; readonly cursor?: string | undefined } = {}
-): Effect.Effect<
-  { readonly items: ReadonlyArray<Item>; readonly next: string | undefined },
-  EngineError,
-  JobStore
-> =>
+): Effect.Effect<{ readonly items: ReadonlyArray<Item>; readonly next: string | undefined }, EngineError, JobStore> =>
   Effect.gen(function* () {
     const store = yield* JobStore
     const { items, next } = yield* store.list(name, state, { name: options.job, cursor: options.cursor ?? "" })

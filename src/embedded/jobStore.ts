@@ -86,10 +86,10 @@ const make = Effect.gen(function* () {
   }
 
   const signals = (queue: string): Stream.Stream<Signal, EngineError> => {
-    const stream = (channel: string, ask: () => Effect.Effect<ReadonlyArray<Signal>, EngineError>) =>
+    const stream = (channel: string, first: number, ask: () => Effect.Effect<ReadonlyArray<Signal>, EngineError>) =>
       Stream.fromPull(
         Effect.sync(() => {
-          let since = sqlite.ticket(channel)
+          let since = first
           return Effect.gen(function* () {
             while (true) {
               yield* sqlite.changed(channel, since)
@@ -101,28 +101,33 @@ const make = Effect.gen(function* () {
         })
       )
     let due = 0
-    return Stream.merge(
-      stream(work(queue), () =>
-        look("wakes", queue, ({ db, now, queue }) => {
-          const first = db.prepareArrays("SELECT min(at) FROM jobs WHERE queue = ? AND state = 1").get<[number]>(queue)
-          const ready = db.prepareArrays("SELECT 1 FROM jobs WHERE queue = ? AND state = 0 LIMIT 1").get(queue)
-          const at = first?.[0] ?? 0
-          const moved = at !== due
-          due = at
-          return ready !== undefined || moved || (at > 0 && at <= now) ? [{ _tag: "Work", id: undefined }] : []
-        })
-      ),
-      stream(told(queue), () =>
-        look("told", queue, ({ db, queue }) => {
-          const stop = db
-            .prepareArrays("SELECT id FROM jobs WHERE queue = ? AND state = 3 AND stop = 1")
-            .all<[string]>(queue)
-          return [
-            ...stop.map(([id]): Signal => ({ _tag: "Cancelled", id })),
-            { _tag: "Settled", id: undefined },
-            { _tag: "Progress", id: undefined }
-          ]
-        })
+    // The tickets are taken before anything is waited for: what happens from here on is told.
+    return Stream.suspend(() =>
+      Stream.merge(
+        stream(work(queue), sqlite.ticket(work(queue)), () =>
+          look("wakes", queue, ({ db, now, queue }) => {
+            const first = db
+              .prepareArrays("SELECT min(at) FROM jobs WHERE queue = ? AND state = 1")
+              .get<[number]>(queue)
+            const ready = db.prepareArrays("SELECT 1 FROM jobs WHERE queue = ? AND state = 0 LIMIT 1").get(queue)
+            const at = first?.[0] ?? 0
+            const moved = at !== due
+            due = at
+            return ready !== undefined || moved || (at > 0 && at <= now) ? [{ _tag: "Work", id: undefined }] : []
+          })
+        ),
+        stream(told(queue), sqlite.ticket(told(queue)), () =>
+          look("told", queue, ({ db, queue }) => {
+            const stop = db
+              .prepareArrays("SELECT id FROM jobs WHERE queue = ? AND state = 3 AND stop = 1")
+              .all<[string]>(queue)
+            return [
+              ...stop.map(([id]): Signal => ({ _tag: "Cancelled", id })),
+              { _tag: "Settled", id: undefined },
+              { _tag: "Progress", id: undefined }
+            ]
+          })
+        )
       )
     )
   }
@@ -234,7 +239,7 @@ const make = Effect.gen(function* () {
     list: (queue, state, { cursor, name }) =>
       look("list jobs", queue, ({ db, now, queue }) => {
         const due =
-          state === "ready" ? "(state = 0 OR (state = 1 AND at <= ?1))" : `state = ${stateOf(state)} AND ?1 > 0`
+          state === "ready" ? "(state = 0 OR (state = 1 AND at <= ?1))" : `state = ${stateOf(state)} AND ?1 >= 0`
         const open = state === "delayed" ? "AND at > ?1" : state === "done" ? "AND expires > ?1" : ""
         const rows = db
           .prepare(

@@ -33,6 +33,8 @@ export interface Options {
 export class Shared {
   /** Jobs that may be claimed yet. */
   free: number
+  /** Those that run. */
+  running = 0
   /** One that twice lost its lease is in hand, alone. */
   alone = false
   readonly total: number

@@ -1,6 +1,6 @@
 /** The running job, as a service: what a handler is told, and how it answers early. */
 import { Context, Effect } from "effect"
-import type { Told } from "./spec.ts"
+import type { Run } from "./spec.ts"
 
 /** What a handler asks for instead of ending. */
 export type Answer =
@@ -9,7 +9,7 @@ export type Answer =
   | { readonly _tag: "Bury"; readonly reason: string }
 
 export interface Running {
-  readonly told: Told
+  readonly run: Run
   answer: Answer | undefined
   /** Stored with the job, for whoever watches; while the engine is away it is dropped. */
   readonly progress: (value: unknown) => Effect.Effect<void>

@@ -1,14 +1,14 @@
 /** One claimed job in this worker, from its claim until what became of it is stored. */
-import { Context, Effect, type Exit, type Fiber } from "effect"
+import { Context, DateTime, Effect, type Exit, type Fiber } from "effect"
 import type { Claimed, JobStore, Session } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 import { codecOf } from "./codecs.ts"
 import type { Post } from "./crew.ts"
 import { type Answer, Current, type Running } from "./current.ts"
 import type { Stop } from "./settle.ts"
-import type { Told } from "./spec.ts"
+import type { Run } from "./spec.ts"
 
-interface Run {
+interface Setting {
   readonly queue: string
   readonly serializer: Codec
   readonly store: JobStore["Service"]
@@ -20,6 +20,30 @@ interface Run {
 
 const noHeaders = {}
 
+/** Made for each job and mostly not looked at, so nothing in it is made before it is asked for. */
+class Told implements Run {
+  readonly id: string
+  readonly queue: string
+  private readonly job: Claimed
+  constructor(job: Claimed, queue: string) {
+    this.id = job.id
+    this.job = job
+    this.queue = queue
+  }
+  get attempt(): number {
+    return this.job.failures + 1
+  }
+  get enqueuedAt(): DateTime.Utc {
+    return DateTime.makeUnsafe(this.job.enqueuedAt)
+  }
+  get headers(): Readonly<Record<string, string>> {
+    return this.job.headers === "" ? noHeaders : JSON.parse(this.job.headers)
+  }
+  get after(): ReadonlyArray<string> {
+    return this.job.after
+  }
+}
+
 export class InHand implements Running {
   readonly job: Claimed
   readonly post: Post
@@ -29,28 +53,19 @@ export class InHand implements Running {
   stop: Stop | undefined
   answer: Answer | undefined
   acknowledged = false
+  released = false
   onSettled: ((counted: boolean) => void) | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
-  private run: Run | undefined
+  private setting: Setting | undefined
+  readonly run: Run
   constructor(job: Claimed, post: Post) {
     this.job = job
     this.post = post
-  }
-
-  get told(): Told {
-    const { after, enqueuedAt, failures, headers, id } = this.job
-    return {
-      id,
-      attempt: failures + 1,
-      queue: this.run!.queue,
-      enqueuedAt,
-      headers: headers === "" ? noHeaders : JSON.parse(headers),
-      after
-    }
+    this.run = new Told(job, post.handler.spec.queue)
   }
 
   progress(value: unknown): Effect.Effect<void> {
-    const { serializer, session, store } = this.run!
+    const { serializer, session, store } = this.setting!
     return Effect.suspend(() => {
       const { data, format } = codecOf(this.post.handler.spec, "progress", serializer).encode(value)
       const stored =
@@ -60,18 +75,18 @@ export class InHand implements Running {
   }
 
   /** Runs the handler; one that needs not wait has ended when this returns. */
-  begin(run: Run): void {
-    this.run = run
-    this.began = run.began
+  begin(setting: Setting): void {
+    this.setting = setting
+    this.began = setting.began
     const { context, handle } = this.post
     const services = Context.add(context, Current, this) as Context.Context<never>
-    const effect = Effect.scoped(Effect.suspend(() => handle(this.payload, this)))
+    const effect = Effect.scoped(Effect.suspend(() => handle(this.payload, this.run)))
     const fiber = Effect.runForkWith(services)(effect)
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return run.onEnd(exit)
+    if (exit !== undefined) return setting.onEnd(exit)
     this.fiber = fiber
     if (this.stop !== undefined) fiber.interruptUnsafe()
-    fiber.addObserver(run.onEnd)
+    fiber.addObserver(setting.onEnd)
   }
 
   /** False: it does not run, so nothing will end. */

@@ -100,4 +100,3 @@ export const endOf = (spec: Spec, serializer: Codec, item: Item): Exit.Exit<unkn
       return undefined
   }
 }
-

@@ -29,7 +29,8 @@ const nothing: Omit<Definition, "name" | "layers"> = {
   onLost: "halt",
   onClaim: undefined,
   wraps: [],
-  middleware: []
+  middleware: [],
+  cache: undefined as never
 }
 
 const fromHandler = (job: Handler, layers: Definition["layers"]): Part<any, any> =>

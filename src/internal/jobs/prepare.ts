@@ -1,7 +1,7 @@
 /** From a payload and options to what the store takes: ids, keys, groups, times. */
 import { DateTime, Duration } from "effect"
 import { EncodeError } from "../../Errors.ts"
-import type { Deduplicate as StoredDeduplicate, JobStore, NewJob, Priority } from "../../JobStore.ts"
+import type { JobStore, NewJob, Priority, Deduplicate as StoredDeduplicate } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 import { reason } from "../record/placement.ts"
 import { codecOf } from "./codecs.ts"

@@ -4,17 +4,17 @@
  *
  * Gotcha: a job stays in hand until the exchange that settles it was answered; the heartbeat says what is in hand.
  */
-import { Effect, Exit, Latch, Random, Schedule, Stream } from "effect"
+import { Effect, Exit, Fiber, Latch, Random, Schedule, Semaphore, Stream } from "effect"
 import type { EngineError } from "../../Errors.ts"
+import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
 import * as Metrics from "../../Metrics.ts"
-import type { Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
 import { backoff } from "../backoff.ts"
 import { codecOf } from "./codecs.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
 import { InHand } from "./inHand.ts"
 import { lineOf } from "./ledger.ts"
-import { Shares } from "./shares.ts"
 import { outcomeOf } from "./settle.ts"
+import { Shares } from "./shares.ts"
 
 interface Options extends CrewOptions {
   readonly queue: string
@@ -32,7 +32,7 @@ export class QueueRunner {
   readonly options: Options
   private readonly posts: ReadonlyMap<string, Post>
   private readonly hands = new Map<string, InHand>()
-  private readonly waiting: Array<InHand> = []
+  private waiting: Array<InHand> = []
   private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
   private readonly running = new Map<string, number>()
   private readonly shares = new Shares()
@@ -47,6 +47,8 @@ export class QueueRunner {
   private next: number | undefined
   /** Milliseconds that a run takes, in the mean. */
   private mean = Number.POSITIVE_INFINITY
+  /** Milliseconds without a word, after which it is looked all the same. */
+  private unheard = 50
   private readonly bell = Latch.makeUnsafe(false)
   others: () => void = () => undefined
   constructor(options: Options) {
@@ -88,21 +90,39 @@ export class QueueRunner {
     }
     // Each has its turn to be looked at first.
     rooms.push(...rooms.splice(0, this.number % rooms.length))
-    return { rooms, count: rooms.some((room) => room.count > 0) ? count : 0, alone: shared.empty && !shared.alone }
+    const own = rooms.reduce((sum, room) => sum + room.count, 0)
+    return { rooms, count: Math.min(count, own), alone: shared.empty && !shared.alone }
   }
 
-  private readonly exchange: Effect.Effect<void, EngineError> = Effect.gen({ self: this }, function* () {
+  /** One after the other: the numbers rise. */
+  private readonly turn = Semaphore.makeUnsafe(1)
+  private readonly exchange: Effect.Effect<void, EngineError> = Effect.suspend(() =>
+    this.turn.withPermit(this.exchangeNow)
+  )
+
+  private readonly exchangeNow: Effect.Effect<void, EngineError> = Effect.gen({ self: this }, function* () {
     const { limit, lease, queue, store, worker } = this.options
     this.session ??= yield* store.open(queue, worker, lease)
     const { alone, count, rooms } = this.room()
     const settling = this.settled.splice(0, most)
     if (count === 0 && settling.length === 0) return
     if (limit !== undefined) limit.remaining -= count
-    this.hopeful = false
-    this.next = undefined
+    if (count > 0) {
+      this.hopeful = false
+      this.next = undefined
+    }
     const number = ++this.number
     const settle = settling.map(({ hand, outcome }): Settlement => ({ job: hand.job, outcome }))
-    const request = { session: this.session, number, lease, settle, rooms, count, shares: this.shares.next(count), alone }
+    const request = {
+      session: this.session,
+      number,
+      lease,
+      settle,
+      rooms,
+      count,
+      shares: this.shares.next(count),
+      alone
+    }
     // The same one again, until it is answered: what it did is known by its number.
     const answer = yield* Effect.retry(store.exchange(request), {
       schedule: patient,
@@ -114,19 +134,22 @@ export class QueueRunner {
       return yield* this.forget
     }
     if (limit !== undefined) limit.remaining += count - answer.claimed.length
-    for (const one of settling) this.finish(one.hand, answer.refused.includes(one.hand.job.id) ? undefined : one.outcome)
-    this.take(answer, count)
+    for (const one of settling)
+      this.finish(one.hand, answer.refused.includes(one.hand.job.id) ? undefined : one.outcome)
+    this.take(answer, request)
     if (answer.expired) yield* this.sweep
   })
 
-  private take(answer: Extract<Exchanged, { readonly _tag: "Exchanged" }>, count: number): void {
+  private take(answer: Extract<Exchanged, { readonly _tag: "Exchanged" }>, { count, rooms }: Exchange): void {
     const { claimed, next, now, suspects } = answer
     const { shared } = this.options
     this.shares.claimed(claimed.length)
-    if (count > 0 && claimed.length === count) this.hopeful = true
+    const found = Map.groupBy(claimed, ({ name }) => name)
+    // Where all room was used there may be more.
+    this.hopeful ||= rooms.some((room) => room.count > 0 && (found.get(room.name)?.length ?? 0) >= room.count)
+    this.hopeful ||= claimed.length > 0 && claimed.length >= count
     // On our own clock: only the difference is the engine's.
     if (next !== undefined) this.next = this.now() + Math.max(0, next - now)
-    if (suspects && !shared.alone) this.hopeful = this.hopeful || shared.empty
     for (const job of claimed) {
       const post = this.posts.get(job.name)
       if (post === undefined) continue
@@ -141,14 +164,24 @@ export class QueueRunner {
   }
   private suspects = false
 
+  /** It does not run any more: there is room for another. */
+  private release(hand: InHand): void {
+    if (hand.released) return
+    hand.released = true
+    const { name } = hand.job
+    this.running.set(name, this.running.get(name)! - 1)
+    this.options.shared.free++
+    // Others may be waiting for the last bit of room.
+    if (this.options.shared.free === 1) this.others()
+  }
+
   /** Out of hand; undefined: the outcome did not count. */
   private finish(hand: InHand, outcome: Outcome | undefined): void {
     const { job, post } = hand
     const { onProgress, shared } = this.options
     if (this.hands.get(job.id) !== hand) return
     this.hands.delete(job.id)
-    this.running.set(job.name, this.running.get(job.name)! - 1)
-    shared.free++
+    this.release(hand)
     if (job.lost >= 2) shared.alone = false
     this.metrics.settled(job.name, outcome)
     hand.onSettled?.(outcome !== undefined)
@@ -171,17 +204,22 @@ export class QueueRunner {
         break
       }
     }
-    if (shared.free === 1 || shared.empty) this.others()
+    if (shared.empty) this.others()
     this.hopeful = this.hopeful || this.suspects || outcome?._tag === "Retry"
     onProgress()
+    this.poke()
   }
 
   // --------------------------------------------------------------------------------------------------------------- runs
 
   /** Starts what was claimed; what ends at once is settled with the next exchange. */
   private startWaiting(): void {
-    while (this.waiting.length > 0) {
-      const hand = this.waiting.shift()!
+    const { shared } = this.options
+    if (this.starting) return
+    this.starting = true
+    let at = 0
+    while (at < this.waiting.length && (this.draining || shared.running < shared.total)) {
+      const hand = this.waiting[at++]!
       if (this.draining || hand.stop === "Lost") {
         this.settle(hand, hand.stop === "Lost" ? undefined : { _tag: "Back" })
         continue
@@ -192,7 +230,10 @@ export class QueueRunner {
       }
       this.start(hand)
     }
+    this.waiting = this.waiting.slice(at)
+    this.starting = false
   }
+  private starting = false
 
   /** Settled first; it runs when that was answered, and is nobody's concern any more. */
   private acknowledge(hand: InHand): void {
@@ -209,7 +250,7 @@ export class QueueRunner {
   }
 
   private start(hand: InHand): void {
-    const { serializer } = this.options
+    const { serializer, shared } = this.options
     const { handler } = hand.post
     const { job } = hand
     const { spec } = handler
@@ -230,14 +271,16 @@ export class QueueRunner {
       this.earliest = hand.deadline
       this.deadlines.openUnsafe()
     }
+    shared.running++
     hand.begin(this.runOf(hand))
   }
 
   private readonly ended =
     (hand: InHand) =>
     (exit: Exit.Exit<unknown, unknown>): void => {
-      const { serializer, worker } = this.options
+      const { serializer, shared, worker } = this.options
       const now = this.now()
+      shared.running--
       const took = now - hand.began
       this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
       const outcome = outcomeOf({
@@ -252,9 +295,11 @@ export class QueueRunner {
         random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
       })
       this.settle(hand, outcome)
+      this.startWaiting()
     }
 
   private settle(hand: InHand, outcome: Outcome | undefined): void {
+    this.release(hand)
     if (outcome === undefined) this.finish(hand, undefined)
     else this.settled.push({ hand, outcome })
     this.poke()
@@ -279,13 +324,21 @@ export class QueueRunner {
   private readonly loop = Effect.gen({ self: this }, function* () {
     while (!this.draining) {
       this.bell.closeUnsafe()
-      yield* this.exchange
+      // What was claimed before is run while the next is asked for.
+      const exchanged = yield* Effect.forkChild(this.exchange, { startImmediately: true })
       this.startWaiting()
+      yield* Fiber.join(exchanged)
+      if (this.waiting.length > 0 && this.options.shared.running < this.options.shared.total) continue
       const { count } = this.room()
       if (this.settled.length > 0 || (count > 0 && this.hopeful)) continue
-      const wait = Math.min(this.next === undefined ? Infinity : this.next - this.now(), this.options.lease)
+      const wait = Math.min(this.next === undefined ? Infinity : this.next - this.now(), this.unheard)
       if (wait > 0) yield* Effect.timeoutOption(this.bell.await, wait)
       if (this.next !== undefined && this.now() >= this.next) this.hopeful = true
+      // Subscribing takes a moment, and what is told meanwhile is not heard: at first it is looked without a word.
+      if (this.unheard < this.options.lease) {
+        this.unheard *= 2
+        this.hopeful = true
+      }
     }
   })
 
@@ -360,14 +413,15 @@ export class QueueRunner {
   readonly run: Effect.Effect<void> = Effect.suspend(() =>
     Effect.all(
       [
+        // First of all, so that nothing is missed.
+        this.listen,
+        this.beat,
+        this.watch,
         this.loop.pipe(
           Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
           Effect.retry(patient),
           Effect.ignore
-        ),
-        this.listen,
-        this.beat,
-        this.watch
+        )
       ],
       { concurrency: "unbounded", discard: true }
     )
@@ -379,14 +433,16 @@ export class QueueRunner {
     this.draining = true
     this.poke()
     this.startWaiting()
-    const flush = Effect.gen({ self: this }, function* () {
-      while (this.settled.length > 0) yield* this.exchange
-    })
     const finished = Effect.gen({ self: this }, function* () {
-      while (this.hands.size > 0) {
+      while (true) {
         this.bell.closeUnsafe()
-        yield* flush
-        if (this.hands.size > 0) yield* this.bell.await
+        // Also when there is nothing to settle: one that is on its way may bring jobs.
+        do yield* this.exchange
+        while (this.settled.length > 0)
+        this.startWaiting()
+        if (this.settled.length > 0) continue
+        if (this.hands.size === 0) return
+        yield* this.bell.await
       }
     })
     const settling = Effect.ignore(finished)
@@ -411,8 +467,11 @@ export class QueueRunner {
     for (const name of this.posts.keys()) {
       for (const state of ["ready", "active"] as const) {
         for (let cursor: string | undefined = ""; cursor !== undefined; ) {
-          const page: { readonly items: ReadonlyArray<unknown>; readonly next: string | undefined } =
-            yield* store.list(queue, state, { name, cursor })
+          const page: { readonly items: ReadonlyArray<unknown>; readonly next: string | undefined } = yield* store.list(
+            queue,
+            state,
+            { name, cursor }
+          )
           if (page.items.length > 0) return true
           cursor = page.next
         }
@@ -428,4 +487,3 @@ export class QueueRunner {
     )
   }
 }
-

@@ -70,7 +70,11 @@ const answered = (ended: Ended, answer: Answer): Outcome => {
     case "Back":
       return { _tag: "Back" }
     case "Bury":
-      return { _tag: "Dead", reason: "Buried", entry: lineOf({ ...base(ended), exit: "Buried", message: answer.reason }) }
+      return {
+        _tag: "Dead",
+        reason: "Buried",
+        entry: lineOf({ ...base(ended), exit: "Buried", message: answer.reason })
+      }
     case "Retry": {
       const entry = lineOf({ ...base(ended), exit: "Retry" })
       if (answer.counted && ended.job.failures >= ended.spec.retries) return { _tag: "Dead", reason: "Buried", entry }

@@ -1,5 +1,5 @@
 /** What a job is, whatever its types: made by `Job.make`, read by whoever enqueues, runs or asks about it. */
-import type { Duration, Effect, Schedule, Schema } from "effect"
+import type { DateTime, Duration, Effect, Schedule, Schema } from "effect"
 import type { Limit, Priority } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 
@@ -33,14 +33,15 @@ export interface Spec {
 /** The delay before a retry; the first one is number 1. */
 export type Backoff = Schedule.Schedule<unknown, unknown> | ((retry: number) => Duration.Input)
 
-/** What the handler of a job is told about its run. */
-export interface Told {
+/** What a handler is told about its run. */
+export interface Run {
   readonly id: string
-  /** 1 on the first run; a lost lease or a job that was given back does not count. */
+  /** 1 on the first run; one more after each failure. A lost lease, or a job that was given back, does not count. */
   readonly attempt: number
   readonly queue: string
-  readonly enqueuedAt: number
+  readonly enqueuedAt: DateTime.Utc
   readonly headers: Readonly<Record<string, string>>
+  /** The jobs that it came after: ask for their results with `Job.result`. */
   readonly after: ReadonlyArray<string>
 }
 

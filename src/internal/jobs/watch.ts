@@ -1,5 +1,5 @@
 /** Waiting for the end of a job: a signal tells when to look, and a look now and then makes up for one that was lost. */
-import { Effect, Exit, Queue, type Scope, Stream } from "effect"
+import { Effect, type Exit, Queue, type Scope, Stream } from "effect"
 import { type DecodeError, type EngineError, JobFailed } from "../../Errors.ts"
 import { type Item, JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
@@ -34,10 +34,7 @@ const looks = (
 const forgotten = (spec: Spec, id: string) =>
   new JobFailed({ job: spec.name, id, reason: "Forgotten", detail: "there is no such job, or its result is not kept" })
 
-export const awaitEnd = (
-  spec: Spec,
-  id: string
-): Effect.Effect<unknown, unknown, JobStore | Serializer> =>
+export const awaitEnd = (spec: Spec, id: string): Effect.Effect<unknown, unknown, JobStore | Serializer> =>
   Effect.scoped(
     Effect.gen(function* () {
       const store = yield* JobStore
