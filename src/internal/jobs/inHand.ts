@@ -54,7 +54,7 @@ export class InHand implements Running {
   answer: Answer | undefined
   acknowledged = false
   released = false
-  onSettled: ((counted: boolean) => void) | undefined
+  onSettled: (() => void) | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
   private setting: Setting | undefined
   readonly run: Run

@@ -32,6 +32,8 @@ export class QueueRunner {
   readonly options: Options
   private readonly posts: ReadonlyMap<string, Post>
   private readonly hands = new Map<string, InHand>()
+  /** Settled before they ran: nobody else has them, and they run here. */
+  private readonly unattended = new Set<InHand>()
   private waiting: Array<InHand> = []
   private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
   private readonly running = new Map<string, number>()
@@ -62,7 +64,7 @@ export class QueueRunner {
   }
 
   quiet(): boolean {
-    return this.hands.size === 0
+    return this.hands.size === 0 && this.unattended.size === 0
   }
 
   private now(): number {
@@ -181,10 +183,10 @@ export class QueueRunner {
     const { onProgress, shared } = this.options
     if (this.hands.get(job.id) !== hand) return
     this.hands.delete(job.id)
-    this.release(hand)
+    if (hand.onSettled === undefined || outcome === undefined) this.release(hand)
     if (job.lost >= 2) shared.alone = false
     this.metrics.settled(job.name, outcome)
-    hand.onSettled?.(outcome !== undefined)
+    if (outcome !== undefined) hand.onSettled?.()
     const { counts } = post
     switch (outcome?._tag) {
       case "Done":
@@ -238,10 +240,12 @@ export class QueueRunner {
   /** Settled first; it runs when that was answered, and is nobody's concern any more. */
   private acknowledge(hand: InHand): void {
     hand.acknowledged = true
-    hand.onSettled = (counted) => {
-      if (counted && !this.draining) hand.begin({ ...this.runOf(hand), onEnd: () => undefined })
+    hand.onSettled = () => {
+      this.unattended.add(hand)
+      this.start(hand)
     }
-    this.settle(hand, { _tag: "Done", format: undefined, result: "", ttl: 0 })
+    this.settled.push({ hand, outcome: { _tag: "Done", format: undefined, result: "", ttl: 0 } })
+    this.poke()
   }
 
   private runOf(hand: InHand) {
@@ -300,6 +304,12 @@ export class QueueRunner {
 
   private settle(hand: InHand, outcome: Outcome | undefined): void {
     this.release(hand)
+    if (this.unattended.delete(hand)) {
+      // It is settled; what became of it is only counted.
+      if (outcome?._tag !== "Done") hand.post.counts.failed++
+      this.options.onProgress()
+      return this.poke()
+    }
     if (outcome === undefined) this.finish(hand, undefined)
     else this.settled.push({ hand, outcome })
     this.poke()
@@ -403,7 +413,7 @@ export class QueueRunner {
       const now = this.now()
       if (now < this.earliest) continue
       this.earliest = Number.POSITIVE_INFINITY
-      for (const hand of this.hands.values()) {
+      for (const hand of [...this.hands.values(), ...this.unattended]) {
         if (hand.deadline <= now) this.stop(hand, "Timeout")
         else if (hand.deadline < this.earliest) this.earliest = hand.deadline
       }
@@ -441,14 +451,14 @@ export class QueueRunner {
         while (this.settled.length > 0)
         this.startWaiting()
         if (this.settled.length > 0) continue
-        if (this.hands.size === 0) return
+        if (this.quiet()) return
         yield* this.bell.await
       }
     })
     const settling = Effect.ignore(finished)
     yield* Effect.timeoutOption(settling, grace)
-    if (this.hands.size > 0) {
-      for (const hand of this.hands.values()) this.stop(hand, "Shutdown")
+    if (!this.quiet()) {
+      for (const hand of [...this.hands.values(), ...this.unattended]) this.stop(hand, "Shutdown")
       // One that cannot be interrupted does not hold this up: closing the session gives its job back.
       yield* Effect.timeoutOption(settling, Math.min(1_000, lease))
     }
