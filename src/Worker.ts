@@ -326,24 +326,12 @@ const startIn = (given: Parts, options: Options) =>
       )
     } else if (selected.length === 0) Deferred.doneUnsafe(end, Exit.void)
 
-    const posts: Array<Crew.Post> = []
-    for (const part of selected) {
-      if (part.job === undefined) continue
-      const services = yield* servicesOf(part)
-      const handle = part.job.prepare && (yield* Effect.provideContext(part.job.prepare, services))
-      posts.push({
-        handler: part.job,
-        handle: handle ?? part.job.handle,
-        context: services,
-        counts: counts.get(part.name)!
-      })
-    }
-    if (posts.length > 0) {
+    if (selected.length > parts.length) {
       crew = yield* Crew.make({
         store: yield* JobStore,
         serializer: yield* Serializer,
         clock: yield* Clock.Clock,
-        posts,
+        posts: yield* Crew.postsOf(selected, servicesOf, counts),
         worker: member,
         concurrency: options.jobs?.concurrency ?? 100,
         lease: settings.lease,

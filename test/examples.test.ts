@@ -106,6 +106,7 @@ const ordered: Record<string, ReadonlyArray<string | RegExp>> = {
     "balances: sum 499500",
     "receipts: 1000, sum 499500"
   ],
+  jobs: ["bytes: 12", "failed: NoSuchPage", "dead: fetch-page"],
   layers: [
     "smtp: to ada@example.org: welcome",
     "fake: ada@example.org",

@@ -1,8 +1,9 @@
 /** Sessions of workers at a queue: opened, kept, ended, and swept when their lease is over. */
 import { maxLost } from "../JobStore.ts"
 import { script } from "./client.ts"
-import { claimsPerSlot, purge } from "./jobExchange.ts"
+import { claimsPerSlot } from "./jobExchange.ts"
 import { bind, clock, fields, free, leave, over, put } from "./jobKeys.ts"
+import { purge } from "./jobSettle.ts"
 
 const lua = String.raw
 

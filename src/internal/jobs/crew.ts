@@ -1,6 +1,7 @@
 /** All job handlers of one worker: one runner for each queue, one bound for what runs at a time, one end. */
 import { type Clock, type Context, Effect, type Scope } from "effect"
 import type { JobStore } from "../../JobStore.ts"
+import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
@@ -28,6 +29,25 @@ export interface Options {
   readonly limit: Limit | undefined
   readonly onProgress: () => void
 }
+
+/** Those of the parts that handle jobs, each with what it needs. */
+export const postsOf = <R>(
+  parts: ReadonlyArray<Part.Any>,
+  servicesOf: (part: Part.Any) => Effect.Effect<Context.Context<never>, never, R>,
+  counts: ReadonlyMap<string, Counts>
+): Effect.Effect<ReadonlyArray<Post>, never, R> =>
+  Effect.gen(function* () {
+    const posts: Array<Post> = []
+    for (const part of parts) {
+      const handler = part.job
+      if (handler === undefined) continue
+      const context = yield* servicesOf(part)
+      // What a handler prepares with is in its services.
+      const prepared = handler.prepare && (yield* Effect.provideContext(handler.prepare, context))
+      posts.push({ handler, handle: prepared ?? handler.handle, context, counts: counts.get(part.name)! })
+    }
+    return posts
+  })
 
 /** What all queues of a worker share. */
 export class Shared {

@@ -1,10 +1,11 @@
 /** One claimed job in this worker, from its claim until what became of it is stored. */
 import { Context, DateTime, Effect, type Exit, type Fiber } from "effect"
-import type { Claimed, JobStore, Session } from "../../JobStore.ts"
+import type { Claimed, JobStore, Outcome, Session } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 import { codecOf } from "./codecs.ts"
 import type { Post } from "./crew.ts"
 import { type Answer, Current, type Running } from "./current.ts"
+import { lineOf } from "./ledger.ts"
 import type { Stop } from "./settle.ts"
 import type { Run } from "./spec.ts"
 
@@ -95,5 +96,22 @@ export class InHand implements Running {
     if (this.fiber === undefined) return false
     this.fiber.interruptUnsafe()
     return true
+  }
+}
+
+/** Why it is not to be run at all; else its payload is decoded. */
+export const refusalOf = (hand: InHand, now: number, serializer: Codec): Outcome | undefined => {
+  const { job } = hand
+  const { spec } = hand.post.handler
+  if (spec.ttl !== undefined && now - job.enqueuedAt > spec.ttl) {
+    const entry = lineOf({ at: now, exit: "Expired", message: `older than ${spec.ttl} ms` })
+    return { _tag: "Dead", reason: "Expired", entry }
+  }
+  try {
+    hand.payload = codecOf(spec, "payload", serializer).decode(job.format, job.payload, job.id)
+    return undefined
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    return { _tag: "Dead", reason: "Undecodable", entry: lineOf({ at: now, exit: "Undecodable", message }) }
   }
 }

@@ -1,4 +1,4 @@
-/** The part that runs a job in a worker. */
+/** The part that runs a job in a worker: a part like any other, that reads no topics. */
 import { Effect, type Scope } from "effect"
 import { pipeArguments } from "effect/Pipeable"
 import type { EngineError } from "../../Errors.ts"

@@ -9,11 +9,10 @@ import type { EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
 import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
-import { codecOf } from "./codecs.ts"
+import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
-import { InHand } from "./inHand.ts"
-import { lineOf } from "./ledger.ts"
-import { outcomeOf } from "./settle.ts"
+import { InHand, refusalOf } from "./inHand.ts"
+import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
 
 interface Options extends CrewOptions {
@@ -136,9 +135,11 @@ export class QueueRunner {
       return yield* this.forget
     }
     if (limit !== undefined) limit.remaining += count - answer.claimed.length
-    for (const one of settling)
-      this.finish(one.hand, answer.refused.includes(one.hand.job.id) ? undefined : one.outcome)
+    // First what came: a worker is not at its end while it has something in hand.
     this.take(answer, request)
+    for (const { hand, outcome } of settling) {
+      this.finish(hand, answer.refused.includes(hand.job.id) ? undefined : outcome)
+    }
     if (answer.expired) yield* this.sweep
   })
 
@@ -180,32 +181,15 @@ export class QueueRunner {
   /** Out of hand; undefined: the outcome did not count. */
   private finish(hand: InHand, outcome: Outcome | undefined): void {
     const { job, post } = hand
-    const { onProgress, shared } = this.options
+    const { limit, onProgress, shared } = this.options
     if (this.hands.get(job.id) !== hand) return
     this.hands.delete(job.id)
     if (hand.onSettled === undefined || outcome === undefined) this.release(hand)
     if (job.lost >= 2) shared.alone = false
     this.metrics.settled(job.name, outcome)
     if (outcome !== undefined) hand.onSettled?.()
-    const { counts } = post
-    switch (outcome?._tag) {
-      case "Done":
-        counts.processed++
-        break
-      case "Retry":
-        if (outcome.counted) counts.failed++
-        counts.retried++
-        break
-      case "Dead":
-        counts.failed++
-        counts.deadLettered++
-        break
-      case "Back": {
-        const { limit } = this.options
-        if (limit !== undefined) limit.remaining++
-        break
-      }
-    }
+    if (outcome !== undefined) count(post.counts, outcome)
+    if (outcome?._tag === "Back" && limit !== undefined) limit.remaining++
     if (shared.empty) this.others()
     this.hopeful = this.hopeful || this.suspects || outcome?._tag === "Retry"
     onProgress()
@@ -255,21 +239,10 @@ export class QueueRunner {
 
   private start(hand: InHand): void {
     const { serializer, shared } = this.options
-    const { handler } = hand.post
-    const { job } = hand
-    const { spec } = handler
+    const { spec } = hand.post.handler
     const now = this.now()
-    if (spec.ttl !== undefined && now - job.enqueuedAt > spec.ttl) {
-      const entry = lineOf({ at: now, exit: "Expired", message: `older than ${spec.ttl} ms` })
-      return this.settle(hand, { _tag: "Dead", reason: "Expired", entry })
-    }
-    try {
-      hand.payload = codecOf(spec, "payload", serializer).decode(job.format, job.payload, job.id)
-    } catch (error) {
-      const message = error instanceof Error ? error.message : String(error)
-      const entry = lineOf({ at: now, exit: "Undecodable", message })
-      return this.settle(hand, { _tag: "Dead", reason: "Undecodable", entry })
-    }
+    const refusal = refusalOf(hand, now, serializer)
+    if (refusal !== undefined) return this.settle(hand, refusal)
     hand.deadline = now + spec.timeout
     if (hand.deadline < this.earliest) {
       this.earliest = hand.deadline
@@ -472,23 +445,9 @@ export class QueueRunner {
     this.session = undefined
   })
 
-  readonly behind: Effect.Effect<boolean> = Effect.gen({ self: this }, function* () {
-    const { queue, store } = this.options
-    for (const name of this.posts.keys()) {
-      for (const state of ["ready", "active"] as const) {
-        for (let cursor: string | undefined = ""; cursor !== undefined; ) {
-          const page: { readonly items: ReadonlyArray<unknown>; readonly next: string | undefined } = yield* store.list(
-            queue,
-            state,
-            { name, cursor }
-          )
-          if (page.items.length > 0) return true
-          cursor = page.next
-        }
-      }
-    }
-    return false
-  }).pipe(Effect.orElseSucceed(() => true))
+  readonly behind: Effect.Effect<boolean> = Effect.suspend(() =>
+    isBehind(this.options.store, this.options.queue, this.posts.keys())
+  )
 
   report(now: number): ReadonlyArray<string> {
     return Array.from(

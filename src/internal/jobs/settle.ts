@@ -3,6 +3,7 @@ import { Cause, Duration, Effect, Exit, Pull, Schedule } from "effect"
 import { EncodeError, EngineError } from "../../Errors.ts"
 import type { Claimed, Outcome, Reason } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
+import type { Counts } from "../run/runner.ts"
 import { codecOf } from "./codecs.ts"
 import type { Answer } from "./current.ts"
 import { errorLine, type Line, lineOf } from "./ledger.ts"
@@ -123,4 +124,12 @@ export const outcomeOf = (ended: Ended): Outcome | undefined => {
   }
   const mayRetry = line.exit === "Defect" || spec.retryable === undefined || spec.retryable(error.value)
   return failed(ended, line.exit === "Failed" ? "Failed" : "Defect", line, mayRetry)
+}
+
+/** What the worker's summary says of it. */
+export const count = (counts: Counts, outcome: Outcome): void => {
+  if (outcome._tag === "Done") counts.processed++
+  if (outcome._tag === "Dead" || (outcome._tag === "Retry" && outcome.counted)) counts.failed++
+  if (outcome._tag === "Retry") counts.retried++
+  if (outcome._tag === "Dead") counts.deadLettered++
 }
