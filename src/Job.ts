@@ -4,7 +4,7 @@
  *
  * Gotcha: a job runs at least once. One whose worker died runs again, so what it does outside must bear that.
  */
-import { DateTime, Duration, Effect, type Exit, Option, Schema, Stream } from "effect"
+import { Context, DateTime, Duration, Effect, type Exit, Option, Schema, Stream } from "effect"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type { DecodeError, EncodeError, EngineError, JobFailed } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
@@ -18,6 +18,7 @@ import { prepare } from "./internal/jobs/prepare.ts"
 import type { Backoff, Run, Spec } from "./internal/jobs/spec.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { stageJob, unitIn } from "./internal/run/unit.ts"
 import { type Item, JobStore, type Priority, type State } from "./JobStore.ts"
 import type { Part } from "./Part.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
@@ -47,8 +48,11 @@ export type Any = Job<any, any, any, any>
 
 export interface Handle {
   readonly id: string
-  /** There was one with this id or key already: nothing was stored, and this is that one's id. */
-  readonly repeated: boolean
+  /**
+   * There was one with this id or key already: nothing was stored, and this is that one's id. Not known of one that is
+   * staged in a unit of work.
+   */
+  readonly repeated: boolean | undefined
 }
 
 export interface Defaults {
@@ -246,19 +250,35 @@ export const bury = (reason: string): Effect.Effect<never, never, Current> => an
 
 // ---------------------------------------------------------------------------------------------------------- enqueueing
 
-/** Store one job; succeeds when the engine has it. Concurrent calls travel together. */
+const store = (
+  job: Any,
+  payload: unknown,
+  options: EnqueueOptions | undefined,
+  stages: boolean
+): Effect.Effect<Handle, EncodeError | EngineError, Client> =>
+  Effect.withFiber((fiber) => {
+    const context = fiber.context as Context.Context<Client>
+    const store = Context.get(context, JobStore)
+    const unit = stages ? unitIn(fiber.context) : undefined
+    return Effect.flatMap(
+      Bulk.attempt(() => prepare(job.spec, payload, options, store, Context.get(context, Serializer))),
+      (prepared): Effect.Effect<Handle, EngineError> => {
+        if (unit === undefined) return Effect.map(enqueuerOf(store, job.queue).enqueue([prepared]), ([one]) => one!)
+        stageJob(unit, { queue: job.queue, job: prepared })
+        return Effect.succeed({ id: prepared.id, repeated: undefined })
+      }
+    )
+  })
+
+/**
+ * Store one job; succeeds when the engine has it. Concurrent calls travel together. In the handler of a processor it is part
+ * of the unit of work: it is there with the commit, or not at all.
+ */
 export const enqueue = <P, S, Err, Pr>(
   job: Job<P, S, Err, Pr>,
   payload: NoInfer<P>,
   options?: EnqueueOptions
-): Effect.Effect<Handle, EncodeError | EngineError, Client> =>
-  Effect.gen(function* () {
-    const store = yield* JobStore
-    const serializer = yield* Serializer
-    const prepared = yield* Bulk.attempt(() => prepare(job.spec, payload, options, store, serializer))
-    const [stored] = yield* enqueuerOf(store, job.queue).enqueue([prepared])
-    return stored!
-  })
+): Effect.Effect<Handle, EncodeError | EngineError, Client> => store(job, payload, options, true)
 
 /** Store many: an iterable gives their handles, in order; a stream of any length is stored in bounded memory and counted. */
 export const enqueueAll: {
@@ -277,13 +297,17 @@ export const enqueueAll: {
     ? Bulk.enqueueStream(job.spec, payloads as Stream.Stream<unknown, any, any>, options)
     : Bulk.enqueueAll(job.spec, payloads as Iterable<unknown>, options)
 
-/** Store it and wait for its end: its success, or its typed error. */
+/** Store it at once, also in a unit of work, and wait for its end: its success, or its typed error. */
 export const execute = <P, S, Err, Pr>(
   job: Job<P, S, Err, Pr>,
   payload: NoInfer<P>,
   options?: EnqueueOptions
 ): Effect.Effect<S, Err | JobFailed | EncodeError | DecodeError | EngineError, Client> =>
-  Effect.flatMap(enqueue(job, payload, options), ({ id }) => awaitEnd(job.spec, id)) as Effect.Effect<any, any, Client>
+  Effect.flatMap(store(job, payload, options, false), ({ id }) => awaitEnd(job.spec, id)) as Effect.Effect<
+    any,
+    any,
+    Client
+  >
 
 /** Wait for the end of a job that was enqueued. */
 export const await_ = <P, S, Err, Pr>(

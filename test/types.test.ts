@@ -668,7 +668,7 @@ export const jobs = () => {
   Job.progress(resize, "half")
   // @ts-expect-error: "urgent"
   Job.enqueue(resize, image, { priority: "urgent" })
-  // @ts-expect-error: 'id' does not exist
+  // @ts-expect-error: No overload matches this call
   Job.enqueueAll(resize, [image], { id: "one" })
 }
 

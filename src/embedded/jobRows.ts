@@ -2,7 +2,7 @@
  * The tables of the queues, and the rows in them. A job is one row from its enqueue until it is forgotten; `place` orders
  * those that are ready, so one that is given back stands where it was.
  *
- * Gotcha: `queue` holds the namespace too (`<namespace>/<queue>`).
+ * Gotcha: `queue` holds the namespace too (`<namespace>:<queue>`).
  */
 import type { Claimed, Item, Priority, Reason, State } from "../JobStore.ts"
 import type { Statements, Value } from "./client.ts"
@@ -54,6 +54,9 @@ CREATE TABLE IF NOT EXISTS job_sessions (
 CREATE INDEX IF NOT EXISTS job_sessions_of ON job_sessions (queue, ends);
 CREATE TABLE IF NOT EXISTS job_places (one INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 `)
+
+/** The channel of those who wait for jobs of a queue. */
+export const work = (queue: string): string => `jobs:${queue}`
 
 const priorities: ReadonlyArray<Priority> = ["high", "medium", "low"]
 export const priorityOf = (priority: Priority): number => priorities.indexOf(priority)

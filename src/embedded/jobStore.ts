@@ -12,7 +12,7 @@ import { Sqlite } from "./client.ts"
 import { enqueue } from "./jobEnqueue.ts"
 import { exchange, hasExpired, isInVain } from "./jobExchange.ts"
 import { type Books, cancelled, claimsOf, lose, makeReady, over, takeBack } from "./jobLife.ts"
-import { columns, createTables, find, itemOf, type Row, stateOf, update } from "./jobRows.ts"
+import { columns, createTables, find, itemOf, type Row, stateOf, update, work } from "./jobRows.ts"
 
 /** Rows of a page, and of one transaction that clears. */
 const pageRows = 100
@@ -21,8 +21,8 @@ const sliceRows = 500
 const make = Effect.gen(function* () {
   const sqlite = yield* Sqlite
   yield* sqlite.transaction("create job tables", createTables)
-  const prefix = `${sqlite.namespace}/`
-  const [work, told] = [(queue: string) => `jobs:${queue}`, (queue: string) => `told:${queue}`]
+  const prefix = `${sqlite.namespace}:`
+  const told = (queue: string) => `told:${queue}`
 
   const booksOf = (db: Books["db"], queue: string, now: number): Books => ({
     db,

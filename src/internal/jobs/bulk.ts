@@ -1,11 +1,17 @@
 /** Enqueueing many: bounded in what is on its way, whatever the length of the input. */
 import { Effect, Stream } from "effect"
 import { DecodeError, EncodeError, type EngineError } from "../../Errors.ts"
-import { type Enqueued, JobStore } from "../../JobStore.ts"
+import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
+import { stageJob, unitIn } from "../run/unit.ts"
 import { enqueuerOf } from "./enqueuer.ts"
 import { type Options, prepare } from "./prepare.ts"
 import type { Spec } from "./spec.ts"
+
+interface Stored {
+  readonly id: string
+  readonly repeated: boolean | undefined
+}
 
 /** Jobs to encode and send at a time, and such pieces on their way. */
 const chunk = 500
@@ -29,10 +35,15 @@ const sender = (spec: Spec, options: Options | undefined) =>
     const store = yield* JobStore
     const serializer = yield* Serializer
     const enqueuer = enqueuerOf(store, spec.queue)
-    return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Enqueued>, EncodeError | EngineError> =>
+    const unit = unitIn(yield* Effect.context<never>())
+    return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError> =>
       Effect.flatMap(
         attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer))),
-        enqueuer.enqueue
+        (jobs): Effect.Effect<ReadonlyArray<Stored>, EngineError> => {
+          if (unit === undefined) return enqueuer.enqueue(jobs)
+          for (const job of jobs) stageJob(unit, { queue: spec.queue, job })
+          return Effect.succeed(jobs.map(({ id }) => ({ id, repeated: undefined })))
+        }
       )
   })
 
