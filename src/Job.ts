@@ -4,7 +4,8 @@
  *
  * Gotcha: a job runs at least once. One whose worker died runs again, so what it does outside must bear that.
  */
-import { Context, DateTime, Duration, Effect, type Exit, Option, Schema, Stream } from "effect"
+import { availableParallelism } from "node:os"
+import { Context, DateTime, Duration, Effect, type Exit, Layer, Option, Schema, type Scope, Stream } from "effect"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type { DecodeError, EncodeError, EngineError, JobFailed } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
@@ -16,6 +17,8 @@ import { attemptsOf, endOf } from "./internal/jobs/ledger.ts"
 import { make as makePart } from "./internal/jobs/part.ts"
 import { prepare } from "./internal/jobs/prepare.ts"
 import type { Backoff, Run, Spec } from "./internal/jobs/spec.ts"
+import { serve } from "./internal/jobs/thread.ts"
+import { handlerIn } from "./internal/jobs/threads.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import { stageJob, unitIn } from "./internal/run/unit.ts"
@@ -220,7 +223,51 @@ export const handler = <P, S, Err, Pr, R>(
   job: Job<P, S, Err, Pr>,
   f: (payload: P, run: Run) => Effect.Effect<NoInfer<S>, NoInfer<Err> | EngineError, R>,
   options: HandlerOptions = {}
-): Part<never, Exclude<R, Current | UnitOfWork | import("effect").Scope.Scope>> => makePart(job.spec, f, options)
+): Part<never, Exclude<R, Current | UnitOfWork | Scope.Scope>> => makePart(job.spec, f, options)
+
+/**
+ * The same in worker threads, one job in each at a time: for what computes, so that the worker's event loop stays free. The
+ * module at `url` calls `Job.thread`. Timeout and cancel end the work of the thread: one that does not listen is ended.
+ */
+export const handlerInThread = <P, S, Err, Pr>(
+  job: Job<P, S, Err, Pr>,
+  url: URL,
+  options: {
+    /** Default: one for each processor, less one. */
+    readonly threads?: number | undefined
+  } = {}
+): Part<never, never> => {
+  const threads = checkCount(
+    `handler of job ${job.name}: threads`,
+    options.threads ?? Math.max(1, availableParallelism() - 1),
+    1,
+    1_000
+  )
+  const unused = () => Effect.die(new Error(`the threads of job ${job.name} were not started`))
+  return makePart(job.spec, unused, { concurrency: threads }, handlerIn(job.spec, url, threads))
+}
+
+/** What a module for `handlerInThread` consists of. */
+export interface Thread<out Err> {
+  readonly "~millrace/Thread": { readonly _Err: (_: never) => Err }
+  readonly job: string
+}
+
+/** The handler's side of `handlerInThread`: in a thread that was started for this job it begins to serve. */
+export const thread: {
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    f: (payload: P, run: Run) => Effect.Effect<NoInfer<S>, NoInfer<Err>, Current | Scope.Scope>
+  ): Thread<Err>
+  <P, S, Err, Pr, R, E>(
+    job: Job<P, S, Err, Pr>,
+    f: (payload: P, run: Run) => Effect.Effect<NoInfer<S>, NoInfer<Err>, R | Current | Scope.Scope>,
+    layer: Layer.Layer<R, E>
+  ): Thread<Err>
+} = (job: Any, f: (payload: any, run: Run) => Effect.Effect<any, any, any>, layer?: Layer.Layer<any, any>) => {
+  serve(job.spec, f, (layer ?? Layer.empty) as Layer.Layer<any, any>)
+  return { "~millrace/Thread": { _Err: (_: never) => _ }, job: job.name }
+}
 
 /** The job that is being run. */
 export const current: Effect.Effect<Run, never, Current> = Effect.map(Running, ({ run }) => run)

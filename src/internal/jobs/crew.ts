@@ -35,15 +35,15 @@ export const postsOf = <R>(
   parts: ReadonlyArray<Part.Any>,
   servicesOf: (part: Part.Any) => Effect.Effect<Context.Context<never>, never, R>,
   counts: ReadonlyMap<string, Counts>
-): Effect.Effect<ReadonlyArray<Post>, never, R> =>
+): Effect.Effect<ReadonlyArray<Post>, never, R | Scope.Scope> =>
   Effect.gen(function* () {
     const posts: Array<Post> = []
     for (const part of parts) {
       const handler = part.job
       if (handler === undefined) continue
       const context = yield* servicesOf(part)
-      // What a handler prepares with is in its services.
-      const prepared = handler.prepare && (yield* Effect.provideContext(handler.prepare, context))
+      // A handler has its services, and the running job, from who runs it.
+      const prepared = handler.prepare && ((yield* handler.prepare()) as Handler["handle"])
       posts.push({ handler, handle: prepared ?? handler.handle, context, counts: counts.get(part.name)! })
     }
     return posts

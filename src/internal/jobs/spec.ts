@@ -1,5 +1,5 @@
 /** What a job is, whatever its types: made by `Job.make`, read by whoever enqueues, runs or asks about it. */
-import type { DateTime, Duration, Effect, Schedule, Schema } from "effect"
+import type { DateTime, Duration, Effect, Schedule, Schema, Scope } from "effect"
 import type { Limit, Priority } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 
@@ -54,5 +54,7 @@ export interface Handler {
   readonly concurrency: number | undefined
   readonly acknowledge: "after" | "before"
   /** What is made once per worker, before the first job. */
-  readonly prepare: Effect.Effect<(payload: any, run: any) => Effect.Effect<unknown, unknown>, never, any> | undefined
+  readonly prepare:
+    | (() => Effect.Effect<(payload: any, run: any) => Effect.Effect<unknown, unknown, any>, never, Scope.Scope>)
+    | undefined
 }
