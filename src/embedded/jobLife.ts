@@ -29,8 +29,10 @@ export const makeReady = (
 }
 
 /** A running job of a group is not running any more; the next one not before a moment. */
-export const leaveLane = ({ db, queue }: Books, { lane, name }: Pick<Row, "lane" | "name">, from = 0): void => {
+export const leaveLane = (books: Books, { lane, name }: Pick<Row, "lane" | "name">, from = 0): void => {
   if (lane === null) return
+  const { db, queue } = books
+  books.work = true
   db.prepare(
     `UPDATE job_lanes SET running = max(0, running - 1), not_before = max(not_before, ?)
      WHERE queue = ? AND name = ? AND lane = ?`

@@ -115,3 +115,14 @@ export const refusalOf = (hand: InHand, now: number, serializer: Codec): Outcome
     return { _tag: "Dead", reason: "Undecodable", entry: lineOf({ at: now, exit: "Undecodable", message }) }
   }
 }
+
+/** A job that is dead waits for somebody to look at it. */
+export const tellDead = (
+  { job, post }: InHand,
+  { entry, reason }: Extract<Outcome, { readonly _tag: "Dead" }>
+): void => {
+  const { message } = JSON.parse(entry)
+  const told = Effect.logWarning(`a job is dead; look at it with Queue.peek, put it back with Queue.redrive`, message)
+  const annotations = { job: job.name, id: job.id, queue: post.handler.spec.queue, reason }
+  Effect.runForkWith(post.context)(Effect.annotateLogs(told, annotations))
+}

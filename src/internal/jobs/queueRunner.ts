@@ -11,7 +11,7 @@ import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
-import { InHand, refusalOf } from "./inHand.ts"
+import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
 
@@ -189,9 +189,11 @@ export class QueueRunner {
     this.metrics.settled(job.name, outcome)
     if (outcome !== undefined) hand.onSettled?.()
     if (outcome !== undefined) count(post.counts, outcome)
+    if (outcome?._tag === "Dead") tellDead(hand, outcome)
     if (outcome?._tag === "Back" && limit !== undefined) limit.remaining++
     if (shared.empty) this.others()
-    this.hopeful = this.hopeful || this.suspects || outcome?._tag === "Retry"
+    // It made room for what had to wait for it.
+    this.hopeful = this.hopeful || this.suspects || outcome?._tag === "Retry" || job.group !== undefined
     onProgress()
     this.poke()
   }

@@ -88,24 +88,22 @@ class Pool {
     if (!seat.dead) this.give(seat)
   }
 
-  /** It was asked to stop: what does not end by itself is ended. */
+  /** It is told to stop, and what does not end by itself is ended. */
   stop(seat: Seat): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
+    const stopped = Effect.callback<void>((resume) => {
       if (seat.dead) return resume(Effect.void)
-      // Real time: a thread computes.
-      const timer = setTimeout(() => {
-        void seat.thread.terminate()
-        this.drop(seat)
-        resume(Effect.void)
-      }, patience)
       seat.listener = (message) => {
         if (message._tag === "Progress") return
-        clearTimeout(timer)
         this.release(seat)
         resume(Effect.void)
       }
       seat.thread.postMessage({ _tag: "Stop" } satisfies ToThread)
     })
+    const ended = Effect.sync(() => {
+      void seat.thread.terminate()
+      this.drop(seat)
+    })
+    return Effect.raceFirst(stopped, Effect.andThen(Effect.sleep(patience), ended))
   }
 
   readonly close: Effect.Effect<void> = Effect.promise(async () => {
