@@ -206,6 +206,20 @@ export type Claim =
     }
   | { readonly _tag: "Refused"; readonly inForce: bigint }
 
+/** A reply to a process that asked. */
+export interface Reply {
+  /** Whose inbox it goes to: letters, digits and "-", at most 64. */
+  readonly asker: string
+  readonly entry: NewEntry
+}
+
+/** What `deliver` did. */
+export interface Delivered {
+  /** The last entry of the outbox that is at its destination; undefined if there was none behind `after`. */
+  readonly upTo: string | undefined
+  readonly more: boolean
+}
+
 /** One partition's numbered commit: a unit of work, or several in a row. Sent again unchanged until it is answered. */
 export interface Commit extends Fence {
   readonly processor: string
@@ -221,12 +235,16 @@ export interface Commit extends Fence {
     /** Whole milliseconds from this commit on, on the engine's clock: then it expires. The same for all rows of a table. */
     readonly timeToLive?: number | undefined
   }>
-  /** Emitted entries, for partitions of the same shard; taken beyond capacity. */
+  /** Emitted entries, taken beyond capacity. Those for other shards go to the partition's outbox (see `deliver`). */
   readonly emits: ReadonlyArray<{
     readonly topic: Layout
     readonly partition: number
     readonly entries: ReadonlyArray<NewEntry>
   }>
+  /** To inboxes of this shard; one to an inbox that is gone is dropped. */
+  readonly replies?: ReadonlyArray<Reply> | undefined
+  /** What the outbox holds up to this id is delivered, and leaves it. */
+  readonly delivered?: string | undefined
   /** Only where something is parked or was: most commits have none. */
   readonly parking?: Parking | undefined
 }
@@ -324,6 +342,28 @@ export class Broker extends Context.Service<
       commits: ReadonlyArray<Commit>,
       durability: Durability
     ): Effect.Effect<ReadonlyArray<CommitResult>, EngineError | DurabilityNotReached>
+    /**
+     * Bring a page of the partition's outbox, from behind the id `after` (undefined: from its beginning), to where it goes,
+     * in order. Anybody may, at any time, again and again: what was committed is stored there once. Without shards there
+     * is never anything.
+     */
+    deliver(
+      request: { readonly processor: string; readonly partition: number; readonly after: string | undefined },
+      durability: Durability
+    ): Effect.Effect<Delivered, EngineError | DurabilityNotReached>
+    /**
+     * See to it that the inbox of a process is there in one shard, for half a minute at least. To be called again before
+     * each request: an engine that knows it to be there does not look.
+     */
+    openInbox(asker: string, shard: number): Effect.Effect<void, EngineError>
+    /**
+     * The replies behind the id `after` in that inbox; if there are none, waits up to `block` milliseconds, then gives an
+     * empty array. With `clear` what is up to `after` goes. One caller at a time for each inbox.
+     */
+    replies(
+      request: { readonly asker: string; readonly shard: number; readonly after: string; readonly clear: boolean },
+      block: number
+    ): Effect.Effect<ReadonlyArray<Entry>, EngineError>
     lag(processor: string): Effect.Effect<ReadonlyArray<Lag>, EngineError>
     /**
      * Move the committed offset of one partition, under a fence that was claimed before; a numbered commit like any other.

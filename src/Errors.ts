@@ -161,6 +161,43 @@ export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfi
   }
 }
 
+/** No reply in time. The request may still be handled; its reply is dropped then. */
+export class AgentTimeout extends Schema.TaggedError<AgentTimeout>()("AgentTimeout", {
+  agent: Schema.String,
+  millis: Schema.Finite
+}) {
+  override get message(): string {
+    return (
+      `agent "${this.agent}" gave no reply within ${this.millis} ms: run a worker with its handler (Agent.handler), or ask ` +
+      `with a longer timeout; the request may still be handled`
+    )
+  }
+}
+
+/** The agent's handler died, or failed with an error that its contract does not declare; it goes on with the next request. */
+export class AgentDefect extends Schema.TaggedError<AgentDefect>()("AgentDefect", {
+  agent: Schema.String,
+  cause: Schema.Defect()
+}) {
+  override get message(): string {
+    const reason = this.cause instanceof Error ? `${this.cause.name}: ${this.cause.message}` : String(this.cause)
+    return `agent "${this.agent}" could not handle the request (its log says more): ${reason}`
+  }
+}
+
+/** An ask from inside a handler that only its own partition could answer, which waits for that very handler. */
+export class AskCycle extends Schema.TaggedError<AskCycle>()("AskCycle", {
+  agent: Schema.String,
+  partition: Schema.Int
+}) {
+  override get message(): string {
+    return (
+      `a handler of agent "${this.agent}" asks its own partition ${this.partition}, which waits for this handler: ` +
+      `use Agent.cast, or another agent`
+    )
+  }
+}
+
 /**
  * A failure that no policy took, or a defect. Defects are always possible, so a worker always has it in its type.
  * `EventsLost`, `LogTruncated` and `WentBack` arise between events: no policy can settle them (see `onLost`).

@@ -3,6 +3,8 @@
  * Each export is a module: `Topic.make`, `Processor.make`, `Worker.run`.
  */
 
+/** An address that answers: cast to it, ask it. */
+export * as Agent from "./Agent.ts"
 /** Parts under a name. */
 export * as App from "./App.ts"
 /** The port of the logs. */

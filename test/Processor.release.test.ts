@@ -191,6 +191,24 @@ describe("seek", () => {
       )
     })
   )
+
+  behaviour("that moves nothing leaves nobody to be taken for dead", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(1, Retention.maxLength(3))
+      const [first] = yield* Topic.publishAll(topic, [reading(0)])
+      yield* Effect.forEach(numbers(9, 1), (n) => Topic.publish(topic, reading(n)))
+      const part = Processor.make("p", { topic }, () => Effect.void)
+      // Registered, and stopped with nothing done.
+      yield* (yield* start([part], { ...quick, limit: 1 })).join
+      yield* engine.elapse(50)
+      const error = yield* Effect.flip(Processor.seek(part, { offset: first!.offset }))
+      assert.strictEqual(error._tag, "EventsLost")
+      const probe = { epoch: 1n << 62n, incarnation: "probe" }
+      const claim = yield* (yield* Broker).claim("p", 0, [topic], probe)
+      assert(claim._tag === "Claimed")
+      assert.isUndefined(claim.probation)
+    })
+  )
 })
 
 describe("skip", () => {

@@ -1,9 +1,10 @@
 /** Reading without a group. */
 import { assert, describe } from "@effect/vitest"
 import { DateTime, Deferred, Effect, Fiber, Latch, Stream } from "effect"
+import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, numbers } from "./support/engines.ts"
+import { behaviour, drain, numbers } from "./support/engines.ts"
 import { reading, readings } from "./support/readings.ts"
 
 const events = <A>(topic: Topic.Topic<A, any>, options?: Parameters<typeof Topic.stream>[1]) =>
@@ -30,6 +31,19 @@ describe("reading without a group", () => {
       for (const n of numbers(8)) yield* Topic.publish(other, reading(n), { partition: n % 4 })
       const some = yield* events(other, { partitions: [1, 3] })
       assert.deepStrictEqual(some.map((event) => event.value.n).toSorted(), [1, 3, 5, 7])
+    })
+  )
+
+  behaviour("up to now, of a log that is trimmed to nothing, ends at once, on whatever clock", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      yield* Topic.publishAll(
+        topic,
+        numbers(5).map((n) => reading(n))
+      )
+      yield* drain([Processor.make("p", { topic }, () => Effect.void)])
+      yield* engine.elapse(20)
+      assert.deepStrictEqual(yield* events(topic), [])
     })
   )
 

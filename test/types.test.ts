@@ -11,6 +11,9 @@ import { fileURLToPath } from "node:url"
 import { Context, type DateTime, Effect, type HashSet, Layer, Schedule, Schema, Stream } from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
+  AgentDefect,
+  AgentTimeout,
+  AskCycle,
   DecodeError,
   DurabilityNotReached,
   EncodeError,
@@ -24,6 +27,7 @@ import type {
   UnitTooLarge
 } from "../src/Errors.ts"
 import {
+  Agent,
   type Engine,
   Event,
   Part,
@@ -507,6 +511,107 @@ export const refusedWorkers = () => {
   Worker.run([billing]).pipe(Effect.catchTag("Declined", () => Effect.void))
   // @ts-expect-error: Broker
   Effect.runPromise(Worker.run([plain]))
+}
+
+// ---------------------------------------------------------------------------------------------------------- agents
+
+const price = Agent.make("price", { request: Order, reply: Schema.Finite, error: Declined, partitionBy: (o) => o.id })
+const audit = Agent.make("audit", { request: Schema.Finite })
+const echo = Agent.make("echo", { request: Schema.String, reply: Schema.String })
+const pricing = Agent.handler(
+  price,
+  Effect.fnUntraced(function* (order) {
+    yield* (yield* Payments).charge(order.id)
+    if (order.amount < 0) return yield* new Declined({ id: order.id })
+    return order.amount
+  })
+)
+
+export const inferredAgents = () => {
+  expectTypeOf(price).toEqualTypeOf<Agent.Agent<Order, number, Declined>>()
+  expectTypeOf(audit).toEqualTypeOf<Agent.Agent<number, never, never>>()
+  expectTypeOf(pricing).toEqualTypeOf<Agent.Handler<number, Unpaid | Declined | DecodeError, Payments>>()
+  type Sent = EncodeError | TopicFull | EngineError
+  type Asked = Sent | AgentTimeout | AgentDefect | AskCycle | DecodeError
+  expectTypeOf(Agent.ask(price, order)).toEqualTypeOf<Effect.Effect<number, Declined | Asked, Topic.Client>>()
+  expectTypeOf(Agent.cast(audit, 1)).toEqualTypeOf<Effect.Effect<void, Sent, Topic.Client>>()
+  expectTypeOf(Agent.join(echo, ["a"])).toEqualTypeOf<Effect.Effect<ReadonlyArray<string>, Asked, Topic.Client>>()
+  const replies = Agent.map(price, Stream.fail(new Unpaid({ amount: 1 })))
+  expectTypeOf(replies).toEqualTypeOf<Stream.Stream<number, Declined | Unpaid | Asked, Topic.Client>>()
+  // Sinks know the reply, and what they fail with and need joins the handler's.
+  const sunk = pricing.pipe(
+    Agent.sink((reply) => {
+      expectTypeOf(reply).toEqualTypeOf<number>()
+    }),
+    Agent.sink((reply: number) => Effect.flatMap(Clerk, () => new Declined({ id: reply }))),
+    Agent.sink(audit)
+  )
+  expectTypeOf(sunk).toEqualTypeOf<
+    Agent.Handler<number, Unpaid | Declined | DecodeError | EncodeError, Payments | Clerk>
+  >()
+  // A handler is a processor: policies take its errors, and a worker runs it.
+  const settled = pricing.pipe(Processor.catchTag(["Unpaid", "Declined"], Policy.ignore))
+  expectTypeOf(settled).toEqualTypeOf<Processor.Processor<DecodeError, Payments>>()
+  // What writes its own table may write too much.
+  const counted = Agent.handler(
+    echo,
+    (name) =>
+      Effect.as(
+        Table.update(totals, name, (n) => n + 1),
+        name
+      ),
+    {
+      tables: [totals]
+    }
+  )
+  expectTypeOf(counted).toEqualTypeOf<Agent.Handler<string, DecodeError | UnitTooLarge, never>>()
+  const streamed = Agent.stream(echo, (requests) => requests.pipe(Event.map((name) => `${name}!`)))
+  expectTypeOf(streamed).toEqualTypeOf<Agent.Handler<string, DecodeError, never>>()
+  // Agents may name each other, and themselves.
+  const looping: Agent.Handler<never, Sent | DecodeError, Topic.Client> = Agent.handler(audit, (n) =>
+    Agent.cast(audit, n - 1)
+  ) as never
+  return looping
+}
+
+export const refusedAgents = () => {
+  // @ts-expect-error: "this agent has no reply"
+  Agent.ask(audit, 1)
+  // @ts-expect-error: "this agent has no reply"
+  Agent.map(audit, [1])
+  // @ts-expect-error: is not assignable to parameter of type 'Order'
+  Agent.ask(price, 5)
+  // @ts-expect-error: is not assignable to parameter of type 'number'
+  Agent.cast(audit, "1")
+  // @ts-expect-error: 'string' is not assignable to type 'number'
+  Agent.handler(price, () => Effect.succeed("much"))
+  // @ts-expect-error: 'Handler<string,
+  pricing.pipe(Agent.sink(echo))
+  // @ts-expect-error: 'Handler<Order,
+  pricing.pipe(Agent.sink(orders))
+  // @ts-expect-error: 'Handler<string,
+  pricing.pipe(Agent.sink((reply: string) => Effect.log(reply)))
+  const answerless = Agent.handler(audit, () => Effect.void)
+  // @ts-expect-error: 'Handler<never,
+  answerless.pipe(Agent.sink(audit))
+  // @ts-expect-error: "this agent has no reply"
+  answerless.pipe(Agent.sink(() => Effect.void))
+  // @ts-expect-error: 'Processor<Declined
+  pricing.pipe(Processor.retry({ times: 1 }), Agent.sink(audit))
+  // @ts-expect-error: Property 'replyTo' is missing
+  Agent.send(price, order, {})
+  // @ts-expect-error: to type 'Stored<number>'
+  Agent.send(price, order, { replyTo: echo })
+  // @ts-expect-error: "this agent has no reply"
+  Agent.send(audit, 1, { replyTo: audit })
+  // @ts-expect-error: "Unpaid"
+  Agent.ask(price, order).pipe(Effect.catchTag("Unpaid", () => Effect.void))
+  const unordered = Agent.handler(echo, (name) => Effect.as(Table.set(totals, name, 1), name), {
+    tables: [totals],
+    concurrency: { unordered: 4 }
+  })
+  // @ts-expect-error: declare in `tables`, and keep an order
+  Worker.run([unordered])
 }
 
 // ----------------------------------------------------------------------------------------------------- the compiler

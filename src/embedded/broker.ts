@@ -3,12 +3,13 @@
  * epochs are those of the Redis engine. `fsync` waits for the disk; replicas do not exist here, so asking for some is
  * answered `DurabilityNotReached` by a file. Memory takes any durability as reached: it is what tests run on.
  */
-import { Effect, Layer } from "effect"
+import { Clock, Effect, Layer } from "effect"
 import { type Append, type Appended, Broker, type Durability, type Lag, type Layout } from "../Broker.ts"
 import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors.ts"
 import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
+import * as Inbox from "./inbox.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import { logChannel, makeReader } from "./reader.ts"
@@ -253,6 +254,7 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
             untrimmed = []
             sqlite.notify(roomChannel)
             if (commits.some((request) => request.emits.length > 0)) sqlite.notify(logChannel)
+            if (commits.some((request) => request.replies !== undefined)) sqlite.notify(Inbox.inboxChannel)
             return commits.map((request) => Commits.commit(db, names, now, request, untrimmed))
           },
           durability
@@ -275,6 +277,33 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
   }
 }
 
+type Inboxes = Pick<Broker["Service"], "openInbox" | "replies">
+
+const makeInboxes = ({ names, sqlite, write }: Engine): Inboxes => {
+  const known = new Map<string, number>()
+  return {
+    openInbox: (asker) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        if (now < (known.get(asker) ?? 0)) return Effect.void
+        return Effect.map(
+          write("openInbox", (db, now) => Inbox.open(db, names.stored(asker), now)),
+          () => void known.set(asker, now + Inbox.knownMillis)
+        )
+      }),
+    replies: ({ after, asker, clear }, block) => {
+      const stored = names.stored(asker)
+      const look = sqlite.query("replies", (db) => Inbox.page(db, stored, after))
+      const waited = Inbox.wait(sqlite, look, block)
+      return clear
+        ? Effect.andThen(
+            write("replies", (db) => Inbox.removeUpTo(db, stored, after)),
+            waited
+          )
+        : waited
+    }
+  }
+}
+
 /** The contradiction that a transaction found, as the failure. */
 const orFail = (
   found: Effect.Effect<Misconfigured | undefined, EngineError>
@@ -288,6 +317,9 @@ const make = (engine: Engine): Broker["Service"] => {
     ...makeRoom(engine),
     ...makeOwnership(engine),
     ...makeProgress(engine),
+    ...makeInboxes(engine),
+    // With one shard nothing is ever emitted to another one.
+    deliver: () => Effect.succeed({ upTo: undefined, more: false }),
     declare: (topics) => orFail(write("declare", (db) => declare(db, names, topics))),
     reader: () => Effect.sync(() => makeReader(sqlite, names)),
     inspect: (topic, partitions) =>

@@ -6,6 +6,7 @@ import type { Claim, Commit, CommitResult, Committed, Fence, Layout, Start } fro
 import { emit } from "./append.ts"
 import type { Statements } from "./client.ts"
 import { formatId, isAbove, parseOffset, parsePlace } from "./entry.ts"
+import * as Inbox from "./inbox.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
@@ -125,6 +126,7 @@ export const commit = (
   }
   writeRows(db, names, now, request)
   for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
+  if (request.replies !== undefined) Inbox.reply(db, names, now, request.replies)
   if (parking !== undefined) Parking.change(db, processor, partition, parking)
   return done
 }

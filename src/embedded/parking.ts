@@ -63,12 +63,11 @@ export const change = (db: Statements, processor: string, partition: number, par
   for (const lane of parking.drop) drop(db, find(db, processor, partition, lane))
   const grow = db.prepare(
     `INSERT INTO lanes (processor, partition, name, events) VALUES (?, ?, ?, 1)
-     ON CONFLICT DO UPDATE SET events = events + 1`
+     ON CONFLICT DO UPDATE SET events = events + 1 RETURNING id`
   )
   const insert = db.prepare("INSERT INTO parked (lane, topic, source, fields) VALUES (?, ?, ?, ?)")
   for (const { lane, topic, offset, fields } of parking.park) {
-    grow.run(processor, partition, lane)
-    insert.run(find(db, processor, partition, lane)!.id, topic, offset, pack(fields))
+    insert.run(grow.get<Pick<Row, "id">>(processor, partition, lane)!.id, topic, offset, pack(fields))
   }
   const remove = db.prepare("DELETE FROM parked WHERE id = ? AND lane = ?")
   const shrink = db.prepare("UPDATE lanes SET events = events - ? WHERE id = ?")

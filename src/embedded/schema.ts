@@ -1,5 +1,5 @@
 /**
- * The tables of logs, processors, parked events and table rows, and the numbers that stand for names in them. Logs and tables are rows
+ * The tables of logs, processors, parked events, replies and table rows, and the numbers that stand for names in them. Logs and tables are rows
  * that are never deleted, so a process may remember their numbers for ever.
  *
  * Gotcha: a number made in a transaction that was rolled back must be forgotten (`Names.forget`).
@@ -59,6 +59,12 @@ CREATE TABLE IF NOT EXISTS positions (
   ms INTEGER NOT NULL, seq INTEGER NOT NULL, entries INTEGER NOT NULL, events INTEGER NOT NULL,
   PRIMARY KEY (log, processor)
 ) WITHOUT ROWID;
+-- until: milliseconds since 1970. Its replies go with it.
+CREATE TABLE IF NOT EXISTS inboxes (asker TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replies (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, asker TEXT NOT NULL, fields BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS replies_to_asker ON replies (asker, id);
 CREATE TABLE IF NOT EXISTS tables (
   name TEXT PRIMARY KEY, processor TEXT NOT NULL, partitions INTEGER NOT NULL, hashed INTEGER NOT NULL
 ) WITHOUT ROWID;

@@ -13,7 +13,7 @@ import type { Received } from "./record/received.ts"
 import { codecOf } from "./record/record.ts"
 
 /** Nobody keeps books of events that are only looked at. */
-const nobody: Origin = {
+export const nobody: Origin = {
   drop: () => {},
   unit: () => {
     throw new Error("Event.mapEffect and mapBatch are for Processor.stream; use Stream.mapEffect on a Topic.stream")
@@ -111,7 +111,7 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
                   ({ after, entriesRead, partition }): Position => ({ topic, partition, after, entriesRead })
                 )
                 return Effect.flatMap(
-                  reader.read(positions, { count: 100, block: options.until === "now" ? 1 : readTimeout }),
+                  reader.read(positions, { count: 100, block: options.until === "now" ? 0 : readTimeout }),
                   (batches) => {
                     const events: Array<Received<unknown>> = []
                     for (const batch of batches) {

@@ -1,6 +1,6 @@
 /**
  * The broker on Redis: each method is one script or command (per shard), in the file that its idea names: `append.ts`,
- * `commit.ts`, `parking.ts`, `claim.ts`, `probation.ts`, `position.ts`, `reader.ts`, `inspect.ts`, `layouts.ts`. Keys are
+ * `commit.ts`, `outbox.ts`, `inbox.ts`, `parking.ts`, `claim.ts`, `probation.ts`, `position.ts`, `reader.ts`, `inspect.ts`, `layouts.ts`. Keys are
  * in `keys.ts`.
  *
  * Gotcha: what a method sends may have been done when it fails with `Unreachable`; send it again unchanged.
@@ -13,9 +13,11 @@ import * as AppendOne from "./appendOne.ts"
 import * as Claim from "./claim.ts"
 import { type Argument, Redis, type Script } from "./client.ts"
 import * as Commit from "./commit.ts"
+import * as Inbox from "./inbox.ts"
 import * as Inspect from "./inspect.ts"
 import * as keys from "./keys.ts"
 import * as Layouts from "./layouts.ts"
+import * as Outbox from "./outbox.ts"
 import * as Parking from "./parking.ts"
 import * as Position from "./position.ts"
 import * as Probation from "./probation.ts"
@@ -125,6 +127,14 @@ const make = Effect.gen(function* () {
       ),
       (parts) => (parts.length === 1 ? parts[0]! : parts.flat())
     )
+
+  const deliver: Service["deliver"] = (source, durability) =>
+    Outbox.deliver(redis, tagOf, source, (request) => write(Outbox.take, request, durability))
+
+  const inboxes = new Inbox.Inboxes(redis)
+  const openInbox: Service["openInbox"] = (asker, shard) => inboxes.open(keys.inbox(tags[shard]!, asker))
+  const replies: Service["replies"] = ({ after, asker, clear, shard }, block) =>
+    inboxes.read(keys.inbox(tags[shard]!, asker), after, clear, block)
 
   const claim: Service["claim"] = (processor, partition, topics, fence) => {
     const request = Claim.request(tagOf(partition), processor, partition, topics, fence)
@@ -271,7 +281,9 @@ const make = Effect.gen(function* () {
           names.push(keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition))
         }
       }
-      for (const partition of partitions) names.push(...Parking.keysOf(tag, processor, partition))
+      for (const partition of partitions) {
+        names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
+      }
       yield* redis.run(Layouts.unregister, names, [processor, part.length])
     }
     // Last, so that a removal that was cut short can be done again.
@@ -318,7 +330,9 @@ const make = Effect.gen(function* () {
       for (const table of tables) {
         names.push(keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition))
       }
-      if (request.reset) names.push(...Parking.keysOf(tag, processor, partition))
+      if (request.reset) {
+        names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
+      }
       const answer = yield* redis.run(Position.seek, names, args)
       if (answer !== "again") return Commit.result(answer)
     }
@@ -358,6 +372,9 @@ const make = Effect.gen(function* () {
     lanes,
     parked,
     commit,
+    deliver,
+    openInbox,
+    replies,
     lag,
     seek,
     trim

@@ -124,6 +124,7 @@ interface ClientOptions {
   readonly host?: string
   readonly port?: number
   readonly path?: string
+  readonly tls?: object
   readonly redisOptions?: ClientOptions
 }
 
@@ -153,10 +154,14 @@ const fromClient = (client: RedisClient): Native => {
 /** Where it connects to, for messages. */
 const whereIs = (native: Native, target: Target | undefined): Place => {
   const cluster = native.isCluster === true
-  if (target !== undefined) return { name: target.hosts.map((host) => `${host.host}:${host.port}`).join(","), cluster }
-  if (cluster) return { name: "the nodes of the cluster client", cluster }
+  if (target !== undefined) {
+    const name = target.hosts.map((host) => `${host.host}:${host.port}`).join(",")
+    return { name, cluster, tls: target.tls }
+  }
   const options: ClientOptions = native.options
-  return { name: options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`, cluster }
+  const tls = (options.tls ?? options.redisOptions?.tls) !== undefined
+  if (cluster) return { name: "the nodes of the cluster client", cluster, tls }
+  return { name: options.path ?? `${options.host ?? "localhost"}:${options.port ?? 6379}`, cluster, tls }
 }
 
 const shape = (keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, first: string): Array<Argument> => {

@@ -1,16 +1,18 @@
 /**
  * Commits: several partitions of one processor and shard in one call, each judged by itself. What passes is written in
- * this order: the group's position, rows, emitted entries, parked events, and last the offsets and the commit number.
+ * this order: the group's position, rows, emitted entries and replies, parked events, and last the offsets and the commit
+ * number. What is emitted to other shards goes to the outbox (`outbox.ts`).
  *
  * Gotcha: the group's `last-delivered-id` only mirrors the offset in the owner hash, for trimming and for Redis tools;
  * a group that is gone is made again.
  */
-import type { Commit, CommitResult, Committed, Layout } from "../Broker.ts"
+import type { Commit, CommitResult, Committed, Layout, NewEntry } from "../Broker.ts"
 import type { Retention } from "../Retention.ts"
 import { limits, pack, pushFields, type Request } from "./append.ts"
 import { type Argument, script } from "./client.ts"
 import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
+import * as Outbox from "./outbox.ts"
 import * as Parking from "./parking.ts"
 
 /** How the commit trims: what all have done, but for so many events; other kinds are the business of appends. */
@@ -83,14 +85,25 @@ export const request = (
       if (timed) key(keys.due(tag, processor, name, partition))
       return at
     })
-    const filled = emits.filter((emit) => emit.entries.length > 0)
-    args.push(filled.length)
-    for (const { topic, partition: target, entries } of filled) {
-      if (target % shards !== partition % shards) {
-        throw new Error(`an emit to ${topic.name}/${target} does not lie in the shard of partition ${partition}`)
-      }
-      pushEmit(args, logAndCount(topic.name, target), topic, entries)
+    const targets = args.push(0) - 1
+    let written = 0
+    for (const { topic, partition: target, entries } of emits) {
+      if (entries.length === 0) continue
+      written++
+      if (target % shards === partition % shards) pushEmit(args, logAndCount(topic.name, target), topic, entries)
+      else Outbox.pushEmit(args, key(keys.outbox(tag, processor, partition)), topic, target, entries)
     }
+    if (commit.replies !== undefined) {
+      for (const { asker, entry } of commit.replies) {
+        written++
+        pushEntries(args, key(keys.inbox(tag, asker)), "R", 0, [entry])
+      }
+    }
+    if (commit.delivered !== undefined) {
+      written++
+      pushEntries(args, key(keys.outbox(tag, processor, partition)), "D", Outbox.following(commit.delivered), [])
+    }
+    args[targets] = written
     if (parking !== undefined) {
       args[head] = args.length - head
       const [first, ...others] = Parking.keysOf(tag, processor, partition)
@@ -139,10 +152,21 @@ const pushEmit = (
   entries: Commit["emits"][number]["entries"]
 ): void => {
   const [kind, limit] = limits(topic.retention)
+  pushEntries(args, log, kind, limit, entries)
+}
+
+/** Entries for one key. The kind says what becomes of it: that of a retention, R for an inbox, D for what is delivered. */
+const pushEntries = (
+  args: Array<Argument>,
+  key: number,
+  kind: string,
+  limit: Argument,
+  entries: ReadonlyArray<NewEntry>
+): void => {
   let events = 0
   for (const entry of entries) events += entry.count
-  const head = args.push(log, kind, limit, entries.length, events - entries.length, "")
-  args[head - 1] = pack(pushFields(args, entries))
+  const head = args.push(key, kind, limit, entries.length, events - entries.length, "")
+  args[head - 1] = entries.length === 0 ? "0" : pack(pushFields(args, entries))
 }
 
 export const result = (answer: string): CommitResult => {
@@ -163,7 +187,7 @@ export const result = (answer: string): CommitResult => {
 }
 
 /**
- * KEYS: owner, tables, then logs, counts and tables as their numbers in ARGV say. ARGV: processor, commits, tables, 1 to
+ * KEYS: owner, tables, then logs, counts, tables, outbox and inboxes as their numbers in ARGV say. ARGV: processor, commits, tables, 1 to
  * compare each offset with the end of its log (a fresh connection may lead to a server that lost events); the partitions; for each commit: epoch, incarnation, number, arguments that follow; where among them parking begins (0:
  * nowhere); offsets; tables; emits; parking.
  */
@@ -201,7 +225,7 @@ local function rows(at)
   end
   return at
 end
-local function emits(at)
+local function emits(at, epoch)
   local targets = tonumber(ARGV[at])
   at = at + 1
   for _ = 1, targets do
@@ -211,16 +235,25 @@ local function emits(at)
     log = KEYS[log]
     local size, next = tonumber(sizes), string.gmatch(sizes, "%d+")
     at = at + 6
+    local id = kind == "O" and epoch .. "-*" or "*"
     for _ = 1, entries do
       local fields = size or tonumber(next())
-      redis.call("XADD", log, "*", unpack(ARGV, at, at + fields - 1))
+      if kind == "R" then
+        redis.call("XADD", log, "NOMKSTREAM", id, unpack(ARGV, at, at + fields - 1))
+      else
+        redis.call("XADD", log, id, unpack(ARGV, at, at + fields - 1))
+      end
       at = at + fields
     end
-    if more > 0 then redis.call("HINCRBY", count, "extra", text(more)) end
-    retain(log, count, kind, limit)
+    if kind == "D" then
+      redis.call("XTRIM", log, "MINID", limit)
+    elseif kind ~= "R" and kind ~= "O" then
+      if more > 0 then redis.call("HINCRBY", count, "extra", text(more)) end
+      retain(log, count, kind, limit)
+    end
   end
 end
-local function apply(at, partition, head, section)
+local function apply(at, partition, head, section, epoch)
   local moves, written = tonumber(ARGV[at]), { partition, head }
   local first = at + 1
   at = first
@@ -232,7 +265,7 @@ local function apply(at, partition, head, section)
     at = at + 7
   end
   at = rows(at)
-  if ARGV[at] ~= "0" then emits(at) end
+  if ARGV[at] ~= "0" then emits(at, epoch) end
   if section then
     -- Making functions costs microseconds, so those of parking are made only where they are used.
     ${Parking.write.trim().replaceAll("\n", "\n    ")}
@@ -273,7 +306,7 @@ for i = 1, commits do
       for name in string.gmatch(ARGV[3], "[^,]+") do redis.call("SADD", KEYS[2], name) end
       registered = true
     end
-    apply(at + 5, ARGV[4 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section)
+    apply(at + 5, ARGV[4 + i], epoch .. " " .. text(number + 1) .. " " .. incarnation, section, epoch)
   end
   answers[i] = answer
   at = at + 4 + ARGV[at + 3]

@@ -40,6 +40,7 @@ const byCodeOfCluster: typeof byCode = {
 export interface Place {
   readonly name: string
   readonly cluster: boolean
+  readonly tls: boolean
 }
 
 const text = (cause: unknown): string => {
@@ -76,7 +77,17 @@ const isAuthentication = (cause: unknown): boolean => {
 }
 
 export const unreachable = (operation: string, where: Place, cause: unknown): EngineError =>
-  new EngineError({ operation, reason: "Unreachable", detail: `cannot reach Redis at ${where.name}: ${text(cause)}` })
+  new EngineError({
+    operation,
+    reason: "Unreachable",
+    detail: `cannot reach Redis at ${where.name}: ${text(cause)}${where.tls ? plainPort(text(cause)) : ""}`
+  })
+
+/** A server without TLS waits for the rest of what it takes for a command, and says nothing. */
+const plainPort = (message: string): string =>
+  /timed? ?out|no connection within|no answer within/i.test(message)
+    ? "; it may not speak TLS: use its TLS port, or redis:// instead of rediss:// (of a client of your own: no `tls`)"
+    : ""
 
 export const toEngineError = (operation: string, where: Place, cause: unknown): EngineError => {
   const message = text(cause)

@@ -13,6 +13,9 @@
  * | `{ns:s}:parked:<processor>:<p>` | stream | parked events: `lane`, `topic` and `offset`, then the event's own fields | while there are any |
  * | `{ns:s}:lanes:<processor>:<p>` | hash | lane to "<first id> <last id> <events> <attempts> <due> <since> <error>" | while there are any |
  * | `{ns:s}:parkedNext:<processor>:<p>` | hash | id of a parked event to that of the next one in its lane | while there are any |
+ * | `{ns:s}:outbox:<processor>:<p>` | stream | emitted entries for other shards: `topic`, `partition`, `kind`, `limit`, `count`, then the entry's own fields; the id is "<epoch>-<n>" | until delivered, the key until removed |
+ * | `{ns:s}:seen:<topic>:<p>` | hash | "<processor>:<partition>" to the id of the last entry taken from its outbox | for ever |
+ * | `{ns:s}:inbox:<asker>` | stream | replies to one process | a minute after it was prolonged last |
  * | `{ns:s}:publisher:<topic>:<publisher>` | hash | `<p>`: the number of its last append; `<p>:<n % 5>`: one of the last five, "<number> <entries> <ids> <holder>" | 10 to 20 minutes after the last append |
  * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
  * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
@@ -40,6 +43,10 @@ export const lanes = (tag: string, processor: string, partition: number): string
   `${tag}:lanes:${processor}:${partition}`
 export const parkedNext = (tag: string, processor: string, partition: number): string =>
   `${tag}:parkedNext:${processor}:${partition}`
+export const outbox = (tag: string, processor: string, partition: number): string =>
+  `${tag}:outbox:${processor}:${partition}`
+export const seen = (tag: string, topic: string, partition: number): string => `${tag}:seen:${topic}:${partition}`
+export const inbox = (tag: string, asker: string): string => `${tag}:inbox:${asker}`
 export const publisher = (tag: string, topic: string, id: string): string => `${tag}:publisher:${topic}:${id}`
 export const producer = (tag: string, topic: string, partition: number): string =>
   `${tag}:producer:${topic}:${partition}`

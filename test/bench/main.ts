@@ -2,7 +2,9 @@
  * `npm run bench`: Millrace beside hand-written ioredis loops, in alternating rounds on a redis-server of its own. Each
  * variant has a child process (this file again), which lives through all rounds; while one works, the others are idle.
  *
- * --rounds n (5, after a warm-up)  --only produce,publish,consume,both,latency,embedded,takeover,memory  --json
+ * Where a ratio near 1 is asked for, the variants of a section share one process, since two that do the same differ more.
+ *
+ * --rounds n (5, after a warm-up)  --only produce,publish,consume,both,latency,ask,embedded,park,takeover,memory  --json
  * --rows a,b (those of one section, by their ids in the JSON)
  * --events n (100,000 per round)  --queued n (1,000,000)  --rate n (1,000 a second)  --seconds n (5)  --ioredis 5|6
  */
@@ -61,22 +63,21 @@ const options = () => {
   }
 }
 
-/** One variant's process, asked for one round after the other. */
+interface Question {
+  readonly variant: string
+  readonly round: number
+}
+
+/** The process of a variant, or of several, asked for one round after the other. */
 class Child {
   private readonly process: ChildProcess
-  readonly variant: Variant
-  constructor(settings: Settings, section: Section, variant: Variant) {
-    this.variant = variant
-    this.process = fork(
-      import.meta.filename,
-      [JSON.stringify({ settings, section: section.id, variant: variant.id })],
-      {
-        env: { ...process.env, MILLRACE_BENCH_CHILD: "1" }
-      }
-    )
+  constructor(settings: Settings, section: Section) {
+    this.process = fork(import.meta.filename, [JSON.stringify({ settings, section: section.id })], {
+      env: { ...process.env, MILLRACE_BENCH_CHILD: "1" }
+    })
   }
-  async round(number: number): Promise<Measure> {
-    this.process.send(number)
+  async round(variant: Variant, round: number): Promise<Measure> {
+    this.process.send({ variant: variant.id, round } satisfies Question)
     const answer: Answer = await new Promise((resolve) => {
       const onExit = (code: number | null): void => resolve({ failure: `its process ended with code ${code}` })
       this.process.once("exit", onExit)
@@ -85,7 +86,7 @@ class Child {
         resolve(message as Answer)
       })
     })
-    if ("failure" in answer) throw new Error(`${this.variant.label}: ${answer.failure}`)
+    if ("failure" in answer) throw new Error(`${variant.label}: ${answer.failure}`)
     return answer.measure
   }
   async end(): Promise<void> {
@@ -97,21 +98,15 @@ class Child {
 }
 
 const serve = (text: string): void => {
-  const {
-    section,
-    settings,
-    variant: id
-  } = JSON.parse(text) as {
-    readonly settings: Settings
-    readonly section: string
-    readonly variant: string
-  }
+  const { section, settings } = JSON.parse(text) as { readonly settings: Settings; readonly section: string }
   const { setup, variants } = sections.find((candidate) => candidate.id === section)!
-  const variant = [...setup, ...variants].find((candidate) => candidate.id === id)!
-  const world = makeWorld(settings, variant)
+  const worlds = new Map<string, ReturnType<typeof makeWorld>>()
   // Nobody waits for the figures any more.
   process.once("disconnect", () => process.exit(1))
-  process.on("message", (round: number) => {
+  process.on("message", ({ round, variant: id }: Question) => {
+    const variant = [...setup, ...variants].find((candidate) => candidate.id === id)!
+    const world = worlds.get(id) ?? makeWorld(settings, variant)
+    worlds.set(id, world)
     variant.run(world, round).then(
       (measure) => process.send!({ measure } satisfies Answer),
       (error: unknown) =>
@@ -131,8 +126,8 @@ const runSection = async (
   await redis.flushall()
   await redis.quit()
   for (const variant of section.setup) {
-    const child = new Child(settings, section, variant)
-    await child.round(0).finally(() => child.end())
+    const child = new Child(settings, section)
+    await child.round(variant, 0).finally(() => child.end())
   }
   const wanted = section.variants.filter((variant) => rows?.includes(variant.id) ?? true)
   const results: ReadonlyArray<Row & { readonly rounds: Array<Measure> }> = wanted.map(({ against, id, label }) => ({
@@ -147,8 +142,8 @@ const runSection = async (
     for (let round = section.once === true ? 1 : 0; round <= (section.once === true ? 1 : rounds); round++) {
       say(`${section.id}: ${round === 0 ? "warm-up" : `round ${round}`}\n`)
       for (let i = 0; i < wanted.length; i++) {
-        const child = (children[i] ??= new Child(settings, section, wanted[i]!))
-        const measure = await child.round(round)
+        const child = (children[section.together === true ? 0 : i] ??= new Child(settings, section))
+        const measure = await child.round(wanted[i]!, round)
         if (round > 0) results[i]!.rounds.push(measure)
       }
     }

@@ -2,9 +2,9 @@
  * The same work with Millrace. Time runs from the first partition's claim to the worker's end, which comes after the last
  * commit and the orderly leave; what was handled is checked by sum and by the group's lag.
  */
-import { Deferred, Effect, Exit, Fiber, Schema, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Logger, Schedule, Schema, Stream } from "effect"
 import type * as Engine from "../../src/Engine.ts"
-import { Broker, Event, Processor, Retention, Table, TableStore, Topic, Worker } from "../../src/index.ts"
+import { Broker, Event, Policy, Processor, Retention, Table, TableStore, Topic, Worker } from "../../src/index.ts"
 import { makeOrder, makeOrders, type Order, partitions, sumOf, topic } from "./events.ts"
 import { paced } from "./handwritten.ts"
 import { type Measure, type Meter, quantile } from "./measure.ts"
@@ -286,6 +286,45 @@ export const takeOver = (meter: Meter, name: string, keys: number, times: number
     meter.stop()
     return yield* Effect.promise(() => meter.result(times, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) }))
   })
+/**
+ * Read a log from its beginning until every event is handled but those of one customer, if there is a poisoned one: its
+ * events fail, wait aside, and are tried again each second. The clock runs once a tenth is handled.
+ */
+export const parking = (
+  meter: Meter,
+  name: string,
+  processor: string,
+  events: number,
+  poisoned: string | undefined
+): Bench =>
+  Effect.gen(function* () {
+    let handled = 0
+    let others = 0
+    for (const { customer } of makeOrders(events)) if (customer !== poisoned) others++
+    const first = Math.ceil(others / 10)
+    const done = yield* Deferred.make<void>()
+    const part = Processor.make(
+      processor,
+      { topic: topic(name) },
+      ({ customer }): Effect.Effect<void, "poisoned"> =>
+        customer === poisoned
+          ? Effect.fail("poisoned")
+          : Effect.sync(() => {
+              if (++handled === first) meter.start()
+              if (handled === others) Deferred.doneUnsafe(done, Effect.void)
+            })
+    ).pipe(Processor.catch(Policy.park({ schedule: Schedule.spaced("1 second") })))
+    yield* Effect.promise(() => meter.ready())
+    const worker = yield* Effect.forkChild(Worker.run([part as Processor.Processor<never, never>]))
+    yield* Effect.raceFirst(Deferred.await(done), Fiber.join(worker))
+    meter.stop()
+    yield* Fiber.interrupt(worker)
+    const waiting = (yield* Processor.parked(processor)).reduce((sum, { count }) => sum + count, 0)
+    if (handled !== others) throw new Error(`${handled} events were handled, not ${others}`)
+    if (waiting > 0 !== (poisoned !== undefined)) throw new Error(`${waiting} events wait aside`)
+    yield* Processor.remove(processor)
+    return yield* Effect.promise(() => meter.result(others - first))
+  }).pipe(Effect.provide(Logger.layer([])))
 
 /** A handler of 5 ms before a long queue, for some seconds: what it holds in memory. */
 export const slow = (meter: Meter, name: string, processor: string, seconds: number): Bench =>

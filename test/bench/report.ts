@@ -190,12 +190,36 @@ const targets: ReadonlyArray<Target> = [
     most: 1
   },
   {
+    text: "ask p50 / two XADDs and two blocking reads",
+    section: "ask",
+    row: "ask-ours",
+    other: "ask-hand",
+    of: (m) => m.p50,
+    most: 3
+  },
+  {
     text: "consume from a file / group loop on Redis",
     section: "embedded",
     row: "file-generator",
     other: "group",
     of: rate,
     least: 1
+  },
+  {
+    text: "other keys beside a poisoned one under park, Redis / none poisoned",
+    section: "park",
+    row: "park-one",
+    other: "park-none",
+    of: rate,
+    least: 0.95
+  },
+  {
+    text: "other keys beside a poisoned one under park, memory / none poisoned",
+    section: "park",
+    row: "park-memory-one",
+    other: "park-memory-none",
+    of: rate,
+    least: 0.95
   },
   {
     text: "peak MiB of a slow handler, Redis",

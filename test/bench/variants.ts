@@ -7,7 +7,8 @@ import { Effect, type Layer, ManagedRuntime } from "effect"
 import { Redis } from "ioredis"
 import { Redis as Redis6 } from "ioredis6"
 import { Engine, Retention } from "../../src/index.ts"
-import { makeOrders, namespace, streamsOf } from "./events.ts"
+import * as Asking from "./asking.ts"
+import { makeOrder, makeOrders, namespace, streamsOf } from "./events.ts"
 import * as Hand from "./handwritten.ts"
 import { type Measure, Meter } from "./measure.ts"
 import * as Ours from "./ours.ts"
@@ -49,6 +50,8 @@ export interface Section {
   readonly variants: ReadonlyArray<Variant>
   /** It is slow, or about memory: one round, no warm-up. */
   readonly once?: boolean
+  /** In one process, round by round: what is compared differs by less than two processes do. */
+  readonly together?: boolean
 }
 
 /** The log of a round is dropped with the next one. */
@@ -362,14 +365,65 @@ const takeOver: Section = {
   )
 }
 
+const parking = (id: string, label: string, engine: "memory" | undefined, poisoned: boolean, against?: string) =>
+  ours(
+    id,
+    label,
+    against,
+    (meter, { events }, round) =>
+      Effect.gen(function* () {
+        const log = `${id}-log`
+        if (round === 0) yield* Ours.fill(new Meter(undefined), log, events)
+        return yield* Ours.parking(meter, log, `${id}-${round}`, events, poisoned ? makeOrder(7).customer : undefined)
+      }),
+    engine
+  )
+
+/** The last row of an engine is the first again: what two rounds that do the same differ by. */
+const park: Section = {
+  id: "park",
+  title: "One poisoned key among 1,000 under Policy.park: the other keys",
+  setup: [],
+  together: true,
+  variants: [
+    parking("park-none", "Redis, no event fails", undefined, false),
+    parking("park-one", "Redis, all events of one key fail", undefined, true, "park-none"),
+    parking("park-same", "Redis, no event fails, once more", undefined, false, "park-none"),
+    parking("park-memory-none", "memory, no event fails", "memory", false),
+    parking("park-memory-one", "memory, all events of one key fail", "memory", true, "park-memory-none"),
+    parking("park-memory-same", "memory, no event fails, once more", "memory", false, "park-memory-none")
+  ]
+}
+
+const asks = (events: number): number => Math.ceil(events / 20)
+
+const asking: Section = {
+  id: "ask",
+  title: "Questions and answers, from question to answer",
+  setup: [],
+  variants: [
+    hand("ask-hand", "by hand: two XADDs, two blocking reads", (redis, meter, { connect, events }, round) =>
+      Asking.handwritten(redis, meter, fresh("ask", round), asks(events), connect)
+    ),
+    ours("ask-ours", "Agent.ask, one after the other", "ask-hand", (meter, { events }, round) =>
+      Asking.ours(meter, fresh("ask", round), asks(events), 1)
+    ),
+    ours("ask-200", "Agent.ask, 200 at once", "ask-hand", (meter, { events }, round) =>
+      Asking.ours(meter, fresh("asks", round), asks(events), 200)
+    )
+  ]
+}
+
 export const sections: ReadonlyArray<Section> = [
   produce,
   publishing,
   consume,
   both,
   latency,
+  asking,
   embeddedEngine,
   takeOver,
+  park,
   memory
 ]
 

@@ -4,18 +4,32 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { makeProxy } from "../support/proxy.ts"
 
-/** A server that sends back what it gets. */
+/** A server that sends back what it gets, and keeps it. */
 const echo = Effect.acquireRelease(
-  Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
-    const server = createServer((socket) => void socket.pipe(socket).on("error", () => undefined))
+  Effect.callback<{ readonly port: number; readonly received: () => string; readonly close: () => void }>((resume) => {
+    let received = ""
+    const server = createServer((socket) => {
+      socket.on("data", (data) => {
+        received += data.toString()
+      })
+      socket.pipe(socket).on("error", () => undefined)
+    })
     server.listen(0, "127.0.0.1", () => {
       const address = server.address()
       const port = typeof address === "object" && address !== null ? address.port : 0
-      resume(Effect.succeed({ port, close: () => void server.close() }))
+      resume(Effect.succeed({ port, received: () => received, close: () => void server.close() }))
     })
   }),
   ({ close }) => Effect.sync(close)
 )
+
+const connectTo = (port: number) =>
+  Effect.acquireRelease(
+    Effect.callback<ReturnType<typeof connect>>((resume) => {
+      const socket = connect(port, "127.0.0.1", () => resume(Effect.succeed(socket.setNoDelay(true))))
+    }),
+    (socket) => Effect.sync(() => void socket.destroy())
+  )
 
 /** Timers that are due meanwhile are late. */
 const blockFor = (millis: number): void => {
@@ -28,12 +42,7 @@ describe("the proxy", () => {
     Effect.gen(function* () {
       const { port } = yield* echo
       const proxy = yield* makeProxy(port)
-      const socket = yield* Effect.acquireRelease(
-        Effect.callback<ReturnType<typeof connect>>((resume) => {
-          const socket = connect(proxy.port, "127.0.0.1", () => resume(Effect.succeed(socket.setNoDelay(true))))
-        }),
-        (socket) => Effect.sync(() => void socket.destroy())
-      )
+      const socket = yield* connectTo(proxy.port)
       let received = ""
       const all = 400
       const complete = Effect.callback<void>((resume) => {
@@ -53,6 +62,25 @@ describe("the proxy", () => {
       })
       yield* Effect.all([complete, sending], { concurrency: 2 })
       assert.strictEqual(received, Array.from({ length: all }, (_, i) => `${String(i).padStart(3, "0")} `).join(""))
+    })
+  )
+
+  it.live("lets nothing through behind the place where it cuts", () =>
+    Effect.gen(function* () {
+      const { port, received } = yield* echo
+      const proxy = yield* makeProxy(port)
+      const socket = yield* connectTo(proxy.port)
+      const closed = Effect.callback<void>((resume) => void socket.once("close", () => resume(Effect.void)))
+      yield* proxy.delay(20)
+      yield* proxy.cutAfter(10, "requests")
+      socket.write("0123456789 and more")
+      // Real time: so that it is another piece, which arrives together with the first one.
+      yield* Effect.sleep(5)
+      socket.write("what comes after it")
+      yield* Effect.sleep(5)
+      blockFor(20)
+      yield* closed
+      assert.strictEqual(received(), "0123456789")
     })
   )
 })

@@ -9,10 +9,12 @@ import type { TableStore } from "../../src/TableStore.ts"
 import { appendLaws } from "./broker/append.ts"
 import { commitLaws } from "./broker/commit.ts"
 import { modelLaws } from "./broker/model.ts"
+import { outboxLaws } from "./broker/outbox.ts"
 import { parkedEventLaws } from "./broker/parkedEvents.ts"
 import { parkingLaws } from "./broker/parking.ts"
 import { probationLaws } from "./broker/probation.ts"
 import { readLaws } from "./broker/read.ts"
+import { replyLaws } from "./broker/replies.ts"
 import { retentionLaws } from "./broker/retention.ts"
 import { startLaws } from "./broker/start.ts"
 import { elapseLive, elapseVirtual } from "./broker/support.ts"
@@ -33,6 +35,8 @@ export const brokerLaws = (
     appendLaws(laws)
     readLaws(laws)
     commitLaws(laws)
+    outboxLaws(laws)
+    replyLaws(laws)
     parkingLaws(laws)
     parkedEventLaws(laws)
     probationLaws(laws)

@@ -67,6 +67,18 @@ const secured = sharedInFile(
 )
 
 describe("a server with TLS", () => {
+  it.live("that has it on another port is not spoken to in vain without a hint", () =>
+    Effect.gen(function* () {
+      const { server } = yield* secured
+      const url = server.url.replace("redis:", "rediss:")
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(Redis.layer({ url }))))
+      assert(error._tag === "EngineError", error.message)
+      assert.include(error.message, "TLS")
+      assert.include(error.message, "redis://")
+      assert.include(error.message, `127.0.0.1:${server.port}`)
+    })
+  )
+
   it.live("is refused at once when nothing vouches for its certificate, with what to do", () =>
     Effect.gen(function* () {
       const { port, url } = yield* secured

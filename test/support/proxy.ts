@@ -76,6 +76,7 @@ class Pipe {
       return
     }
     this.to.write(data.subarray(0, this.left), () => this.destroy())
+    this.left = 0
   }
 
   release(): void {

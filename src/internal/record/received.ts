@@ -31,6 +31,8 @@ export class Source {
   private readonly h: Uint8Array | undefined
   private readonly t: Uint8Array | undefined
   private readonly valueOf: ValueOf
+  private sought: Needles | undefined
+  private mayHave = true
   constructor(
     topic: string,
     partition: number,
@@ -75,6 +77,14 @@ export class Source {
     this.keys ??= this.count === 1 ? [text(this.k)] : parseArray(this.k)
     return this.keys[index] ?? undefined
   }
+  /** No event of it has one of these keys. Asked for each event, found out once, and without parsing all the keys. */
+  lacks(needles: Needles): boolean {
+    if (this.sought !== needles) {
+      this.sought = needles
+      this.mayHave = this.count === 1 || mayHave(this.k, needles)
+    }
+    return !this.mayHave
+  }
   header(index: number): Readonly<Record<string, string>> {
     if (this.h === undefined) return noHeaders
     this.headers ??= this.count === 1 ? parseArray(this.h, true) : parseArray(this.h)
@@ -88,6 +98,34 @@ export class Source {
     }
     return millis(this.id)
   }
+}
+
+/** Keys as they stand in a batch. */
+export type Needles = ReadonlyArray<Buffer>
+
+/** More are parsed sooner than looked for. */
+const mostNeedles = 8
+
+/** Undefined if a batch may write one of these keys in several ways, or there are too many. */
+export const needlesOf = (keys: ReadonlySet<string>): Needles | undefined => {
+  if (keys.size > mostNeedles) return undefined
+  const needles: Array<Buffer> = []
+  for (const key of keys) {
+    const json = JSON.stringify(key)
+    // What is not UTF-8 becomes a replacement character only when it is parsed.
+    if (json.includes("\\") || json.includes("\ufffd")) return undefined
+    needles.push(Buffer.from(json))
+  }
+  return needles
+}
+
+const backslash = 0x5c
+
+const mayHave = (keys: Uint8Array | undefined, needles: Needles): boolean => {
+  if (keys === undefined) return false
+  const hay = Buffer.from(keys.buffer, keys.byteOffset, keys.byteLength)
+  // A foreign client may escape what needs no escape.
+  return hay.includes(backslash) || needles.some((needle) => hay.includes(needle))
 }
 
 const describes = (name: string, flat: boolean): boolean =>

@@ -25,11 +25,15 @@ export const reportFull = (setup: Setup, event: Received<unknown>): Effect.Effec
 
 /** What the first of a lane is told about; those behind it only count. */
 const reportParked = (setup: Setup, event: Received<unknown>, { due, error, now }: Parked): Effect.Effect<void> =>
-  place(setup, [event])(
-    Effect.logWarning(
-      "a failed event waits aside, with all that follows under its key: see Processor.parked, retry it now with " +
-        "Processor.release, drop it with Processor.skip"
-    ).pipe(Effect.annotateLogs({ key: event.key, error, retryInMillis: due - now }))
+  setup.repeats.say(
+    "parked",
+    now,
+    place(setup, [event])(
+      Effect.logWarning(
+        "a failed event waits aside, with all that follows under its key: see Processor.parked, retry it now with " +
+          "Processor.release, drop it with Processor.skip"
+      ).pipe(Effect.annotateLogs({ key: event.key, error, retryInMillis: due - now }))
+    )
   )
 
 /** It is counted as waiting from this moment on; gives its bytes, and what there is to say. */

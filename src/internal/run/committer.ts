@@ -20,8 +20,10 @@ const away = (error: EngineError | Misconfigured): boolean =>
 export interface Committer {
   /** This partition has something to commit. */
   readonly add: (partition: Partition) => void
-  /** Completes when all that is done now is committed, or never will be. */
+  /** Completes when all that is done now is committed and delivered, or never will be. */
   readonly flush: (partition: Partition) => Effect.Effect<void>
+  /** It may be settled now. */
+  readonly notify: (partition: Partition) => void
   readonly run: Effect.Effect<never, unknown>
 }
 
@@ -30,7 +32,7 @@ const retry = backoff("20 millis", "1 second")
 export const make = (options: {
   readonly broker: BrokerService
   readonly durability: Durability
-  readonly onCommitted: (commit: Commit) => void
+  readonly onCommitted: (partition: Partition) => void
   readonly onRefused: (
     partition: Partition,
     commit: Commit,
@@ -129,7 +131,7 @@ export const make = (options: {
         partition.inFlight = false
         if (result._tag === "Done" || result._tag === "DoneBefore") {
           partition.committed(commit)
-          options.onCommitted(commit)
+          options.onCommitted(partition)
         } else options.onRefused(partition, commit, result)
         notify(partition)
       })
@@ -173,5 +175,5 @@ export const make = (options: {
   })
 
   // After the fibers of this turn, so that what they finish travels together.
-  return { add, flush, run: Effect.forever(Effect.andThen(Effect.yieldNow, once)) }
+  return { add, flush, notify, run: Effect.forever(Effect.andThen(Effect.yieldNow, once)) }
 }

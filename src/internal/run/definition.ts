@@ -6,6 +6,7 @@ import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
 import type { CacheBounds } from "./cache.ts"
+import type { Emitted, Host } from "./unit.ts"
 
 // The worker gives handlers what they need before they run, so below this line they need nothing.
 type Handled = Effect.Effect<unknown, unknown>
@@ -41,13 +42,21 @@ export interface Retry {
   readonly while: ((error: unknown) => boolean) | undefined
 }
 
+/** The failure of a request that somebody waits for: they are told, and it is acknowledged. */
+export interface Answer {
+  readonly _tag: "Answer"
+  /** The agent's contract names the error. */
+  readonly declared: boolean
+  readonly reply: (host: Host) => Emitted
+}
+
 /** What stands around a handler, innermost first. */
 export type Wrap =
   | Retry
   | {
       readonly _tag: "Catch"
       /** The settlement, if this policy takes the failure. */
-      readonly settle: (cause: Cause.Cause<unknown>, event: Event<unknown>) => Settlement | undefined
+      readonly settle: (cause: Cause.Cause<unknown>, event: Event<unknown>) => Settlement | Answer | undefined
       /** It makes events wait aside, as far as that is known before one fails. */
       readonly parks: boolean
       /** Where it may send dead letters; `undefined`: to the source's own topic. */

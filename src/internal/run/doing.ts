@@ -1,7 +1,7 @@
-/** What a partition is doing, for a person who asks. */
+/** What a partition is doing, in a line for a person who asks. */
 import type { Partition } from "./partition.ts"
 
-export const describe = (partition: Partition, now: number): string => {
+export const doing = (partition: Partition, now: number): string => {
   const oldest = partition.oldest(now)
   const state =
     oldest !== undefined
@@ -10,6 +10,6 @@ export const describe = (partition: Partition, now: number): string => {
         ? `paused at ${partition.position}`
         : `nothing in hand, at ${partition.position}`
   const held = partition.lease.held ? "" : ", waits for its lease"
-  const rest = `${partition.waiting} read ahead, ${partition.uncommitted()} not committed${held}`
-  return `${partition.processor}/${partition.partition}: ${state}, ${rest}`
+  const ahead = `${partition.waiting} read ahead, ${partition.uncommitted()} not committed`
+  return `${partition.processor}/${partition.partition}: ${state}, ${ahead}${held}`
 }

@@ -1,5 +1,5 @@
 /** What units of work emit, on its way into the commit. */
-import type { Commit, NewEntry } from "../../Broker.ts"
+import type { Commit, NewEntry, Reply } from "../../Broker.ts"
 import type { Any } from "../../Topic.ts"
 import type { TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
@@ -20,6 +20,7 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
     }
   >()
   for (const emitted of emits) {
+    if (emitted.asker !== undefined) continue
     const id = `${emitted.topic.name}/${emitted.partition}`
     let target = targets.get(id)
     if (target === undefined) {
@@ -53,4 +54,11 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
     partition,
     entries: batch.length > 0 ? [...entries, codec.pack(batch)] : entries
   }))
+}
+
+/** Those that are replies; most commits have none. */
+export const repliesOf = (emits: ReadonlyArray<Emitted>): Commit["replies"] => {
+  let replies: Array<Reply> | undefined
+  for (const { asker, entry } of emits) if (asker !== undefined) (replies ??= []).push({ asker, entry: entry! })
+  return replies
 }

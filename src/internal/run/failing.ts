@@ -147,5 +147,10 @@ const decide = (
       )
     }
     setup.count("halt", tagOf(Cause.squash(cause)), events.length)
-    return Effect.fail(halt(setup, last.offset, cause))
+    const line = Effect.logError(
+      "a failed event halts its worker, since no policy takes this failure: it is not acknowledged, and comes again " +
+        "when the worker is started; give the processor a policy for it (Processor.catchTag, catch, catchDefect)",
+      cause
+    )
+    return Effect.andThen(place(setup, events)(line), Effect.fail(halt(setup, last.offset, cause)))
   })

@@ -17,7 +17,7 @@ import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
-import { describe } from "./doing.ts"
+import { doing } from "./doing.ts"
 import { expiring } from "./expiry.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
@@ -25,10 +25,12 @@ import type { Lease } from "./lease.ts"
 import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
 import { CurrentObserver } from "./observer.ts"
+import { deliverer, Outbox } from "./outbox.ts"
 import { ownedRows } from "./owned.ts"
 import { Parking } from "./parking.ts"
 import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
+import { Repeats } from "./repeats.ts"
 import { retriever } from "./returned.ts"
 import { type Counts, type Halted, run } from "./runner.ts"
 import type { Turns } from "./turns.ts"
@@ -110,6 +112,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const observer = Context.get(options.context, CurrentObserver)
     const middleware = Context.get(options.context, CurrentMiddleware)
     const metrics = Metrics.ofProcessor(definition.name, options.context)
+    const repeats = new Repeats()
     let commits = 0
     let lost = 0
     let stalled = 0
@@ -122,7 +125,8 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       metrics.parked(options.counts.parked)
       metrics.quarantined(options.counts.quarantined)
     }
-    const onCommitted = (): void => {
+    const onCommitted = (partition: Partition): void => {
+      deliver(partition)
       metrics.commits(++commits)
       count()
       options.onProgress()
@@ -177,6 +181,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const failed = (error: unknown): void => {
       if (error instanceof EngineError) options.onFailure(error)
     }
+    const inScope = (effect: Effect.Effect<void>): void => void fork(Effect.forkIn(effect, scope))
+    const deliver = deliverer(options, inScope, (partition) => {
+      committers[partition.partition % shards]!.notify(partition)
+      options.onProgress()
+    })
     for (let shard = 0; shard < shards; shard++) {
       yield* Effect.forkIn(
         Effect.catch(fetchers[shard]!.run, (error) => Effect.sync(() => failed(error))),
@@ -208,6 +217,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         lease: options.lease,
         pressure: new Pressure(definition.name, inputs, broker),
         parking: new Parking(claimed.lanes),
+        outbox: Outbox.of(number, broker.shards),
         onDirty: committers[shard]!.add,
         onRoom: fetchers[shard]!.changed
       })
@@ -290,6 +300,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           counts: options.counts,
           flush,
           count: metrics.settled,
+          repeats,
           quarantine: (entry) => {
             const { unfinished } = partition
             partition.stop()
@@ -327,6 +338,8 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         if (partition.rows.timed.length > 0) yield* Effect.forkIn(expiring(options.tables, partition), own)
         epochs.set(number, epoch)
         losses.claimed(partition, claim)
+        // What an owner before has left there comes first.
+        deliver(partition)
         yield* Deferred.succeed(ready, undefined)
         fetchers[shard]!.changed()
         return undefined
@@ -430,6 +443,6 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       report: (now) =>
         running.size === 0
           ? [`${definition.name}: no partitions`]
-          : Array.from(running.values(), ({ partition }) => describe(partition, now))
+          : Array.from(running.values(), ({ partition }) => doing(partition, now))
     }
   })

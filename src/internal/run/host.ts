@@ -1,4 +1,4 @@
-/** What the units of work of one partition reach: its rows, and the topics of its shard. */
+/** What the units of work of one partition reach: its rows, and topics. */
 import type { Codec } from "../../Serializer.ts"
 import type { Any } from "../../Topic.ts"
 import { deadHeaders } from "../dead/headers.ts"
@@ -20,28 +20,29 @@ export const make = (options: {
 }): Host => {
   const { middleware, partition, processor, rows, serializer, shards, topics } = options
   let turn = 0
-  const reachable = (topic: Any, target: number): number => {
-    if (target % shards === partition % shards) return target
-    throw new Error(
-      `topic ${topic.name}, partition ${target} is in another shard than partition ${partition} of ${processor}: ` +
-        `emit within the shard, or use Topic.publish`
-    )
-  }
-  // Events without a key go round the partitions of this shard.
+  // Events without a key go round the partitions of this shard: what goes to others takes the way over the outbox.
   const next = (topic: Any) => (): number => (partition + turn++ * shards) % topic.partitions
   return {
+    processor,
+    partition,
     rows,
     encode: (topic, value, emit) => {
       const codec = codecOf(topic, serializer)
       const event = codec.encode(value, through(middleware, topic, value, emit), next(topic))
-      return { topic, codec, partition: reachable(topic, event.partition), event, entry: undefined }
+      return { topic, codec, partition: event.partition, event, entry: undefined }
     },
     forward: (topic, event) => {
       const codec = codecOf(topic, serializer)
       const target =
         event.key === undefined ? partition % topic.partitions : topic.partitioner(event.key, topic.partitions)
       const entry = (event as Received<unknown>).stored()
-      return { topic, codec, partition: reachable(topic, target), event: undefined, entry }
+      return { topic, codec, partition: target, event: undefined, entry }
+    },
+    reply: (topic, value, asker, fields) => {
+      const codec = codecOf(topic, serializer)
+      const { fields: encoded } = codec.pack([codec.encode(value, undefined, () => 0)])
+      const entry = { count: 1, fields: [...encoded, ...fields] }
+      return { topic, codec, partition, event: undefined, entry, asker }
     },
     // In the partition of the same number, whatever the key: so it is in the shard, and letters keep their order.
     deadLetter: (event, name, headers) => {

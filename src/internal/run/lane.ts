@@ -46,10 +46,10 @@ export class Lane {
   }
 }
 
-/** What somebody who also tries parked events wants to know: whether one is due, and when to look again. */
+/** For somebody who also tries parked events: whether one is due, and what ends the wait for others when one will be. */
 interface Back {
   readonly isDue: () => boolean | Effect.Effect<void>
-  readonly until: () => Effect.Effect<void>
+  readonly arm: () => Effect.Effect<unknown> | undefined
 }
 
 /** The next events, or undefined once the partition is stopped; with `back` none, if a parked one is due. */
@@ -73,9 +73,9 @@ export const next = (setup: Setup, back?: Back): Effect.Effect<Array<Received<un
     }
     const events = partition.take()
     if (events.length > 0) return Effect.succeed(events)
-    const arrival = partition.arrival.await
-    const change = parking.active && back !== undefined ? Effect.raceFirst(arrival, back.until()) : arrival
-    return Effect.flatMap(change, () => look)
+    const arrival = Effect.flatMap(partition.arrival.await, () => look)
+    const timer = parking.active ? back?.arm() : undefined
+    return timer === undefined ? arrival : Effect.flatMap(timer, () => arrival)
   })
   return look
 }

@@ -6,6 +6,7 @@
  * yet; one that was removed since then still can, so the first event is read behind `after`.
  */
 import type { Parking as Changes, Lane, LaneState, NewEntry, Park } from "../../Broker.ts"
+import { type Needles, needlesOf } from "../record/received.ts"
 import type { Steps } from "./tries.ts"
 
 /** What is asked of an event. */
@@ -13,6 +14,7 @@ export interface Parkable {
   readonly topic: string
   readonly offset: string
   readonly key: string | undefined
+  readonly source?: { readonly lacks: (needles: Needles) => boolean }
   stored(): NewEntry
 }
 
@@ -109,9 +111,13 @@ export class Parking {
   busy = 0
   /** Events in hand that wait for room. */
   heldUp = 0
+  /** Something may be due, or due at another time, since somebody looked. */
+  stirred = true
   private readonly books = new Map<string, Book>()
   /** Those that wait aside, so that no event needs its lane's name to be asked about. */
   private readonly keys = new Set<string>()
+  /** The same, to be looked for in a batch; undefined: ask each event for its key. */
+  private needles: Needles | undefined
   private readonly bounds: Bounds
   /** Set aside, and not passed by the offset yet. */
   private readonly pending = new Map<Parkable, Park & { readonly book: Book }>()
@@ -135,8 +141,9 @@ export class Parking {
   }
 
   /** Whether an event that comes now has to wait behind others of its key. Asks for the key only if some key waits. */
-  holds(event: Pick<Parkable, "key">): boolean {
+  holds(event: Pick<Parkable, "key" | "source">): boolean {
     if (this.keys.size === 0) return false
+    if (this.needles !== undefined && event.source?.lacks(this.needles) === true) return false
     const { key } = event
     return key !== undefined && this.keys.has(key)
   }
@@ -190,14 +197,18 @@ export class Parking {
     this.first = undefined
     this.books.set(book.lane, book)
     const key = keyOf(book.lane)
-    if (key !== undefined) this.keys.add(key)
+    if (key === undefined) return
+    this.keys.add(key)
+    this.needles = needlesOf(this.keys)
   }
 
   private close(book: Book): void {
     this.books.delete(book.lane)
     this.changed.delete(book)
     const key = keyOf(book.lane)
-    if (key !== undefined) this.keys.delete(key)
+    if (key === undefined) return
+    this.keys.delete(key)
+    this.needles = needlesOf(this.keys)
   }
 
   /** A lane whose first event is to be tried by now, if there is one; the longest overdue goes first. */
@@ -316,6 +327,7 @@ export class Parking {
     for (const book of this.sent) book.ready++
     this.sent = []
     this.first = undefined
+    this.stirred = true
   }
 
   /** Everything that waits aside, for reports. */

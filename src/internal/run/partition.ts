@@ -8,10 +8,11 @@ import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
 import { ReadAhead } from "./ahead.ts"
 import type { Caution } from "./caution.ts"
-import { pack } from "./emits.ts"
+import { pack, repliesOf } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
+import type { Outbox } from "./outbox.ts"
 import type { Parking } from "./parking.ts"
 import type { Pressure } from "./pressure.ts"
 import { Returned } from "./returned.ts"
@@ -73,10 +74,13 @@ export class Partition {
   readonly pressure: Pressure
   /** What waits aside. */
   readonly parking: Parking
+  /** What goes to other shards; undefined where there are none. */
+  readonly outbox: Outbox | undefined
   /** Its owners have died: what is handed out goes alone. */
   caution: Caution | undefined
-  /** Told of commits while something is parked, or under caution. */
+  /** Told of each commit, and of those that change what is parked. */
   readonly landings = new Landings()
+  readonly moves = new Landings()
   /** Opens when it is stopped. */
   readonly stops = Latch.makeUnsafe(false)
   /** Opens when there is a barrier. */
@@ -99,6 +103,7 @@ export class Partition {
     readonly lease: Lease
     readonly pressure: Pressure
     readonly parking: Parking
+    readonly outbox?: Outbox | undefined
     readonly onDirty: (partition: Partition) => void
     readonly onRoom: () => void
   }) {
@@ -114,6 +119,7 @@ export class Partition {
     this.lease = options.lease
     this.pressure = options.pressure
     this.parking = options.parking
+    this.outbox = options.outbox
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
   }
@@ -135,20 +141,17 @@ export class Partition {
   room(): number {
     if (this.stopping || this.paused) return 0
     const events = this.waiting
-    if (events + this.taken + this.uncommitted() >= this.bounds.uncommitted) return this.starve()
-    if (events * 2 > this.bounds.events || this.ahead.bytes * 2 > this.bounds.bytes) return this.starve()
-    this.starved = false
-    return this.bounds.bytes - this.ahead.bytes
+    const { bytes } = this.ahead
+    this.starved =
+      events + this.taken + this.uncommitted() >= this.bounds.uncommitted ||
+      events * 2 > this.bounds.events ||
+      bytes * 2 > this.bounds.bytes
+    return this.starved ? 0 : this.bounds.bytes - bytes
   }
 
   /** Events that may be read now, if there is room at all. */
   get roomEvents(): number {
     return this.bounds.events - this.waiting
-  }
-
-  private starve(): number {
-    this.starved = true
-    return 0
   }
 
   positions(): ReadonlyArray<Position> {
@@ -212,7 +215,7 @@ export class Partition {
       this.limit.remaining -= allowed
       if (allowed < events.length) {
         this.decoded = [...events.splice(allowed), ...this.decoded]
-        this.limit.waiting.add(this.retry)
+        this.limit.waiting.add(this.rouse)
       }
     }
     this.taken += events.length
@@ -228,14 +231,15 @@ export class Partition {
     this.landings.land()
   }
 
-  private readonly retry = (): void => {
+  /** Whoever waits for events looks again. */
+  readonly rouse = (): void => {
     if (!this.paused) this.arrival.openUnsafe()
   }
 
   /** It is given away: what was handed out and never done does not count for the limit. */
   giveBack(): void {
     if (this.limit === undefined) return
-    this.limit.waiting.delete(this.retry)
+    this.limit.waiting.delete(this.rouse)
     if (this.taken === 0) return
     this.limit.remaining += this.taken
     this.taken = 0
@@ -335,7 +339,7 @@ export class Partition {
     this.touched()
   }
 
-  /** Completes with the first commit that is answered after this call, if there are any to wait for, or when it is stopped. */
+  /** Completes with the first commit that is answered after this call, or when it is stopped. */
   landing(): Effect.Effect<void> {
     return Effect.raceFirst(this.landings.next(), this.stops.await)
   }
@@ -375,9 +379,7 @@ export class Partition {
 
   /** Done events that no answered commit has. */
   uncommitted(): number {
-    let sum = 0
-    for (const log of this.logs) sum += log.events - log.committed
-    return sum
+    return this.logs.reduce((sum, log) => sum + log.events - log.committed, 0)
   }
 
   /** Rows, emits and changes of what is parked that wait for the next commit. */
@@ -391,9 +393,9 @@ export class Partition {
     return this.parking.active ? bytes + this.parking.bytes : bytes
   }
 
-  /** Enough waits for a commit: nothing new is started before it. */
+  /** Enough waits for a commit, or to be delivered: nothing new is started before it. */
   get full(): boolean {
-    return this.staged * 2 >= maxWrites || this.stagedBytes * 2 >= maxBytes
+    return this.staged * 2 >= maxWrites || this.stagedBytes * 2 >= maxBytes || this.outbox?.full === true
   }
 
   /** What the next commit holds, or undefined if nothing moved. The same object is sent until it is answered. */
@@ -420,6 +422,8 @@ export class Partition {
       })),
       rows,
       emits: pack(this.rows.withChanges(this.emits)),
+      replies: repliesOf(this.emits),
+      delivered: this.outbox?.toRemove(),
       parking: this.parking.active ? this.parking.cut() : undefined
     }
     this.emits = []
@@ -433,15 +437,19 @@ export class Partition {
   committed(commit: Commit): void {
     this.number = commit.number + 1
     this.rows.landed()
-    for (const offset of commit.offsets) {
-      const log = this.logs.find((log) => log.topic.name === offset.topic)
-      if (log !== undefined) log.committed = offset.events
+    this.outbox?.committed(commit)
+    for (const { events, topic } of commit.offsets) {
+      for (const log of this.logs) if (log.topic.name === topic) log.committed = events
     }
-    if (commit.parking !== undefined) this.parking.committed()
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
-    if (commit.parking !== undefined || this.parking.active || this.caution !== undefined) this.landings.land()
+    if (commit.parking !== undefined) {
+      this.parking.committed()
+      this.moves.land()
+      this.rouse()
+    }
+    this.landings.land()
     if (this.starved) this.onRoom()
   }
 
@@ -475,7 +483,7 @@ export class Partition {
     return this.number === this.first && this.logs.some((log) => log.isBehind)
   }
 
-  /** Everything done is committed. */
+  /** Everything done is committed, and delivered. */
   get clean(): boolean {
     return (
       !this.queued &&
@@ -483,7 +491,8 @@ export class Partition {
       this.staged === 0 &&
       this.logs.every((log) => !log.moved) &&
       !this.window.waits &&
-      !this.parking.dirty
+      !this.parking.dirty &&
+      this.outbox?.waits !== true
     )
   }
 

@@ -17,8 +17,8 @@ type Around = ReturnType<typeof wrapped>
 export const untilDue = (setup: Setup): Effect.Effect<void> => {
   const { partition } = setup
   const { due } = partition.parking
-  const landing = partition.landing()
-  return due === undefined ? landing : Effect.raceFirst(landing, Effect.sleep(Math.max(1, due - setup.now())))
+  const moved = Effect.raceFirst(partition.moves.next(), partition.stops.await)
+  return due === undefined ? moved : Effect.raceFirst(moved, Effect.sleep(Math.max(1, due - setup.now())))
 }
 
 /** It was not tried to its end. No commit comes of that, so whoever waits for one is told. */

@@ -13,6 +13,7 @@ import { lanes } from "./lanes.ts"
 import type { Observer } from "./observer.ts"
 import type { Waiting } from "./parking.ts"
 import type { Partition } from "./partition.ts"
+import type { Repeats } from "./repeats.ts"
 import type { Returned } from "./returned.ts"
 import { returning } from "./returning.ts"
 import { beforehand, sequential } from "./sequential.ts"
@@ -42,6 +43,8 @@ export interface Setup {
   readonly flush: Effect.Effect<void>
   /** Counts failed events by what became of them and by the tag of their error. */
   readonly count: (outcome: string, tag: string, events: number) => void
+  /** For log lines that may come with every event. */
+  readonly repeats: Repeats
   /** Everything before the failed unit is done: stop, and have the partition put aside for the whole cluster. */
   readonly quarantine: (entry: Quarantine) => void
   /** The first event of a lane, as the engine has it; undefined if it has none. */

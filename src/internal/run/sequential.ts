@@ -82,10 +82,26 @@ export const sequential = (
     const wait = alone(setup, waiting.lane)
     return wait === undefined ? true : wait === "later" ? false : wait
   }
-  const isAside = (event: Received<unknown>): boolean => parking.holds(event) || isDue() === true
+  /** When the timer ends that is set; a later one would do no good. */
+  let armed = Infinity
+  const arm = (): Effect.Effect<unknown> | undefined => {
+    const { due } = parking
+    if (due === undefined || due >= armed) return undefined
+    armed = due
+    const over = Effect.sync(() => {
+      if (armed === due) armed = Infinity
+      parking.stirred = true
+      partition.rouse()
+    })
+    return Effect.forkChild(Effect.andThen(Effect.sleep(Math.max(1, due - setup.now())), over))
+  }
+  const isAside = (event: Received<unknown>): boolean => parking.stirred || parking.holds(event)
   /** The next event is not for the handler, or not yet. */
   const aside: Effect.Effect<void, Halted> = Effect.suspend(() => {
+    parking.stirred = false
     if (isDue() === true) return Effect.flatMap(due, () => rest)
+    const timer = arm()
+    if (timer !== undefined) return Effect.flatMap(timer, () => aside)
     return i < events.length && parking.holds(events[i]!) ? setAside(undefined) : rest
   })
   const due: Effect.Effect<void, Halted> = Effect.suspend(() => {
@@ -143,16 +159,13 @@ export const sequential = (
       onFailure: (cause) => Effect.andThen(lane.close(Exit.failCause(cause)), failing(cause))
     })
   )
-  const cycle: Effect.Effect<void, Halted> = Effect.flatMap(
-    next(setup, { isDue, until: () => untilDue(setup) }),
-    (chunk) => {
-      if (chunk === undefined) return Effect.void
-      events = chunk
-      i = 0
-      // None: something that was parked is due.
-      return Effect.flatMap(chunk.length === 0 ? due : rest, () => cycle)
-    }
-  )
+  const cycle: Effect.Effect<void, Halted> = Effect.flatMap(next(setup, { isDue, arm }), (chunk) => {
+    if (chunk === undefined) return Effect.void
+    events = chunk
+    i = 0
+    // None: something that was parked is due.
+    return Effect.flatMap(chunk.length === 0 ? due : rest, () => cycle)
+  })
   // An interrupted handler's scope is closed by nobody else.
   return Effect.provideContext(Effect.onExit(cycle, lane.close), lane.context)
 }

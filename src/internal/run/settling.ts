@@ -7,6 +7,7 @@ import type { Quarantine } from "../../Coordinator.ts"
 import type { Settlement } from "../../Policy.ts"
 import { failureHeaders, messageOf, sourceHeaders, tagOf } from "../dead/headers.ts"
 import type { Received } from "../record/received.ts"
+import type { Answer } from "./definition.ts"
 import type { Setup } from "./runner.ts"
 import type { Unit } from "./unit.ts"
 
@@ -30,16 +31,25 @@ export const settle = (
   setup: Setup,
   unit: Unit,
   events: Events,
-  settlement: Exclude<Settlement, { readonly _tag: "Park" }>,
+  settlement: Exclude<Settlement, { readonly _tag: "Park" }> | Answer,
   cause: Cause.Cause<unknown>
 ): Effect.Effect<"settled" | Quarantine> => {
   const { counts, definition, observer } = setup
   const tag = tagOf(Cause.squash(cause))
   const note = (policy: string): void => {
     setup.count(policy, tag, events.length)
+    if (settlement._tag === "Answer") return
     for (const event of events) observer?.settled(definition.name, event, settlement, cause)
   }
   switch (settlement._tag) {
+    case "Answer": {
+      unit.emit(settlement.reply(setup.host))
+      note("answer")
+      const log = settlement.declared
+        ? Effect.logDebug("a request failed; whoever asked is told", cause)
+        : Effect.logError("a request could not be handled; whoever asked is told", cause)
+      return Effect.as(place(setup, events)(log), "settled" as const)
+    }
     case "Ignore":
       counts.ignored += events.length
       note("ignore")
@@ -53,15 +63,11 @@ export const settle = (
         counts.deadLettered += events.length
         note("deadLetter")
         const dead = unit.emits[unit.emits.length - 1]!.topic.name
-        return place(
-          setup,
-          events
-        )(
-          Effect.logWarning(
-            `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
-            cause
-          )
-        ).pipe(Effect.as("settled" as const))
+        const line = Effect.logWarning(
+          `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
+          cause
+        )
+        return Effect.as(setup.repeats.say(`${dead} ${tag}`, now, place(setup, events)(line)), "settled" as const)
       })
     case "Quarantine":
       counts.quarantined++

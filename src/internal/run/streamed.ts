@@ -5,6 +5,7 @@ import type { Quarantine } from "../../Coordinator.ts"
 import { ProcessorHalted } from "../../Errors.ts"
 import type { Event } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
+import { setAside } from "./aside.ts"
 import type { Books } from "./books.ts"
 import { halt } from "./failing.ts"
 import { attempt, Lane, next } from "./lane.ts"
@@ -73,6 +74,8 @@ const settleUndecodable = (
         good.push(event)
         continue
       }
+      // Its turn comes behind the others of its key.
+      if (setup.partition.parking.holds(event) && (yield* setAside(setup, event))) continue
       const outcome = yield* Effect.exit(attempt(setup, lane, [event], () => Effect.fail(event.failure), 0))
       if (Exit.isSuccess(outcome)) {
         // What cannot be decoded is never parked.

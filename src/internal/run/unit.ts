@@ -14,13 +14,15 @@ import type { Row } from "./row.ts"
 import type { Rows } from "./rows.ts"
 import type { Tries } from "./tries.ts"
 
-/** An event for another topic: encoded to be packed with others, or an entry as it was stored. */
+/** An event for another topic, or a reply: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
   readonly topic: Any
   readonly codec: TopicCodec
   readonly partition: number
   readonly event: Encoded | undefined
   readonly entry: NewEntry | undefined
+  /** It is a reply, to the inbox of this asker. */
+  readonly asker?: string | undefined
 }
 
 /** What one commit carries: rows and emits, and bytes. A unit of work that is larger fails. */
@@ -50,10 +52,14 @@ export interface Mark {
 
 /** What a unit needs of the partition it runs in. */
 export interface Host {
+  readonly processor: string
+  readonly partition: number
   readonly rows: Rows
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
+  /** A value of a topic that stands for replies, for an inbox; the fields are added to it. */
+  readonly reply: (topic: Any, value: unknown, asker: string, fields: ReadonlyArray<string>) => Emitted
   /** A dead letter for the topic of this name, or for the source's own one. */
   readonly deadLetter: (
     event: Received<unknown>,

@@ -42,7 +42,8 @@ interface Remote {
   readonly server: Running
 }
 
-const waiting = (method: string): boolean => method === "read" || method === "wakes" || isHint(method)
+const waiting = (method: string): boolean =>
+  method === "read" || method === "replies" || method === "wakes" || isHint(method)
 
 export class Network {
   readonly process: Process
