@@ -26,47 +26,28 @@ const highest = Table.windowed("highest", {
   window: Window.tumbling("1 hour", { lateness: "10 minutes", retain: "1 day", idle: Duration.infinity })
 })
 
-const hourly = Processor.make(
-  "hourly",
-  {
-    topic: readings,
-    tables: [
-      Table.onClose(highest, ({ key, start, value }) =>
-        Topic.emit(hours, { sensor: key, hour: DateTime.formatIso(start).slice(11, 16), highest: value })
-      )
-    ]
-  },
-  ({ celsius, sensor }) => Table.update(highest, sensor, (so) => Math.max(so, celsius))
+const told = Table.onClose(highest, ({ key, start, value }) =>
+  Topic.emit(hours, { sensor: key, hour: DateTime.formatIso(start).slice(11, 16), highest: value })
+)
+const hourly = Processor.make("hourly", { topic: readings, tables: [told] }, ({ celsius, sensor }) =>
+  Table.update(highest, sensor, (so) => Math.max(so, celsius))
 )
 
-const at = (time: string, celsius: number, sensor = "roof") => ({
-  sensor,
-  at: DateTime.makeUnsafe(`2024-07-01T${time}:00Z`),
-  celsius
-})
+const day = (time: string) => DateTime.makeUnsafe(`2024-07-01T${time}:00Z`)
+const at = (time: string, celsius: number, sensor = "roof") => ({ sensor, at: day(time), celsius })
 
 const program = Effect.gen(function* () {
-  yield* Topic.publishAll(readings, [
-    at("09:05", 21),
-    at("09:40", 24),
-    at("09:50", 19, "cellar"),
-    at("10:04", 23),
-    // In time: ten minutes are allowed.
-    at("09:59", 26),
-    at("10:15", 22),
-    // Too late: the hour is over.
-    at("09:58", 99),
-    at("11:30", 25)
-  ])
+  yield* Topic.publishAll(readings, [at("09:05", 21), at("09:40", 24), at("09:50", 19, "cellar"), at("10:04", 23)])
+  // In time: ten minutes are allowed. The last but one is too late: its hour is over.
+  yield* Topic.publishAll(readings, [at("09:59", 26), at("10:15", 22), at("09:58", 99), at("11:30", 25)])
   yield* Worker.idle.pipe(Effect.provide(Worker.layer([hourly])))
-  const told = yield* Stream.runCollect(Topic.stream(hours, { until: "now" }))
-  for (const { value } of told) yield* Console.log(`${value.hour} ${value.sensor}: ${value.highest}`)
-  const nine = yield* Table.lookup(highest, "roof", { at: at("09:30", 0).at })
-  const eleven = yield* Table.lookup(highest, "roof", { at: at("11:30", 0).at })
+  const lines = yield* Stream.runCollect(Topic.stream(hours, { until: "now" }))
+  for (const { value } of lines) yield* Console.log(`${value.hour} ${value.sensor}: ${value.highest}`)
+  const nine = yield* Table.lookup(highest, "roof", { at: day("09:30") })
+  const eleven = yield* Table.lookup(highest, "roof", { at: day("11:30") })
   yield* Console.log(`kept: ${nine}, still open: ${eleven}`)
 })
 
-// The engine: memory, or what MILLRACE_URL says. Times ahead of the clock would count as a minute from now.
 const engine = process.env.MILLRACE_URL ? Engine.layerConfig : Engine.layerMemory
 
 program.pipe(Effect.provide(engine), NodeRuntime.runMain)
