@@ -74,9 +74,12 @@ const start = (name: string, variables: Readonly<Record<string, string>> = {}): 
   return { child, output: () => output, ended, printed }
 }
 
+/** What is logged, with its stack and its fields. */
+const logged = /^\[\d\d:\d\d:\d\d\.\d+\] [\s\S]*?\n\}\n/gm
+
 const finished = async (run: Run): Promise<ReadonlyArray<string>> => {
   assert.strictEqual(await run.ended, 0, run.output())
-  return run.output().trim().split("\n")
+  return run.output().replaceAll(logged, "").trim().split("\n")
 }
 
 let count = 0
