@@ -2,6 +2,7 @@
 import type { Layer } from "effect"
 import { dual } from "effect/Function"
 import type { Pipeable } from "effect/Pipeable"
+import type { Handler } from "./internal/jobs/spec.ts"
 import type { Definition } from "./internal/run/definition.ts"
 
 type Covariant<A> = (_: never) => A
@@ -11,6 +12,8 @@ export interface Part<out E, out R> extends Pipeable {
   readonly name: string
   /** @internal */
   readonly definition: Definition
+  /** @internal */
+  readonly job?: Handler | undefined
   /** @internal */
   readonly with: (changes: Partial<Definition>) => this
 }

@@ -26,12 +26,14 @@ import { Coordinator } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
 import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
 import { deadTopicsOf } from "./internal/dead/topic.ts"
+import * as Crew from "./internal/jobs/crew.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import { JobStore } from "./JobStore.ts"
 import type * as Part from "./Part.ts"
 import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
@@ -74,7 +76,9 @@ export interface Options {
   readonly lease?: Duration.Input | undefined
   /** How long membership must be quiet before partitions are dealt out; default 50 milliseconds. */
   readonly settle?: Duration.Input | undefined
-  /** End after so many events, exactly. */
+  /** Job handlers: how many jobs run at a time, of all kinds together; default 100. */
+  readonly jobs?: { readonly concurrency?: number | undefined } | undefined
+  /** End after so many events and runs of jobs, exactly. */
   readonly limit?: number | undefined
   /** A stable name: restarted within the lease, it takes its partitions back without a move. */
   readonly member?: string | undefined
@@ -122,6 +126,7 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
     attempt(() => {
       if (options.limit !== undefined) checkCount("limit", options.limit)
       if (options.member !== undefined) checkName("member", options.member)
+      if (options.jobs?.concurrency !== undefined) checkCount("jobs.concurrency", options.jobs.concurrency, 1, 10_000)
       const { grace, lease, settle } = options
       return Settings.override(settings, { grace, lease, settle }, "Worker.run")
     })
@@ -144,7 +149,9 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
     if (twice !== undefined) {
       throw new Misconfigured({
         reason: "DuplicateName",
-        detail: `two parts are named ${twice}; the name is the consumer group, give each its own`
+        detail: parts.some((part) => part.name === twice && part.job !== undefined)
+          ? `two parts are named ${twice}; a job has one handler in a worker, and no processor has its name`
+          : `two parts are named ${twice}; the name is the consumer group, give each its own`
       })
     }
     const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
@@ -182,6 +189,7 @@ const declare = (parts: Parts) =>
   Effect.gen(function* () {
     const broker = yield* Broker
     const tables = yield* TableStore
+    if (parts.length === 0) return
     const all = parts.flatMap(({ definition }) => [...deadTopicsOf(definition), ...definition.topics])
     yield* broker.declare(Array.from(new Map(all.map((topic) => [topic.name, topic])).values()))
     for (const { definition } of parts) {
@@ -215,7 +223,8 @@ const start = (given: Parts, options: Options) =>
 const startIn = (given: Parts, options: Options) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options)
-    const parts = yield* select(given, options.processors)
+    const selected = yield* select(given, options.processors)
+    const parts = selected.filter((part) => part.job === undefined)
     const scope = yield* Effect.scope
     const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
     const broker = yield* Broker
@@ -228,7 +237,7 @@ const startIn = (given: Parts, options: Options) =>
           .replace(/[^A-Za-z0-9._-]/g, "-")
           .slice(0, 60) || "worker"
       }-${incarnation.slice(0, 8)}`
-    const counts = new Map(parts.map((part) => [part.name, { ...nothing }]))
+    const counts = new Map(selected.map((part) => [part.name, { ...nothing }]))
     const end = yield* Deferred.make<void, Failure<unknown>>()
     const changes = yield* PubSub.unbounded<Change>()
     const limit = options.limit === undefined ? undefined : { remaining: options.limit, waiting: new Set<() => void>() }
@@ -237,9 +246,11 @@ const startIn = (given: Parts, options: Options) =>
     let progress: Array<() => void> = []
     const groups = new Map<string, Group.Group>()
 
-    const quiet = (): boolean => Array.from(groups.values()).every((group) => group.quiet())
+    let crew: Crew.Crew | undefined
+    const quiet = (): boolean => Array.from(groups.values()).every((group) => group.quiet()) && crew?.quiet() !== false
     // What was read ahead beyond the limit is not handed out, so it does not count.
-    const settled = (): boolean => Array.from(groups.values()).every((group) => group.settled())
+    const settled = (): boolean =>
+      Array.from(groups.values()).every((group) => group.settled()) && crew?.quiet() !== false
     const moved = (): void => {
       const waiting = progress
       progress = []
@@ -251,11 +262,15 @@ const startIn = (given: Parts, options: Options) =>
     })
 
     let ownership: Ownership.Ownership | undefined
-    for (const part of parts) {
+    const servicesOf = Effect.fnUntraced(function* (part: Part.Any) {
       let services = context
       for (const layer of part.definition.layers.toReversed()) {
         services = Context.merge(services, yield* Effect.provideContext(Layer.build(layer), services))
       }
+      return services
+    })
+    for (const part of parts) {
+      const services = yield* servicesOf(part)
       const group = yield* Group.make({
         definition: part.definition,
         broker,
@@ -309,7 +324,26 @@ const startIn = (given: Parts, options: Options) =>
         ),
         scope
       )
-    } else Deferred.doneUnsafe(end, Exit.void)
+    } else if (selected.length === 0) Deferred.doneUnsafe(end, Exit.void)
+
+    if (selected.length > parts.length) {
+      crew = yield* Crew.make({
+        store: yield* JobStore,
+        serializer: yield* Serializer,
+        clock: yield* Clock.Clock,
+        posts: yield* Crew.postsOf(selected, servicesOf, counts),
+        worker: member,
+        concurrency: options.jobs?.concurrency ?? 100,
+        lease: settings.lease,
+        grace: settings.grace,
+        limit,
+        onProgress: moved
+      })
+      yield* Effect.forkIn(
+        Effect.catchCause(crew.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
+        scope
+      )
+    }
 
     if (options.signals) {
       const clock = yield* Clock.Clock
@@ -317,12 +351,16 @@ const startIn = (given: Parts, options: Options) =>
         drain: () => Deferred.doneUnsafe(end, Exit.void),
         report: () => {
           const now = clock.currentTimeMillisUnsafe()
-          return Array.from(groups.values(), (group) => group.report(now).join("\n")).join("\n")
+          const reports = Array.from(groups.values(), (group) => group.report(now))
+          return [...reports, crew?.report(now) ?? []].flat().join("\n")
         }
       }).pipe(Scope.provide(scope))
     }
 
-    const drain = yield* Effect.cached(parts.length === 0 ? Effect.void : ownership.leave)
+    const leave = parts.length === 0 ? Effect.void : ownership.leave
+    const drain = yield* Effect.cached(
+      Effect.all([leave, crew?.drain ?? Effect.void], { concurrency: 2, discard: true })
+    )
     const summary = Effect.sync(
       (): Summary => ({
         parts: Object.fromEntries(Array.from(counts, ([name, count]) => [name, { ...count }])),
@@ -341,15 +379,15 @@ const startIn = (given: Parts, options: Options) =>
       return late.some((lag) => !quarantined.includes(lag.partition))
     })
     const behind = Effect.map(
-      Effect.forEach(parts, (part) => isBehind(part.name)),
-      (each) => each.includes(true)
+      Effect.all([Effect.forEach(parts, (part) => isBehind(part.name)), crew?.behind ?? Effect.succeed(false)]),
+      ([each, jobs]) => each.includes(true) || jobs
     )
     const idle: Handle["idle"] = Effect.gen(function* () {
-      yield* Effect.raceFirst(ownership.joined, Deferred.await(end))
+      if (parts.length > 0) yield* Effect.raceFirst(ownership.joined, Deferred.await(end))
       while (true) {
         const moves = yield* Effect.forkChild(nextMove, { startImmediately: true })
         if (yield* Deferred.isDone(end)) return yield* Deferred.await(end)
-        if (quiet() && !(yield* behind)) return
+        if (quiet() && !(yield* behind) && quiet()) return
         // What other workers commit is not seen here: look again now and then.
         const moved = Effect.timeoutOption(Fiber.join(moves), otherWorkersMillis)
         yield* Effect.raceFirst(Effect.asVoid(moved), Deferred.await(end))

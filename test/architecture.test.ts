@@ -81,7 +81,15 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
   // What is stored of a quarantine is the same in every engine.
-  ports: ["Broker.ts", "Coordinator.ts", "Serializer.ts", "Settings.ts", "TableStore.ts", "internal/quarantine.ts"],
+  ports: [
+    "Broker.ts",
+    "Coordinator.ts",
+    "JobStore.ts",
+    "Serializer.ts",
+    "Settings.ts",
+    "TableStore.ts",
+    "internal/quarantine.ts"
+  ],
   engine: ["Engine.ts", "Redis.ts"]
 }
 

@@ -19,6 +19,7 @@ import type {
   EncodeError,
   EngineError,
   EventsLost,
+  JobFailed,
   MemberReplaced,
   Misconfigured,
   OffsetConflict,
@@ -30,6 +31,7 @@ import {
   Agent,
   type Engine,
   Event,
+  Job,
   Part,
   Policy,
   Processor,
@@ -667,6 +669,62 @@ export const refusedAgents = () => {
   })
   // @ts-expect-error: declare in `tables`, and keep an order
   Worker.run([unordered])
+}
+
+// --------------------------------------------------------------------------------------------------------------- jobs
+
+export const jobs = () => {
+  const resize = Job.make("resize", {
+    payload: Schema.Struct({ image: Schema.String }),
+    success: Schema.Int,
+    error: Declined,
+    progress: Schema.Finite,
+    key: ({ image }) => image,
+    group: { by: ({ image }) => image },
+    retryable: ({ id }) => id > 0
+  })
+  const clean = Job.make("clean", { payload: Schema.Void })
+  expectTypeOf(resize).toEqualTypeOf<Job.Job<{ readonly image: string }, number, Declined, number>>()
+  expectTypeOf(clean).toEqualTypeOf<Job.Job<void, void, never, never>>()
+  type Sent = EncodeError | EngineError
+  const image = { image: "a.png" }
+  expectTypeOf(Job.enqueue(resize, image)).toEqualTypeOf<Effect.Effect<Job.Handle, Sent, Job.Client>>()
+  expectTypeOf(Job.enqueueAll(resize, [image])).toEqualTypeOf<
+    Effect.Effect<ReadonlyArray<Job.Handle>, Sent, Job.Client>
+  >()
+  expectTypeOf(Job.enqueueAll(resize, Stream.fail(new Unpaid({ amount: 1 })))).toEqualTypeOf<
+    Effect.Effect<number, Sent | Unpaid, Job.Client>
+  >()
+  expectTypeOf(Job.execute(resize, image)).toEqualTypeOf<
+    Effect.Effect<number, Declined | JobFailed | DecodeError | Sent, Job.Client>
+  >()
+  // What the handler needs is left, what a job gives it is not.
+  const part = Job.handler(resize, () =>
+    Effect.gen(function* () {
+      yield* Job.progress(resize, 0.5)
+      yield* Clerk
+      yield* Effect.addFinalizer(() => Effect.void)
+      if (Math.PI > 4) return yield* new Declined({ id: 1 })
+      if (Math.PI > 5) yield* Job.retryAfter("1 second")
+      return 1
+    })
+  )
+  expectTypeOf(part).toEqualTypeOf<Part.Part<never, Clerk>>()
+  const worker = Worker.run([part])
+  expectTypeOf<Effect.Services<typeof worker>>().toEqualTypeOf<Clerk | Engine.Services>()
+
+  // @ts-expect-error: 'number' is not assignable to type 'string'
+  Job.enqueue(resize, { image: 1 })
+  // @ts-expect-error: 'Unpaid' is not assignable to type
+  Job.handler(resize, () => Effect.fail(new Unpaid({ amount: 1 })))
+  // @ts-expect-error: 'string' is not assignable to type 'number'
+  Job.handler(resize, () => Effect.succeed("done"))
+  // @ts-expect-error: not assignable to parameter of type 'number'
+  Job.progress(resize, "half")
+  // @ts-expect-error: "urgent"
+  Job.enqueue(resize, image, { priority: "urgent" })
+  // @ts-expect-error: No overload matches this call
+  Job.enqueueAll(resize, [image], { id: "one" })
 }
 
 // ----------------------------------------------------------------------------------------------------- the compiler

@@ -6,6 +6,7 @@ import { type Context, Effect } from "effect"
 import type { Broker, Reader } from "../Broker.ts"
 import type { Coordinator } from "../Coordinator.ts"
 import { EngineError } from "../Errors.ts"
+import type { JobStore } from "../JobStore.ts"
 import type { TableStore } from "../TableStore.ts"
 
 /** The ports of one engine. */
@@ -13,6 +14,7 @@ export interface Ports {
   readonly Broker: Context.Service.Shape<typeof Broker>
   readonly Coordinator: Context.Service.Shape<typeof Coordinator>
   readonly TableStore: Context.Service.Shape<typeof TableStore>
+  readonly JobStore: Context.Service.Shape<typeof JobStore>
 }
 
 export type Port = keyof Ports
