@@ -47,5 +47,7 @@ export * as Table from "./Table.ts"
 export * as TableStore from "./TableStore.ts"
 /** A named, durable log split into partitions. */
 export * as Topic from "./Topic.ts"
+/** How time is cut into spans. */
+export * as Window from "./Window.ts"
 /** Runs parts. */
 export * as Worker from "./Worker.ts"

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Context, type DateTime, Effect, type HashSet, Layer, Schedule, Schema, Stream } from "effect"
+import { Context, DateTime, Effect, type HashSet, Layer, Schedule, Schema, Stream } from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
   AgentDefect,
@@ -39,6 +39,7 @@ import {
   Serializer,
   Table,
   Topic,
+  Window,
   Worker
 } from "../src/index.ts"
 
@@ -233,6 +234,45 @@ export const inferred = () => {
   const provided: Part.Part<Declined | Unpaid | DecodeError, Clerk> = billing.pipe(Part.provide(payments))
   runnable(Worker.run([provided.pipe(Part.provide(web))]))
 
+  // Windows: what closes them joins the processor's errors and needs.
+  const perHour = Table.windowed("perHour", {
+    key: Schema.String,
+    value: Schema.Int,
+    initial: () => 0,
+    window: Window.tumbling("1 hour")
+  })
+  expectTypeOf(perHour).toEqualTypeOf<Table.Windowed<"perHour", string, number>>()
+  const visits = Table.windowed("visits", {
+    key: Schema.String,
+    value: Schema.Int,
+    initial: () => 0,
+    window: Window.session("5 minutes"),
+    merge: (a, b) => a + b
+  })
+  const closing = Table.onClose(
+    perHour,
+    Effect.fnUntraced(function* ({ end, key, start, value }) {
+      expectTypeOf([key, value]).toEqualTypeOf<Array<string | number>>()
+      expectTypeOf([start, end]).toEqualTypeOf<Array<DateTime.Utc>>()
+      yield* Clerk
+      if (value < 0) return yield* new Declined({ id: 1 })
+      yield* Table.update(visits, key, (n) => n + value)
+    })
+  )
+  const windowed = Processor.make("windowed", { topic: orders, tables: [closing, visits] }, (order) =>
+    Effect.andThen(
+      Table.update(perHour, order.customer, (n) => n + 1),
+      Table.delta(perHour, order.customer, "1 hour")
+    )
+  )
+  expectTypeOf(windowed).toEqualTypeOf<Processor.Processor<Declined | DecodeError | UnitTooLarge, Clerk>>()
+  expectTypeOf(windowed.pipe(Processor.catchTag("Declined", Policy.ignore))).toEqualTypeOf<
+    Processor.Processor<DecodeError | UnitTooLarge, Clerk>
+  >()
+  expectTypeOf(Table.lookup(perHour, "a", { at: DateTime.makeUnsafe(0) })).toEqualTypeOf<
+    Effect.Effect<number, Table.LookupError, Table.Client>
+  >()
+
   // A function around `make` may be generic in what its handler needs.
   const logged = <E, R>(name: string, handler: (order: Order) => Effect.Effect<unknown, E, R>) =>
     Processor.make(name, { topic: orders, tables: [totals] }, (order) =>
@@ -278,6 +318,21 @@ export const inferred = () => {
 }
 
 // ----------------------------------------------------------------------------------------------------------- refused
+
+export const refusedWindows = () => {
+  const counts = { key: Schema.String, value: Schema.Int, initial: () => 0 }
+  // @ts-expect-error: Property 'merge' is missing
+  Table.windowed("w", { ...counts, window: Window.session("1 minute") })
+  // @ts-expect-error: is not assignable to type 'undefined'
+  Table.windowed("w", { ...counts, window: Window.tumbling("1 minute"), merge: (a: number, b: number) => a + b })
+  // @ts-expect-error: '"field"' is not assignable
+  Window.tumbling("1 minute", { time: "field" })
+  // @ts-expect-error: Property 'window' is missing
+  Table.now(totals, "a")
+  const perMinute = Table.windowed("w", { ...counts, window: Window.tumbling("1 minute") })
+  // @ts-expect-error: is not assignable to parameter of type
+  Worker.run([Processor.make("p", { topic: orders, tables: [] }, () => Table.get(perMinute, "a"))])
+}
 
 export const refusedTopics = () => {
   // @ts-expect-error: missing the following properties from type 'Order'

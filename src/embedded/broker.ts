@@ -15,6 +15,7 @@ import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import { logChannel, makeReader } from "./reader.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
+import * as Windows from "./windows.ts"
 
 /** Notified whenever a publisher may find room. */
 const roomChannel = "room"
@@ -142,6 +143,7 @@ const unregister = (db: Statements, names: Names, processor: string): boolean =>
     .run(stored)
   if (Number(ends.changes) === rowsPerTransaction) return false
   if (Parking.empty(db, stored, undefined, rowsPerTransaction) === rowsPerTransaction) return false
+  if (Windows.empty(db, stored, undefined, rowsPerTransaction) === rowsPerTransaction) return false
   for (const table of ["positions", "fences", "registrations", "tables"]) {
     db.prepare(`DELETE FROM ${table} WHERE processor = ?`).run(stored)
   }

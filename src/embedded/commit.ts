@@ -13,6 +13,7 @@ import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
 import type { Names } from "./schema.ts"
 import * as Timed from "./timed.ts"
+import * as Windows from "./windows.ts"
 
 interface Stored {
   readonly epoch: string
@@ -132,6 +133,7 @@ export const commit = (
     enqueueJobs({ db, queue: names.stored(queue), now, work: false, told: false }, [job])
   }
   if (parking !== undefined) Parking.change(db, processor, partition, parking)
+  if (request.windows !== undefined) Windows.change(db, names, request.processor, partition, request.windows)
   return done
 }
 
@@ -177,6 +179,7 @@ export const claim = (
     committed: topics.map((topic) => committedIn(db, names, processor, topic.name, partition)),
     logs: topics.map((topic) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition)),
     lanes,
+    times: Windows.times(db, names, name, partition, topics),
     probation: Probation.countOf(trial)
   }
 }
@@ -270,6 +273,7 @@ export const seek = (
     db.prepare(`DELETE FROM table_rows ${own}`).run(processor, partition)
     db.prepare(`DELETE FROM row_ends ${own}`).run(processor, partition)
     Parking.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
+    Windows.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
   }
   return done
 }

@@ -14,6 +14,7 @@ import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row } from "./row.ts"
 import type { Rows } from "./rows.ts"
 import type { Tries } from "./tries.ts"
+import type { Windows } from "./windows.ts"
 
 /** An event for another topic, or a reply: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
@@ -63,6 +64,8 @@ export interface Host {
   readonly processor: string
   readonly partition: number
   readonly rows: Rows
+  /** Where a table has windows. */
+  readonly windows?: Windows | undefined
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
