@@ -57,6 +57,41 @@ behaviour("three lost leases are the end of a job", (engine) =>
   })
 )
 
+behaviour(
+  "one that twice lost its lease runs with nothing beside it, though much else waits",
+  (engine) =>
+    Effect.gen(function* () {
+      const store = yield* JobStore.JobStore
+      const { id } = yield* Job.enqueue(work, -1)
+      yield* store.open("default", "other", 60_000)
+      for (const _ of numbers(2)) {
+        assert.strictEqual(yield* victim(100), 1)
+        yield* engine.elapse(110)
+        yield* store.sweep("default")
+      }
+      const ran: Array<number> = []
+      let [now, beside] = [0, 0]
+      const part = Job.handler(work, (n) =>
+        Effect.gen(function* () {
+          ran.push(n)
+          now++
+          if (n === -1) beside = now
+          yield* Effect.sleep(20)
+          now--
+          return n
+        })
+      )
+      yield* Job.enqueueAll(work, numbers(200))
+      yield* start([part], { lease: "400 millis", jobs: { concurrency: 2 } })
+      yield* until(engine, "it ran", () => ran.includes(-1))
+      assert.isBelow(ran.length, 190)
+      assert.strictEqual(beside, 1)
+      assert.strictEqual(yield* Effect.map(Job.info(work, id), (info) => Option.getOrThrow(info).failures), 0)
+    }),
+  // On virtual time the worker would wait for handlers that sleep when it ends.
+  { on: ["file", "Redis"] }
+)
+
 behaviour("a job of many leases runs once, though an extension fails now and then", (engine) =>
   Effect.gen(function* () {
     let runs = 0

@@ -72,12 +72,26 @@ export class QueueRunner {
 
   // ------------------------------------------------------------------------------------------------------------- claims
 
+  /**
+   * One that twice lost its lease is claimed by who has nothing in hand: now and then a busy worker takes no more for the
+   * length of a lease, to come to that.
+   */
+  private makesWay(): boolean {
+    const { lease, shared } = this.options
+    if (!this.suspects || shared.empty) return false
+    const now = this.now()
+    if (now - this.madeWay > 10 * lease) this.madeWay = now
+    return now - this.madeWay < lease
+  }
+  private madeWay = Number.NEGATIVE_INFINITY
+
   /** How many of each name may be claimed, and how many in all. */
   private room(): { readonly rooms: ReadonlyArray<Room>; readonly count: number; readonly alone: boolean } {
     const { limit, shared } = this.options
     // Quick ones may wait here for a moment; slow ones are better off with another worker.
     const ahead = this.mean < quick ? shared.total : 0
-    const open = this.draining || shared.alone || !this.hopeful ? 0 : shared.free + ahead
+    const held = this.draining || shared.alone || !this.hopeful || this.makesWay()
+    const open = held ? 0 : shared.free + ahead
     const count = Math.max(0, Math.min(most, open, limit?.remaining ?? most))
     const rooms: Array<Room> = []
     for (const [name, { handler }] of this.posts) {
@@ -163,7 +177,7 @@ export class QueueRunner {
       shared.free--
       this.waiting.push(hand)
     }
-    this.suspects = suspects
+    if (count > 0) this.suspects = suspects
   }
   private suspects = false
 
@@ -318,7 +332,10 @@ export class QueueRunner {
       if (this.settled.length > 0 || (count > 0 && this.hopeful)) continue
       const wait = Math.min(this.next === undefined ? Infinity : this.next - this.now(), this.unheard)
       if (wait > 0) yield* Effect.timeoutOption(this.bell.await, wait)
-      if (this.next !== undefined && this.now() >= this.next) this.hopeful = true
+      if (this.next !== undefined && this.now() >= this.next) {
+        this.hopeful = true
+        this.next = undefined
+      }
       // Subscribing takes a moment, and what is told meanwhile is not heard: at first it is looked without a word.
       if (this.unheard < this.options.lease) {
         this.unheard *= 2

@@ -56,16 +56,13 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
   }))
 }
 
-/** Those that are jobs; most commits have none. */
-export const jobsOf = (emits: ReadonlyArray<Emitted>): Commit["jobs"] => {
-  let jobs: Array<StagedJob> | undefined
-  for (const { job } of emits) if (job !== undefined) (jobs ??= []).push(job)
-  return jobs
-}
-
-/** Those that are replies; most commits have none. */
-export const repliesOf = (emits: ReadonlyArray<Emitted>): Commit["replies"] => {
+/** Those that are replies or jobs; most commits have neither. */
+export const othersOf = (emits: ReadonlyArray<Emitted>): Pick<Commit, "replies" | "jobs"> => {
   let replies: Array<Reply> | undefined
-  for (const { asker, entry } of emits) if (asker !== undefined) (replies ??= []).push({ asker, entry: entry! })
-  return replies
+  let jobs: Array<StagedJob> | undefined
+  for (const { asker, entry, job } of emits) {
+    if (asker !== undefined) (replies ??= []).push({ asker, entry: entry! })
+    if (job !== undefined) (jobs ??= []).push(job)
+  }
+  return { replies, jobs }
 }

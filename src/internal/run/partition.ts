@@ -9,7 +9,7 @@ import type { Received } from "../record/received.ts"
 import { ReadAhead } from "./ahead.ts"
 import type { Bounds, Limit } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
-import { jobsOf, pack, repliesOf } from "./emits.ts"
+import { othersOf, pack } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
@@ -418,8 +418,7 @@ export class Partition {
       })),
       rows,
       emits: pack(this.rows.withChanges(this.emits)),
-      replies: repliesOf(this.emits),
-      jobs: jobsOf(this.emits),
+      ...othersOf(this.emits),
       delivered: this.outbox?.toRemove(),
       parking: this.parking.active ? this.parking.cut() : undefined,
       windows: this.windows?.cut(this.rows.flying)
