@@ -17,14 +17,15 @@ import * as Embedded from "./embedded/client.ts"
 import * as EmbeddedCoordinator from "./embedded/coordinator.ts"
 import * as EmbeddedTableStore from "./embedded/tableStore.ts"
 import { invalid, isName } from "./internal/names.ts"
+import * as Scheduler from "./internal/schedule/scheduler.ts"
 import * as Url from "./internal/url.ts"
 import * as Redis from "./Redis.ts"
 import * as Serializer from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type { TableStore } from "./TableStore.ts"
 
-/** All that a worker needs: the ports of one engine, and the serializer. */
-export type Services = Broker | Coordinator | TableStore | Serializer.Serializer
+/** All that a worker needs: the ports of one engine, the serializer and the scheduler. */
+export type Services = Broker | Coordinator | TableStore | Serializer.Serializer | Scheduler.Scheduler
 
 /** Why an engine cannot be had. */
 export type Failure = EngineError | Misconfigured
@@ -47,8 +48,11 @@ export interface Options {
   readonly fsync?: boolean | undefined
 }
 
+/** What needs no engine. */
+const beside = Layer.merge(Serializer.layerJson, Scheduler.layer)
+
 const embedded = <E>(client: Layer.Layer<Embedded.Sqlite, E>): Layer.Layer<Services, E | EngineError> =>
-  Layer.mergeAll(EmbeddedBroker.layer, EmbeddedCoordinator.layer, EmbeddedTableStore.layer, Serializer.layerJson).pipe(
+  Layer.mergeAll(EmbeddedBroker.layer, EmbeddedCoordinator.layer, EmbeddedTableStore.layer, beside).pipe(
     Layer.provide(client)
   )
 
@@ -70,7 +74,7 @@ export const layerEmbedded = (options: EmbeddedOptions): Layer.Layer<Services, F
 
 /** Redis, by URL or by an ioredis client of your own, which is duplicated and never closed. */
 export const layerRedis = (options: Redis.Options): Layer.Layer<Services, Failure> =>
-  Layer.mergeAll(Redis.layerBroker, Redis.layerCoordinator, Redis.layerTableStore, Serializer.layerJson).pipe(
+  Layer.mergeAll(Redis.layerBroker, Redis.layerCoordinator, Redis.layerTableStore, beside).pipe(
     Layer.provide(Redis.layer(options))
   )
 

@@ -34,6 +34,10 @@ type TagOf<K> = K extends ReadonlyArray<infer T> ? T : K
 
 export interface Processor<out E, out R> extends Part<E, R> {
   readonly "~millrace/Processor": string
+  /** @internal */
+  readonly definition: Definition
+  /** @internal */
+  readonly with: (changes: Partial<Definition>) => this
 }
 
 /** Left out: one event at a time per partition. `perKey`: parallel across keys. `unordered`: no order, no table writes. */

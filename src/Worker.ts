@@ -22,16 +22,19 @@ import {
   Stream
 } from "effect"
 import { Broker, type Durability } from "./Broker.ts"
-import { Coordinator } from "./Coordinator.ts"
+import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
 import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
 import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { type Definition, isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import { isSchedule } from "./internal/schedule/definition.ts"
+import * as Schedules from "./internal/schedule/schedules.ts"
 import type * as Part from "./Part.ts"
 import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
@@ -90,6 +93,7 @@ export interface Options {
 }
 
 type Parts = ReadonlyArray<Part.Any>
+type Processing = Part.Any & { readonly definition: Definition }
 
 /**
  * Names the tables that a part uses and does not declare, or writes without an order. Checked here, and not where the
@@ -148,7 +152,8 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
       })
     }
     const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
-    for (const part of parts) {
+    const processing = parts.filter(isProcessing)
+    for (const part of processing) {
       for (const table of part.definition.tables) {
         const other = tables.get(table.name)
         if (other !== undefined) {
@@ -161,7 +166,7 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
       }
     }
     const topics = new Map<string, Any>()
-    for (const topic of parts.flatMap((part) => part.definition.topics)) {
+    for (const topic of processing.flatMap((part) => part.definition.topics)) {
       const other = topics.get(topic.name)
       if (other !== undefined && other.partitions !== topic.partitions) {
         throw new Misconfigured({
@@ -178,7 +183,7 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
   })
 
 /** Store the layouts and create the groups, before anything is claimed. */
-const declare = (parts: Parts) =>
+const declare = (parts: ReadonlyArray<Processing>) =>
   Effect.gen(function* () {
     const broker = yield* Broker
     const tables = yield* TableStore
@@ -237,7 +242,7 @@ const startIn = (given: Parts, options: Options) =>
     let progress: Array<() => void> = []
     const groups = new Map<string, Group.Group>()
 
-    const quiet = (): boolean => Array.from(groups.values()).every((group) => group.quiet())
+    const quiet = (): boolean => schedules.quiet() && Array.from(groups.values()).every((group) => group.quiet())
     // What was read ahead beyond the limit is not handed out, so it does not count.
     const settled = (): boolean => Array.from(groups.values()).every((group) => group.settled())
     const moved = (): void => {
@@ -251,11 +256,30 @@ const startIn = (given: Parts, options: Options) =>
     })
 
     let ownership: Ownership.Ownership | undefined
-    for (const part of parts) {
+    const servicesOf = Effect.fnUntraced(function* (part: Part.Any) {
       let services = context
       for (const layer of part.definition.layers.toReversed()) {
         services = Context.merge(services, yield* Effect.provideContext(Layer.build(layer), services))
       }
+      return services
+    })
+    const schedules = yield* Schedules.make({
+      schedules: yield* Effect.forEach(parts.filter(isSchedule), (part) =>
+        Effect.map(servicesOf(part), (services) => ({
+          definition: part.definition,
+          counts: counts.get(part.name)!,
+          services
+        }))
+      ),
+      coordinator,
+      lease,
+      onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
+      onFenced: (epoch) => ownership?.lost(leaderGroup, 0, epoch, undefined),
+      onProgress: moved
+    })
+    const processing = parts.filter(isProcessing)
+    for (const part of processing) {
+      const services = yield* servicesOf(part)
       const group = yield* Group.make({
         definition: part.definition,
         broker,
@@ -277,7 +301,9 @@ const startIn = (given: Parts, options: Options) =>
       groups.set(part.name, group)
     }
 
-    yield* declare(parts)
+    if (processing.length > 0) yield* declare(processing)
+    const owners = new Map<string, Ownership.Owner>(groups)
+    if (schedules.leaders !== undefined) owners.set(leaderGroup, schedules.leaders)
     ownership = yield* Ownership.make({
       coordinator,
       member,
@@ -286,13 +312,23 @@ const startIn = (given: Parts, options: Options) =>
       leaseMillis: settings.lease,
       settle: settings.settle,
       grace: settings.grace,
-      groups,
+      groups: owners,
       onChange: (change) => {
-        PubSub.publishUnsafe(changes, change)
+        // Who leads is told by `Scheduler.leadership`.
+        if (!("processor" in change) || change.processor !== leaderGroup) PubSub.publishUnsafe(changes, change)
         moved()
       }
     })
-    if (parts.length > 0) {
+    // Schedules of one's own need no lease: a worker of nothing else never asks the engine.
+    const joined = owners.size === 0 ? Effect.void : ownership.joined
+    const ready = yield* Deferred.make<void>()
+    if (parts.length === 0) Deferred.doneUnsafe(end, Exit.void)
+    else
+      yield* Effect.forkIn(
+        Effect.andThen(Effect.andThen(joined, schedules.start), Deferred.succeed(ready, undefined)),
+        scope
+      )
+    if (owners.size > 0) {
       yield* Effect.forkIn(
         Effect.catchCause(ownership.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
         scope
@@ -309,7 +345,7 @@ const startIn = (given: Parts, options: Options) =>
         ),
         scope
       )
-    } else Deferred.doneUnsafe(end, Exit.void)
+    }
 
     if (options.signals) {
       const clock = yield* Clock.Clock
@@ -317,12 +353,16 @@ const startIn = (given: Parts, options: Options) =>
         drain: () => Deferred.doneUnsafe(end, Exit.void),
         report: () => {
           const now = clock.currentTimeMillisUnsafe()
-          return Array.from(groups.values(), (group) => group.report(now).join("\n")).join("\n")
+          const lines = Array.from(groups.values()).flatMap((group) => group.report(now))
+          return [...lines, ...schedules.report(now)].join("\n")
         }
       }).pipe(Scope.provide(scope))
     }
 
-    const drain = yield* Effect.cached(parts.length === 0 ? Effect.void : ownership.leave)
+    const leave = owners.size === 0 ? Effect.void : ownership.leave
+    const drain = yield* Effect.cached(
+      Effect.all([schedules.stop(settings.grace), leave], { concurrency: "unbounded", discard: true })
+    )
     const summary = Effect.sync(
       (): Summary => ({
         parts: Object.fromEntries(Array.from(counts, ([name, count]) => [name, { ...count }])),
@@ -341,11 +381,11 @@ const startIn = (given: Parts, options: Options) =>
       return late.some((lag) => !quarantined.includes(lag.partition))
     })
     const behind = Effect.map(
-      Effect.forEach(parts, (part) => isBehind(part.name)),
+      Effect.forEach(processing, (part) => isBehind(part.name)),
       (each) => each.includes(true)
     )
     const idle: Handle["idle"] = Effect.gen(function* () {
-      yield* Effect.raceFirst(ownership.joined, Deferred.await(end))
+      yield* Effect.raceFirst(Deferred.await(ready), Deferred.await(end))
       while (true) {
         const moves = yield* Effect.forkChild(nextMove, { startImmediately: true })
         if (yield* Deferred.isDone(end)) return yield* Deferred.await(end)
@@ -364,7 +404,7 @@ const startIn = (given: Parts, options: Options) =>
       idle,
       changes: Stream.fromPubSub(changes),
       drain,
-      ready: parts.length === 0 ? Effect.void : Effect.raceFirst(ownership.joined, Effect.ignore(Deferred.await(end))),
+      ready: Effect.raceFirst(Deferred.await(ready), Effect.ignore(Deferred.await(end))),
       end: Deferred.await(end),
       summary
     }

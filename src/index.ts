@@ -31,6 +31,8 @@ export * as Processor from "./Processor.ts"
 export * as Redis from "./Redis.ts"
 /** What a partition keeps. */
 export * as Retention from "./Retention.ts"
+/** Tasks, timers and cron entries, on every worker or on the leader. */
+export * as Scheduler from "./Scheduler.ts"
 /** How values become bytes. */
 export * as Serializer from "./Serializer.ts"
 /** What workers and processors use where they are not told otherwise. */
