@@ -300,7 +300,7 @@ export const openBooks = (db: Statements, namespace: string, now: number) => {
       db.prepare(
         `INSERT INTO coordinator_begun VALUES (?, ?, ?)
          ON CONFLICT (namespace, name) DO UPDATE SET at = max(at + 1, excluded.at)`
-      ).run(namespace, name, Math.max(1, now))
+      ).run(namespace, name, Math.max(1, Math.floor(now)))
     }
     db.prepare("INSERT INTO coordinator_group_members VALUES (?, ?, ?)").run(namespace, name, who)
   }

@@ -7,10 +7,13 @@ import type { Coordinator } from "../../Coordinator.ts"
 import type { EngineError } from "../../Errors.ts"
 import type { Claims } from "./scheduler.ts"
 
+/** Whole milliseconds: ticks are numbers that engines store and ids are made of, and a test's clock may stand between. */
+const now = Effect.map(Clock.currentTimeMillis, Math.floor)
+
 /** Of this worker, from now on. */
 export const own: Claims = {
   shared: false,
-  take: Effect.map(Clock.currentTimeMillis, (now) => ({ last: now, open: [], began: now })),
+  take: Effect.map(now, (now) => ({ last: now, open: [], began: now })),
   claim: () => Effect.succeed("Claimed"),
   finish: () => Effect.void
 }
@@ -18,7 +21,7 @@ export const own: Claims = {
 /** Of a task: its one tick is the moment at which it begins. */
 export const ownTask: Claims = {
   ...own,
-  take: Effect.map(Clock.currentTimeMillis, (now) => ({ last: now - 1, open: [], began: now }))
+  take: Effect.map(now, (now) => ({ last: now - 1, open: [], began: now }))
 }
 
 /** How long it waits before it asks again, at first and at most. */
@@ -53,7 +56,7 @@ export const ofLeader = (options: {
     })
   return {
     shared: true,
-    take: Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    take: Effect.flatMap(now, (now) =>
       Effect.tap(patiently(coordinator.takeTicks(schedule, epoch, isTask ? 0 : now)), (taken) => {
         if (taken === undefined) onFenced()
         return Effect.void
