@@ -1,7 +1,7 @@
 /** Schedules on every worker and on the leader: when they tick, what becomes of each tick, and how they end. */
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Cron, DateTime, Effect, Latch, Layer, Logger, Metric, References, Schema, Stream } from "effect"
-import { TestClock } from "effect/testing"
+import { TestClock, TestConsole } from "effect/testing"
 import { Coordinator } from "../src/Coordinator.ts"
 import * as Engine from "../src/Engine.ts"
 import { Misconfigured } from "../src/Errors.ts"
@@ -391,6 +391,27 @@ describe("the worker", () => {
         [["leader", 0]]
       )
     })
+  )
+
+  it.effect("tells on SIGUSR1 what each schedule is doing, and who leads", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(Date.UTC(2026, 0, 1))
+      const parts = [
+        Scheduler.cron("nightly", { expression: "0 2 * * *" }, Effect.void),
+        Scheduler.timer("slow", { every: "10 seconds", onLeader: true }, Effect.sleep("1 hour"))
+      ]
+      yield* start(parts, { signals: true, grace: 0, settle: 0, lease: "1 minute" })
+      yield* start([parts[1]!], { signals: true, grace: 0, settle: 0, lease: "1 minute" })
+      yield* TestClock.adjust("15 seconds")
+      process.emit("SIGUSR1", "SIGUSR1")
+      assert.deepStrictEqual(yield* TestConsole.errorLines, [
+        [
+          "nightly: nothing runs, next at 2026-01-01T02:00:00.000Z",
+          "slow: 1 in hand since 5 s, 2026-01-01T00:00:10.000Z, next at 2026-01-01T00:00:20.000Z"
+        ].join("\n"),
+        "slow: nothing runs, another worker leads"
+      ])
+    }).pipe(Effect.provide(Engine.layerMemory))
   )
 
   behaviour("gives each schedule its own layers, and the effect a scope", (engine) =>

@@ -113,6 +113,12 @@ const ordered: Record<string, ReadonlyArray<string | RegExp>> = {
     "smtp: to grace@example.org: welcome"
   ],
   pipeline: ["2 alerts of shop", "shop: DISK FULL", "shop: DISK FULL AGAIN", "behind: 0"],
+  schedules: [
+    "warmed up, once on every worker",
+    /^the leader has begun tick \d+, and is stopped in the middle of it$/,
+    /^the next leader runs tick \d+ again$/,
+    "stored: 1 report of it"
+  ],
   serializers: [
     "notes-compressed (1 transforms): true",
     "notes-encrypted (2 transforms): true",

@@ -139,7 +139,7 @@ export const ticking = (entry: Entry): Effect.Effect<never> =>
       const at = now()
       if (tick > at) {
         entry.onNext(tick)
-        yield* Effect.sleep(Math.min(tick - at, longestSleep))
+        yield* Effect.sleep(Math.min(Math.ceil(tick - at), longestSleep))
         continue
       }
       const busy = running !== undefined && !running.isOver()
@@ -163,7 +163,7 @@ export const ticking = (entry: Entry): Effect.Effect<never> =>
         const own = running!.since > tick ? running!.since + (after ?? tick) - tick : at
         const wait = Math.max(own, behindUntil) - at
         if (wait > 0) {
-          yield* Effect.raceFirst(running!.over, Effect.sleep(wait))
+          yield* Effect.raceFirst(running!.over, Effect.sleep(Math.ceil(wait)))
           continue
         }
       }

@@ -115,7 +115,7 @@ export const make = (options: Options): Effect.Effect<Schedules, never, Schedule
             })
             yield* Effect.forkIn(scheduler.run(entry(one, claims)), now.scope)
           }
-          yield* Effect.logInfo("this worker leads").pipe(Effect.annotateLogs({ epoch: String(epoch) }))
+          yield* Effect.logDebug("this worker leads").pipe(Effect.annotateLogs({ epoch: String(epoch) }))
           return undefined
         }),
       stop: (_, grace) => leave(grace),
