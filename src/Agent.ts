@@ -193,8 +193,10 @@ export const stream = <Req, Rep, Err, E, R, const Tables extends ReadonlyArray<T
       Processor.stream(agent.name, { ...options, topic: agent.topic }, (requests: Stream.Stream<Event<Req>>) =>
         Stream.unwrap(
           Effect.sync(() => {
-            const waiting: Array<Received<Req>> = []
-            const taken = Stream.tap(requests, (event) => Effect.sync(() => waiting.push(event as Received<Req>)))
+            const waiting: Waiting = { requests: [], last: undefined }
+            const taken = Stream.tap(requests, (event) =>
+              Effect.sync(() => waiting.requests.push(event as Received<unknown>))
+            )
             return f(taken).pipe(
               Stream.mapEffect((reply) => replied(agent.name, waiting, reply, finish)),
               Stream.filter((event) => event !== undefined)
@@ -206,30 +208,36 @@ export const stream = <Req, Rep, Err, E, R, const Tables extends ReadonlyArray<T
     []
   )
 
+/** Requests that a stream has taken and not answered, oldest first, and the one that was answered last. */
+interface Waiting {
+  readonly requests: Array<Received<unknown>>
+  last: Received<unknown> | undefined
+}
+
 /** The request that this answers, done. */
 const replied = (
   agent: string,
-  waiting: Array<Received<any>>,
+  waiting: Waiting,
   reply: unknown,
   finish: Finish
 ): Effect.Effect<Event<unknown> | undefined, any, any> => {
+  const { last, requests } = waiting
   const own = reply instanceof Received ? reply : undefined
-  let last = waiting[0]
   // Those that a policy settled, or that were dropped.
-  while (waiting.length > 0 && waiting[0]!.read.done) last = waiting.shift()!
-  const request = own ?? waiting.shift()
+  while (requests.length > 0 && requests[0]!.read.done) requests.shift()
+  const request = own ?? requests.shift()
   if (request === undefined) {
     const where = last === undefined ? "before the first request" : `after the request at ${last.offset}`
     return Effect.die(new Error(`agent ${agent}: its stream gave a reply that no request is left for, ${where}`))
   }
   if (own !== undefined) {
-    const at = waiting.findIndex((one) => one.read === own.read)
+    const at = requests.findIndex((one) => one.read === own.read)
     if (at < 0) {
-      const again = `agent ${agent}: its stream gave a second reply to the request at ${own.offset}`
-      return own.read.done ? Effect.die(new Error(again)) : Effect.succeed(undefined)
+      return Effect.die(new Error(`agent ${agent}: its stream gave a second reply to the request at ${own.offset}`))
     }
-    waiting.splice(at, 1)
+    requests.splice(at, 1)
   }
+  waiting.last = request
   const value = own === undefined ? reply : own.value
   return request[EventTypeId].unit([request], Effect.as(finish(request, value), request as Event<unknown>))
 }

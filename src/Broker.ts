@@ -10,6 +10,7 @@
  */
 import { Context, type Effect, type Scope } from "effect"
 import type { DurabilityNotReached, EngineError, Misconfigured } from "./Errors.ts"
+import type { NewJob } from "./JobStore.ts"
 import type { Retention } from "./Retention.ts"
 
 /** What an engine knows of a topic. */
@@ -188,6 +189,20 @@ export interface Parking {
   readonly states: ReadonlyArray<LaneState>
 }
 
+/** How far a partition has come in time, as its owner says: in a topic, or (source `""`) by the engine's clock. */
+export interface Time {
+  readonly source: string
+  /** Whole milliseconds since 1970. */
+  readonly time: number
+}
+
+/** What a commit changes of tables with windows. */
+export interface Windows {
+  /** When something is to be done about a row (see `TableStore.windowsDue`); `undefined`: nothing any more. */
+  readonly due: ReadonlyArray<{ readonly table: string; readonly key: string; readonly at: number | undefined }>
+  readonly times: ReadonlyArray<Time>
+}
+
 export type Claim =
   | {
       readonly _tag: "Claimed"
@@ -197,6 +212,8 @@ export type Claim =
       readonly logs: ReadonlyArray<LogInfo>
       /** All lanes of the partition, in no order. */
       readonly lanes: ReadonlyArray<Lane>
+      /** Those that commits have stored, of these topics and of the clock, in no order. */
+      readonly times: ReadonlyArray<Time>
       /**
        * Defined: owners before this one ended without a release or a commit, with events to handle. Call `mark` before
        * the first event is handed out, and handle that one alone; its commit ends the probation. The number counts the
@@ -243,10 +260,17 @@ export interface Commit extends Fence {
   }>
   /** To inboxes of this shard; one to an inbox that is gone is dropped. */
   readonly replies?: ReadonlyArray<Reply> | undefined
+  /**
+   * Jobs that the unit of work enqueues, under ids of their own. They are in the commit: at once where queues are in the same
+   * database, else by way of the outbox, and stored once by their id.
+   */
+  readonly jobs?: ReadonlyArray<{ readonly queue: string; readonly job: NewJob }> | undefined
   /** What the outbox holds up to this id is delivered, and leaves it. */
   readonly delivered?: string | undefined
   /** Only where something is parked or was: most commits have none. */
   readonly parking?: Parking | undefined
+  /** Only where a table has windows. */
+  readonly windows?: Windows | undefined
 }
 
 export type CommitResult =
@@ -367,7 +391,7 @@ export class Broker extends Context.Service<
     lag(processor: string): Effect.Effect<ReadonlyArray<Lag>, EngineError>
     /**
      * Move the committed offset of one partition, under a fence that was claimed before; a numbered commit like any other.
-     * `reset` empties the rows of all its tables, and its lanes. `Lost`: the start lies before the first retained event.
+     * `reset` empties the rows of all its tables and what is due of them, its times, and its lanes. `Lost`: the start lies before the first retained event.
      */
     seek(
       request: Fence & {

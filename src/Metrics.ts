@@ -12,12 +12,15 @@
  * | `millrace_events_parked_total` | processor | events that `Policy.park` set aside, and those that came behind them |
  * | `millrace_partitions_quarantined_total` | processor | partitions that `Policy.quarantine` or a crash loop put aside |
  * | `millrace_failures_total` | processor, outcome, tag | failed events by what became of them (`retry`, `split`, `ignore`, `deadLetter`, `park`, `quarantine`, `halt`) and by the tag of their error |
+ * | `millrace_events_late_total` | processor | events that came too late for a window (see `Window`), and were left out of it |
  * | `millrace_entries_lost_total` | processor | entries trimmed before this processor had read them |
  * | `millrace_events_stalled_total` | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | processor | commits of a partition |
  * | `millrace_ticks_total` | schedule, outcome | ticks by what became of them (`done`, `failed`, `skipped`, `missed`, `cutShort`) |
+ * | `millrace_jobs_total` | queue, job, outcome | runs of jobs by what became of them (`done`, `retry`, `dead`, `cancelled`, `back`, `refused`) |
  */
 import { type Context, Metric } from "effect"
+import type { Outcome } from "./JobStore.ts"
 
 const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
 
@@ -35,10 +38,12 @@ export const quarantined = counter(
   "Partitions that Policy.quarantine or a crash loop put aside"
 )
 export const failures = counter("millrace_failures_total", "Failed events by outcome and by the tag of their error")
+export const late = counter("millrace_events_late_total", "Events that came too late for a window")
 export const lost = counter("millrace_entries_lost_total", "Entries trimmed before a processor had read them")
 export const stalled = counter("millrace_events_stalled_total", "Reports of events in hand for longer than slowAfter")
 export const commits = counter("millrace_commits_total", "Commits of a partition")
 export const ticks = counter("millrace_ticks_total", "Ticks of schedules by outcome")
+export const jobs = counter("millrace_jobs_total", "Runs of jobs by what became of them")
 
 /** Counters of one processor, updated by differences of what it counted itself. */
 export const ofProcessor = (processor: string, context: Context.Context<never>) => {
@@ -61,8 +66,23 @@ export const ofProcessor = (processor: string, context: Context.Context<never>) 
     quarantined: of(quarantined),
     settled: (outcome: string, tag: string, events: number): void =>
       Metric.withAttributes(failures, { processor, outcome, tag }).updateUnsafe(events, context),
+    late: of(late),
     lost: of(lost),
     stalled: of(stalled),
     commits: of(commits)
+  }
+}
+
+/** Counts the runs of one queue; undefined: the outcome came too late. */
+export const ofQueue = (queue: string, context: Context.Context<never>) => {
+  const counters = new Map<string, Metric.Counter<number>>()
+  return {
+    settled: (job: string, outcome: Outcome | undefined): void => {
+      const word = outcome === undefined ? "refused" : outcome._tag.toLowerCase()
+      const key = `${job} ${word}`
+      let own = counters.get(key)
+      if (own === undefined) counters.set(key, (own = Metric.withAttributes(jobs, { queue, job, outcome: word })))
+      own.updateUnsafe(1, context)
+    }
   }
 }

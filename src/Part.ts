@@ -2,7 +2,8 @@
 import type { Layer } from "effect"
 import { dual } from "effect/Function"
 import type { Pipeable } from "effect/Pipeable"
-import type { Common } from "./internal/run/definition.ts"
+import type { Handler } from "./internal/jobs/spec.ts"
+import type { Common, Definition } from "./internal/run/definition.ts"
 
 type Covariant<A> = (_: never) => A
 
@@ -12,7 +13,9 @@ export interface Part<out E, out R> extends Pipeable {
   /** @internal */
   readonly definition: Common
   /** @internal */
-  readonly with: (changes: Pick<Common, "layers">) => this
+  readonly job?: Handler | undefined
+  /** @internal */
+  readonly with: (changes: Partial<Definition>) => this
 }
 
 export type Any = Part<any, any>

@@ -22,7 +22,7 @@ import type { Parked, ParkedLane } from "./internal/parked.ts"
 import * as Aside from "./internal/parked.ts"
 import * as Release from "./internal/release.ts"
 import { standardBounds } from "./internal/run/cache.ts"
-import { cannotPark, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
+import { cannotPark, checkWindows, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
 import type { Part } from "./Part.ts"
 import type { Policy } from "./Policy.ts"
@@ -36,8 +36,6 @@ export interface Processor<out E, out R> extends Part<E, R> {
   readonly "~millrace/Processor": string
   /** @internal */
   readonly definition: Definition
-  /** @internal */
-  readonly with: (changes: Partial<Definition>) => this
 }
 
 /** Left out: one event at a time per partition. `perKey`: parallel across keys. `unordered`: no order, no table writes. */
@@ -118,7 +116,9 @@ export type Supplied<Tables, C = never> =
   | ReadsOf<Names<Tables>>
   | ([Extract<C, { readonly unordered: number }>] extends [never] ? WritesOf<Names<Tables>> : never)
 
-export type Needs<R, Tables, C = never> = Exclude<R, Supplied<Tables, C>>
+export type Needs<R, Tables, C = never> =
+  | Exclude<R, Supplied<Tables, C>>
+  | Exclude<Table.ClosingServices<Tables>, Supplied<Tables>>
 
 const Proto = {
   "~millrace/Part": { _E: (_: never) => _, _R: (_: never) => _ },
@@ -132,7 +132,7 @@ const Proto = {
 }
 
 const fromDefinition = (definition: Definition): Processor<any, never> =>
-  Object.assign(Object.create(Proto), { name: definition.name, definition })
+  Object.assign(Object.create(Proto), { name: definition.name, definition: checkWindows(definition) })
 
 const isTopic = (source: Topic.Source<any>): source is Topic.Any => "schema" in source
 
@@ -216,7 +216,7 @@ export const make = <
   name: string,
   options: Options<T, Tables, C>,
   handler: (value: Topic.Value<T>, event: Event<Topic.Value<T>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
+): Processor<Exclude<E | Table.ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables, C>> => {
   const { acknowledge = "after", concurrency } = options
   if (acknowledge !== "after" && acknowledge !== "before") {
     throw invalid(`processor ${name}: acknowledge is "after" or "before", not ${JSON.stringify(acknowledge)}`)
@@ -255,7 +255,7 @@ export const batch = <
   name: string,
   options: BatchOptions<T, Tables>,
   handler: (values: NonEmpty<Topic.Value<T>>, events: NonEmpty<Event<Topic.Value<T>>>) => Effect.Effect<unknown, E, R>
-): Processor<Exclude<E, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
+): Processor<Exclude<E | Table.ClosingError<Tables>, EngineError> | DecodeError | Excess<R>, Needs<R, Tables>> => {
   const { onFailure = "whole" } = options
   if (onFailure !== "whole" && onFailure !== "split") {
     throw invalid(`processor ${name}: onFailure is "whole" or "split", not ${JSON.stringify(onFailure)}`)

@@ -3,7 +3,7 @@
  * is committed together with the event's offset, or not at all. Handlers `get`, `set`, `update` and `remove`; any
  * process reads what is committed with `lookup` and `entries`. Values are never changed in place: give back new ones.
  */
-import { Duration, Effect, HashSet, Option, Schema, Stream } from "effect"
+import { type DateTime, Duration, Effect, HashSet, Option, Schema, Stream } from "effect"
 import type { NoInfer } from "effect/Types"
 import { type DecodeError, EngineError, Misconfigured } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
@@ -12,7 +12,6 @@ import { type ValueCodec, valueCodec } from "./internal/record/stored.ts"
 import { missing, undecodable } from "./internal/run/row.ts"
 import { onRow } from "./internal/run/unit.ts"
 import { topicOf } from "./internal/table/changes.ts"
-import { keyOf } from "./internal/table/keys.ts"
 import {
   add,
   apply,
@@ -25,11 +24,16 @@ import {
   request,
   requests
 } from "./internal/table/sets.ts"
+import type { Windowing } from "./internal/window/definition.ts"
+import * as Windows from "./internal/window/operations.ts"
+import { keyOfRow, lookedUp, valuesOfRow } from "./internal/window/reading.ts"
+import type { Closing, Windowed } from "./internal/window/table.ts"
 import * as Partitioner from "./Partitioner.ts"
 import * as Retention from "./Retention.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
 import { TableStore } from "./TableStore.ts"
 import type { Any, Key, Topic } from "./Topic.ts"
+import type * as Window from "./Window.ts"
 
 export type { Key }
 
@@ -47,6 +51,8 @@ export interface Definition {
   readonly timeToLive: Duration.Duration | undefined
   /** What is kept of its changes, if they are written down. */
   readonly changes: Retention.Retention | undefined
+  /** Where it has windows: then key, value and the others are those of what is stored. */
+  readonly windowed?: Windowing | undefined
 }
 
 /** What tables have in common: state of a processor, keyed, stored per partition, reached by handlers. */
@@ -100,7 +106,7 @@ export interface Writes<in out Name extends string> {
 }
 
 /** What a processor may declare. */
-export type Declared = State<string, any, any>
+export type Declared = State<string, any, any> | Closing<string, any, any>
 
 /** What look-ups need. */
 export type Client = TableStore | Serializer
@@ -174,6 +180,7 @@ export const sets = <const Name extends string, K extends Coded<Key>, M extends 
   return { ...table, member } as never
 }
 
+export * from "./internal/window/table.ts"
 export { add, apply, change, discard, has, isRequest, type Operation, type Request, request, requests }
 
 const variance = { _K: (_: never) => _, _V: (_: never) => _ }
@@ -195,47 +202,67 @@ const keptOf = (name: string, changes: Exclude<Changes, false>): Retention.Reten
 // In the unit of work of the event. A key that belongs to another partition is a defect, under `perKey` also one that
 // does not go with the event's own key.
 
-/** The value, earlier writes of this unit of work included. */
+/** The value, earlier writes of this unit of work included. In a table with windows: of the event's, of several the last. */
 export const get = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>
 ): Effect.Effect<V, DecodeError, UnitOfWork | Reads<Name>> =>
-  onRow(table.definition, key as Key, (row) => row.table.read(row) as V)
+  table.definition.windowed === undefined
+    ? onRow(table.definition, key as Key, (row) => row.table.read(row) as V)
+    : (Windows.get(table.definition, key as Key) as Effect.Effect<V, DecodeError>)
 
-/** Replace it. */
+/** Replace it. In a table with windows: in every one that holds the event's time. */
 export const set = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>,
   value: NoInfer<V>
 ): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
-  written(onRow(table.definition, key as Key, (row, unit) => unit.write(row, value)))
+  written(
+    table.definition.windowed === undefined
+      ? onRow(table.definition, key as Key, (row, unit) => unit.write(row, value))
+      : Windows.set(table.definition, key as Key, value)
+  )
 
-/** Change it; gives the new value. */
+/** Change it; gives the new value. In a table with windows: every one that holds the event's time, each by its own value. */
 export const update = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>,
   f: (value: NoInfer<V>) => NoInfer<V>
 ): Effect.Effect<V, DecodeError, UnitOfWork | Writes<Name>> =>
-  onRow(table.definition, key as Key, (row, unit) => {
-    const value = f(row.table.read(row) as V)
-    unit.write(row, value)
-    return value
-  })
+  table.definition.windowed === undefined
+    ? onRow(table.definition, key as Key, (row, unit) => {
+        const value = f(row.table.read(row) as V)
+        unit.write(row, value)
+        return value
+      })
+    : (Windows.update(table.definition, key as Key, f) as Effect.Effect<V, DecodeError>)
 
 /** Remove it; it reads as `initial` again. */
 export const remove = <Name extends string, K, V>(
   table: State<Name, K, V>,
   key: NoInfer<K>
 ): Effect.Effect<void, never, UnitOfWork | Writes<Name>> =>
-  written(onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing)))
+  written(
+    table.definition.windowed === undefined
+      ? onRow(table.definition, key as Key, (row, unit) => unit.write(row, missing))
+      : Windows.remove(table.definition, key as Key)
+  )
 
 /** Only what reads a value can find that it does not decode. */
 const written = (effect: Effect.Effect<void, DecodeError>): Effect.Effect<void> => effect as Effect.Effect<void>
 
 // What is committed, from any process, inside a handler or out.
 
-/** One row; a missing one reads as `initial`. */
+/**
+ * One row; a missing one reads as `initial`. In a table with windows the one that holds `at`, or left out, this moment on
+ * this process' clock.
+ */
 export const lookup: {
+  <Name extends string, K, V>(
+    table: Windowed<Name, K, V>,
+    key: NoInfer<K>,
+    options?: { readonly at?: DateTime.Utc | undefined }
+  ): Effect.Effect<V, LookupError, Client>
   <Name extends string, K, V>(table: Table<Name, K, V>, key: NoInfer<K>): Effect.Effect<V, LookupError, Client>
   <Name extends string, K, V>(
     table: PerPartition<Name, K, V>,
@@ -245,9 +272,9 @@ export const lookup: {
 } = <V>(
   table: State<string, any, V>,
   key: Key,
-  options?: { readonly partition: number }
+  options?: { readonly partition?: number; readonly at?: DateTime.Utc | undefined }
 ): Effect.Effect<V, LookupError, Client> =>
-  Effect.map(rowsOf(table, [key], options?.partition), ([value]) => value as V)
+  Effect.map(windowsOf(table, [key], options?.partition, options?.at), ([value]) => value as V)
 
 /** Several rows, in the order of the keys: one question for each partition that they lie in. */
 export const lookupMany: {
@@ -264,7 +291,18 @@ export const lookupMany: {
   table: State<string, any, V>,
   keys: Iterable<Key>,
   options?: { readonly partition: number }
-): Effect.Effect<ReadonlyArray<V>, LookupError, Client> => rowsOf(table, Array.from(keys), options?.partition)
+): Effect.Effect<ReadonlyArray<V>, LookupError, Client> => windowsOf(table, Array.from(keys), options?.partition)
+
+const windowsOf = <V>(
+  table: State<string, any, V>,
+  keys: ReadonlyArray<Key>,
+  only: number | undefined,
+  at?: DateTime.Utc
+): Effect.Effect<ReadonlyArray<V>, LookupError, Client> => {
+  const { windowed } = table.definition
+  if (windowed === undefined) return rowsOf(table, keys, only)
+  return lookedUp(windowed, keys, at, (rows) => rowsOf(table, rows, only)) as Effect.Effect<never, LookupError, Client>
+}
 
 /** Partitions that are asked at the same time. */
 const lookupConcurrency = 16
@@ -304,10 +342,13 @@ const rowsOf = Effect.fnUntraced(function* <V>(
   return values
 })
 
-/** All rows (a scan in bounded memory, no snapshot); a partition's only, if asked. */
+/**
+ * All rows (a scan in bounded memory, no snapshot); a partition's only, if asked. Of a table with windows every window of a
+ * key by itself, or those with exactly this span.
+ */
 export const entries = <Name extends string, K, V>(
   table: State<Name, K, V>,
-  options?: { readonly partition?: number | undefined }
+  options?: { readonly partition?: number | undefined; readonly window?: Window.Span | undefined }
 ): Stream.Stream<readonly [key: K, value: V], LookupError, Client> =>
   Stream.unwrap(
     Effect.gen(function* () {
@@ -325,8 +366,9 @@ export const entries = <Name extends string, K, V>(
               const page = yield* store.entries(home.processor, definition.name, partition, cursor, isTimed)
               const rows: Array<readonly [K, V]> = []
               for (const [text, bytes] of page.rows) {
-                const key = yield* attempt(definition, partition, text, bytes, () => keyOf(definition)(text))
-                rows.push([key as K, (yield* decode(definition, codec, partition, text, bytes)) as V])
+                const key = yield* attempt(definition, partition, text, bytes, () => keyOfRow(definition, text))
+                const value = yield* decode(definition, codec, partition, text, bytes)
+                for (const one of valuesOfRow(definition, text, value, options?.window)) rows.push([key as K, one as V])
               }
               return [rows, Option.fromUndefinedOr(page.next)] as const
             })

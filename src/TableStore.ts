@@ -11,6 +11,14 @@ export interface TableLayout {
   readonly hashed: boolean
 }
 
+/** What is due of a table in one partition. */
+export interface WindowsDue {
+  /** The earliest first; of the same time in the order of their keys. */
+  readonly rows: ReadonlyArray<{ readonly key: string; readonly at: number }>
+  /** The engine's clock, in whole milliseconds since 1970. */
+  readonly now: number
+}
+
 /** A row that expires. */
 export interface TimedRow {
   readonly value: Uint8Array
@@ -58,6 +66,13 @@ export class TableStore extends Context.Service<
       },
       EngineError
     >
+    /** The first rows of what commits have said to be due (see `Broker.Windows`), whether it is time for them or not. */
+    windowsDue(
+      processor: string,
+      table: string,
+      partition: number,
+      count: number
+    ): Effect.Effect<WindowsDue, EngineError>
     /** Rows that have expired on the engine's clock and are stored all the same: at most `count`, the first to expire first. */
     due(processor: string, table: string, partition: number, count: number): Effect.Effect<Due, EngineError>
     /** Store where tables live; one that another processor has, or with other partitions, is `LayoutMismatch`. */

@@ -17,6 +17,10 @@ export * as Engine from "./Engine.ts"
 export * as Errors from "./Errors.ts"
 /** One record of a partition, and the operators that keep the books of streams of them. */
 export * as Event from "./Event.ts"
+/** One piece of work on a queue. */
+export * as Job from "./Job.ts"
+/** The port of the queues. */
+export * as JobStore from "./JobStore.ts"
 /** What a worker counts. */
 export * as Metrics from "./Metrics.ts"
 /** Something a worker runs. */
@@ -27,6 +31,8 @@ export * as Partitioner from "./Partitioner.ts"
 export * as Policy from "./Policy.ts"
 /** Named code over the events of a topic. */
 export * as Processor from "./Processor.ts"
+/** The jobs of a queue as a whole. */
+export * as Queue from "./Queue.ts"
 /** The Redis engine, layer by layer. */
 export * as Redis from "./Redis.ts"
 /** What a partition keeps. */
@@ -43,5 +49,7 @@ export * as Table from "./Table.ts"
 export * as TableStore from "./TableStore.ts"
 /** A named, durable log split into partitions. */
 export * as Topic from "./Topic.ts"
+/** How time is cut into spans. */
+export * as Window from "./Window.ts"
 /** Runs parts. */
 export * as Worker from "./Worker.ts"

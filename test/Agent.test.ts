@@ -3,13 +3,14 @@ import { assert, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Queue, Schema, Stream } from "effect"
 import * as Agent from "../src/Agent.ts"
 import { Broker, type Commit } from "../src/Broker.ts"
+import { EngineError } from "../src/Errors.ts"
 import * as Event from "../src/Event.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
 import { losingReply, recording, through } from "./support/brokers.ts"
-import { behaviour, drain, numbers, start, until } from "./support/engines.ts"
+import { behaviour, drain, halted, numbers, start, until } from "./support/engines.ts"
 
 const Pair = Schema.Struct({ a: Schema.Int, b: Schema.Int })
 class Odd extends Schema.TaggedError<Odd>()("Odd", { sum: Schema.Int }) {}
@@ -479,12 +480,14 @@ behaviour("a stream's units write tables; events answer their own requests, and 
       counter,
       (requests) =>
         requests.pipe(
-          Event.mapEffect((key) =>
-            Effect.gen(function* () {
+          Event.mapEffect(
+            Effect.fnUntraced(function* (key: string) {
               if (key === "odd") return yield* new Odd({ sum: 1 })
-              return yield* Table.update(counts, key, (n) => n + 1)
+              yield* Table.update(counts, key, (n) => n + 1)
+              return yield* Table.get(counts, key)
             })
-          )
+          ),
+          Event.map((n) => n!)
         ),
       { tables: [counts] }
     )
@@ -496,9 +499,57 @@ behaviour("a stream's units write tables; events answer their own requests, and 
   })
 )
 
+behaviour("a stream that gives more replies than there are requests halts, with the request's offset", () =>
+  Effect.gen(function* () {
+    const twice = Agent.make("twice", { request: Schema.Int, reply: Schema.Int, partitions: 1 })
+    const values = Agent.stream(twice, (requests) => Stream.flatMap(requests, ({ value }) => Stream.make(value, value)))
+    const events = Agent.stream(twice, (requests) => Stream.flatMap(requests, (event) => Stream.make(event, event)))
+    for (const [handler, why] of [
+      [values, /no request is left for, after the request at \d+-\d+\.0/],
+      [events, /second reply to the request at \d+-\d+\.0/]
+    ] as const) {
+      yield* Agent.cast(twice, 1)
+      const { cause } = yield* halted([handler])
+      assert.match(String(Cause.squash(cause)), why)
+      yield* drain([Agent.handler(twice, (n) => Effect.succeed(n))])
+    }
+  })
+)
+
 it("wrong contracts are refused at definition", () => {
   assert.throws(() => Agent.make("no name!", { request: Schema.Int }), /agent name/)
   const topic = Topic.make("pairs", { schema: Pair })
   assert.throws(() => Agent.make("a", { request: Pair, topic, partitions: 3 }), /pairs has its own partitions/)
   assert.throws(() => Agent.make("a", { request: Pair, error: Odd }), /reply schema/)
 })
+
+behaviour("more asks than may wait at once wait for their turn", () =>
+  Effect.gen(function* () {
+    const echo = Agent.make("echo", { request: Schema.Int, reply: Schema.Int, partitions: 4 })
+    yield* start([Agent.handler(echo, (n) => Effect.succeed(n))])
+    const asks = numbers(1_500).map((n) => Agent.ask(echo, n))
+    assert.deepStrictEqual(yield* Effect.all(asks, { concurrency: "unbounded" }), numbers(1_500))
+  })
+)
+
+behaviour(
+  "the reply to a request of a handler's second try is one reply, with the effects of that try",
+  () =>
+    Effect.gen(function* () {
+      const tries: Array<number> = []
+      const agent = Agent.make("trying", { request: Schema.Int, reply: Schema.Int, partitions: 1 })
+      // The engine is away: no failure of the request, so it is tried again and nobody is told.
+      const handler = Agent.handler(agent, (n, event) =>
+        Effect.suspend(() => {
+          tries.push(event.attempt)
+          return tries.length === 1
+            ? Effect.fail(new EngineError({ operation: "test", reason: "Unreachable", detail: "away" }))
+            : Effect.succeed(n + tries.length)
+        })
+      )
+      yield* start([handler])
+      assert.strictEqual(yield* Agent.ask(agent, 40), 42)
+      assert.deepStrictEqual(tries, [1, 1])
+    }),
+  { on: ["file", "Redis"] }
+)

@@ -67,6 +67,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Partitioner.ts",
     "Policy.ts",
     "Retention.ts",
+    "Window.ts",
     // Pure, and of use to every room.
     "internal/copies.ts",
     "internal/record/compression.ts",
@@ -84,6 +85,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
   ports: [
     "Broker.ts",
     "Coordinator.ts",
+    "JobStore.ts",
     "Serializer.ts",
     "Settings.ts",
     "TableStore.ts",

@@ -210,7 +210,7 @@ describe("a file", () => {
       })
       assert.deepStrictEqual(yield* Effect.provide(second, engineOf({ file })), ["k"])
       const newer = new DatabaseSync(file)
-      assert.deepStrictEqual({ ...newer.prepare("PRAGMA user_version").get() }, { user_version: 2 })
+      assert.deepStrictEqual({ ...newer.prepare("PRAGMA user_version").get() }, { user_version: 3 })
       newer.close()
     })
   )

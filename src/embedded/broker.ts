@@ -10,10 +10,12 @@ import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
 import * as Inbox from "./inbox.ts"
+import { createTables as createJobTables, work } from "./jobRows.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import { logChannel, makeReader } from "./reader.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
+import * as Windows from "./windows.ts"
 
 /** Notified whenever a publisher may find room. */
 const roomChannel = "room"
@@ -141,6 +143,7 @@ const unregister = (db: Statements, names: Names, processor: string): boolean =>
     .run(stored)
   if (Number(ends.changes) === rowsPerTransaction) return false
   if (Parking.empty(db, stored, undefined, rowsPerTransaction) === rowsPerTransaction) return false
+  if (Windows.empty(db, stored, undefined, rowsPerTransaction) === rowsPerTransaction) return false
   for (const table of ["positions", "fences", "registrations", "tables"]) {
     db.prepare(`DELETE FROM ${table} WHERE processor = ?`).run(stored)
   }
@@ -255,6 +258,7 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
             sqlite.notify(roomChannel)
             if (commits.some((request) => request.emits.length > 0)) sqlite.notify(logChannel)
             if (commits.some((request) => request.replies !== undefined)) sqlite.notify(Inbox.inboxChannel)
+            for (const { jobs } of commits) for (const { queue } of jobs ?? []) sqlite.notify(work(queue))
             return commits.map((request) => Commits.commit(db, names, now, request, untrimmed))
           },
           durability
@@ -356,7 +360,11 @@ export const layer: Layer.Layer<Broker, EngineError, Sqlite> = Layer.effect(
   Broker,
   Effect.gen(function* () {
     const sqlite = yield* Sqlite
-    yield* sqlite.transaction("create tables", createTables)
+    yield* sqlite.transaction("create tables", (db) => {
+      createTables(db)
+      // Commits enqueue jobs.
+      createJobTables(db)
+    })
     const names = makeNames(sqlite.namespace)
     return make({ sqlite, names, write: makeWrite(sqlite, names) })
   })

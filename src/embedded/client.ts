@@ -83,8 +83,8 @@ export const layerFile = (options: FileOptions): Layer.Layer<Sqlite, EngineError
 const defaultNamespace = "millrace"
 /** "Mill" in ASCII: tells our files from those of other programs. */
 const applicationId = 0x4d696c6c
-/** Raised with each change of the tables that an older release could not read, or would not keep (2: parked events). */
-const schemaVersion = 2
+/** Raised with each change of the tables that an older release could not read, or would not keep (2: parked events, 3: windows). */
+const schemaVersion = 3
 const pollMillis = 10
 /** Longer than any honest transaction; after it the caller decides. */
 const busyMillis = 10_000

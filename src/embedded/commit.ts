@@ -7,11 +7,13 @@ import { emit } from "./append.ts"
 import type { Statements } from "./client.ts"
 import { formatId, isAbove, parseOffset, parsePlace } from "./entry.ts"
 import * as Inbox from "./inbox.ts"
+import { enqueue as enqueueJobs } from "./jobEnqueue.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
 import type { Names } from "./schema.ts"
 import * as Timed from "./timed.ts"
+import * as Windows from "./windows.ts"
 
 interface Stored {
   readonly epoch: string
@@ -127,7 +129,11 @@ export const commit = (
   writeRows(db, names, now, request)
   for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
   if (request.replies !== undefined) Inbox.reply(db, names, now, request.replies)
+  for (const { job, queue } of request.jobs ?? []) {
+    enqueueJobs({ db, queue: names.stored(queue), now, work: false, told: false }, [job])
+  }
   if (parking !== undefined) Parking.change(db, processor, partition, parking)
+  if (request.windows !== undefined) Windows.change(db, names, request.processor, partition, request.windows)
   return done
 }
 
@@ -173,6 +179,7 @@ export const claim = (
     committed: topics.map((topic) => committedIn(db, names, processor, topic.name, partition)),
     logs: topics.map((topic) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition)),
     lanes,
+    times: Windows.times(db, names, name, partition, topics),
     probation: Probation.countOf(trial)
   }
 }
@@ -266,6 +273,7 @@ export const seek = (
     db.prepare(`DELETE FROM table_rows ${own}`).run(processor, partition)
     db.prepare(`DELETE FROM row_ends ${own}`).run(processor, partition)
     Parking.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
+    Windows.empty(db, processor, partition, Number.MAX_SAFE_INTEGER)
   }
   return done
 }

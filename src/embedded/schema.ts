@@ -75,6 +75,16 @@ CREATE TABLE IF NOT EXISTS table_names (
 CREATE TABLE IF NOT EXISTS table_rows (
   id INTEGER NOT NULL, key TEXT NOT NULL, value NOT NULL, PRIMARY KEY (id, key)
 ) WITHOUT ROWID;
+-- When something is to be done about a row of a table with windows; see windows.ts.
+CREATE TABLE IF NOT EXISTS windows (
+  id INTEGER NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (id, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS windows_due ON windows (id, at, key);
+-- source: a topic with its namespace, or empty for the clock.
+CREATE TABLE IF NOT EXISTS times (
+  processor TEXT NOT NULL, partition INTEGER NOT NULL, source TEXT NOT NULL, time INTEGER NOT NULL,
+  PRIMARY KEY (processor, partition, source)
+) WITHOUT ROWID;
 -- When rows expire, in milliseconds.
 CREATE TABLE IF NOT EXISTS row_ends (
   id INTEGER NOT NULL, key TEXT NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (id, key)

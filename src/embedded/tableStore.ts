@@ -7,6 +7,7 @@ import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
 import * as Timed from "./timed.ts"
+import * as Windows from "./windows.ts"
 
 /** Of a page. One row is in any. */
 const pageRows = 500
@@ -103,6 +104,10 @@ const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
         const id = names.table(db, processor, table, partition)
         return id === undefined ? { keys: [], next: undefined } : Timed.due(db, id, now, count)
       }),
+    windowsDue: (processor, table, partition, count) =>
+      sqlite.query("windows due", (db, now) =>
+        Windows.due(db, names.table(db, processor, table, partition), now, count)
+      ),
     declare: (tables) =>
       Effect.flatMap(
         sqlite.transaction("declare tables", (db) => declare(db, names, tables)),

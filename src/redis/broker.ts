@@ -278,7 +278,11 @@ const make = Effect.gen(function* () {
       for (const log of part) names.push(...logKeys(tag, log))
       for (const table of tables) {
         for (const partition of partitions) {
-          names.push(keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition))
+          names.push(
+            keys.table(tag, processor, table, partition),
+            keys.due(tag, processor, table, partition),
+            keys.windows(tag, processor, table, partition)
+          )
         }
       }
       for (const partition of partitions) {
@@ -328,7 +332,11 @@ const make = Effect.gen(function* () {
         args.push(Commit.keepOf(retention), `${partition}:${topic}`, ...Position.placeArguments(place))
       }
       for (const table of tables) {
-        names.push(keys.table(tag, processor, table, partition), keys.due(tag, processor, table, partition))
+        names.push(
+          keys.table(tag, processor, table, partition),
+          keys.due(tag, processor, table, partition),
+          keys.windows(tag, processor, table, partition)
+        )
       }
       if (request.reset) {
         names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))

@@ -10,6 +10,7 @@ import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
 import { parseLanes } from "./parking.ts"
 import { countOf, installed } from "./probation.ts"
+import { toTimes } from "./windows.ts"
 
 /** Length, entries added, first id, last id and extra events of a log, as the scripts give them. */
 export type Facts = readonly [length: string, added: string, first: string, last: string, extra: string]
@@ -55,18 +56,20 @@ type Reply =
       number: string,
       trial: string,
       lanes: ReadonlyArray<string>,
+      times: ReadonlyArray<string | null>,
       ...ReadonlyArray<readonly [row: string | null, facts: Facts]>
     ]
 
 export const answer = (partition: number, topics: ReadonlyArray<Layout>, reply: Reply): Claim => {
   if (reply[0] === "r") return { _tag: "Refused", inForce: BigInt(reply[1]) }
-  const [, number, trial, lanes, ...each] = reply
+  const [, number, trial, lanes, times, ...each] = reply
   return {
     _tag: "Claimed",
     number: Number(number),
     committed: topics.map(({ name }, i) => parseRow(name, each[i]![0])),
     logs: topics.map(({ name }, i) => logInfo(name, partition, each[i]![1])),
     lanes: parseLanes(lanes),
+    times: toTimes(topics, times),
     probation: countOf(trial)
   }
 }
@@ -82,11 +85,13 @@ local inForce, number, trial, holder = string.match(row, "^(%d+) (%d+)(%S*) (.*)
 local same = inForce == epoch and holder == incarnation
 if inForce and not same and not bigger(epoch, inForce) then return { "r", inForce } end
 local lanes = redis.call("HGETALL", KEYS[2])
-local answer, pending = { "c", number or "1", trial or "", lanes }, #lanes > 0
+local times = { redis.call("HGET", owner, partition .. ": time") }
+local answer, pending = { "c", number or "1", trial or "", lanes, times }, #lanes > 0
 for i = 4, #ARGV do
   local k = 2 * i - 5
   local committed, facts = redis.call("HGET", owner, ARGV[i]), factsOf(KEYS[k], KEYS[k + 1])
-  answer[i + 1] = { committed, facts }
+  answer[i + 2] = { committed, facts }
+  times[i - 2] = redis.call("HGET", owner, ARGV[i] .. " time")
   local entry = string.match(committed or "", "^%S+ (%S+)") or "0-0"
   if facts[1] ~= "0" and above(facts[4], entry) then pending = true end
 end

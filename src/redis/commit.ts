@@ -14,6 +14,7 @@ import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
 import * as Outbox from "./outbox.ts"
 import * as Parking from "./parking.ts"
+import * as Windows from "./windows.ts"
 
 /** How the commit trims: what all have done, but for so many events; other kinds are the business of appends. */
 export const keepOf = (retention: Retention): number => (retention._tag === "Consumed" ? retention.keep : -1)
@@ -59,13 +60,13 @@ export const request = (
     key(keys.count(tag, topic, partition))
     return log
   }
-  key(keys.owner(tag, processor))
+  const owner = key(keys.owner(tag, processor))
   key(keys.tables(tag, processor))
   const tables = new Set<string>()
   const args: Array<Argument> = [processor, commits.length, "", compared ? 1 : 0]
   for (const commit of commits) args.push(commit.partition)
   for (const commit of commits) {
-    const { partition, offsets, rows, emits, parking } = commit
+    const { partition, offsets, rows, emits, parking, windows } = commit
     const head = args.push(commit.epoch.toString(), commit.incarnation, commit.number, 0, 0) - 1
     args.push(offsets.length)
     for (const offset of offsets) {
@@ -79,12 +80,17 @@ export const request = (
         keepOf(offset.layout.retention)
       )
     }
-    pushRows(args, rows, (name, timed) => {
+    const groups = args.push(0) - 1
+    args[groups] = pushRows(args, rows, (name, timed) => {
       tables.add(name)
       const at = key(keys.table(tag, processor, name, partition))
       if (timed) key(keys.due(tag, processor, name, partition))
       return at
     })
+    if (windows !== undefined) {
+      const keyOf = (name: string): number => key(keys.windows(tag, processor, name, partition))
+      args[groups] += Windows.pushWindows(args, windows, partition, owner, keyOf)
+    }
     const targets = args.push(0) - 1
     let written = 0
     for (const { topic, partition: target, entries } of emits) {
@@ -98,6 +104,10 @@ export const request = (
         written++
         pushEntries(args, key(keys.inbox(tag, asker)), "R", 0, [entry])
       }
+    }
+    if (commit.jobs !== undefined) {
+      written++
+      Outbox.pushJobs(args, key(keys.outbox(tag, processor, partition)), commit.jobs)
     }
     if (commit.delivered !== undefined) {
       written++
@@ -124,12 +134,12 @@ interface TableRows {
   readonly remove: Array<Argument>
 }
 
-/** By table: its key (behind it stands the one of what is due, if its rows expire), how many arguments set and how many remove, the time to live, then those. */
+/** By table: its key (behind it stands the one of what is due, if its rows expire), how many arguments set and how many remove, the time to live, then those. Gives how many tables there are. */
 const pushRows = (
   args: Array<Argument>,
   rows: Commit["rows"],
   keyOf: (table: string, timed: boolean) => number
-): void => {
+): number => {
   const byTable = new Map<string, TableRows>()
   for (const { key, table, timeToLive = 0, value } of rows) {
     let parts = byTable.get(table)
@@ -137,12 +147,12 @@ const pushRows = (
     if (value === undefined) parts.remove.push(key)
     else parts.set.push(key, value)
   }
-  args.push(byTable.size)
   for (const [table, { remove, set, timeToLive }] of byTable) {
     args.push(keyOf(table, timeToLive > 0), set.length, remove.length, timeToLive)
     for (const each of set) args.push(each)
     for (const each of remove) args.push(each)
   }
+  return byTable.size
 }
 
 const pushEmit = (
@@ -207,21 +217,26 @@ local function rows(at)
   at = at + 1
   for _ = 1, tables do
     local name, set, remove = KEYS[tonumber(ARGV[at])], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    local life, due, first = ARGV[at + 3], KEYS[ARGV[at] + 1], at + 4
-    at = inSlices("HSET", name, first, set)
-    if life ~= "0" then
-      local now, pairs = redis.call("TIME"), {}
-      local ends = text(now[1] * 1000 + math.floor(now[2] / 1000) + life)
-      for i = first, at - 2, 2 do
-        pairs[#pairs + 1], pairs[#pairs + 2] = ends, ARGV[i]
-        if #pairs == 500 or i == at - 2 then
-          redis.call("ZADD", due, unpack(pairs))
-          pairs = {}
+    if not set then
+      at = inSlices("ZADD", name, at + 3, tonumber(string.sub(ARGV[at + 1], 2)))
+      at = inSlices("ZREM", name, at, remove)
+    else
+      local life, due, first = ARGV[at + 3], KEYS[ARGV[at] + 1], at + 4
+      at = inSlices("HSET", name, first, set)
+      if life ~= "0" then
+        local now, pairs = redis.call("TIME"), {}
+        local ends = text(now[1] * 1000 + math.floor(now[2] / 1000) + life)
+        for i = first, at - 2, 2 do
+          pairs[#pairs + 1], pairs[#pairs + 2] = ends, ARGV[i]
+          if #pairs == 500 or i == at - 2 then
+            redis.call("ZADD", due, unpack(pairs))
+            pairs = {}
+          end
         end
+        inSlices("ZREM", due, at, remove)
       end
-      inSlices("ZREM", due, at, remove)
+      at = inSlices("HDEL", name, at, remove)
     end
-    at = inSlices("HDEL", name, at, remove)
   end
   return at
 end

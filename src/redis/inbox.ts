@@ -33,6 +33,17 @@ return redis.call("PEXPIRE", KEYS[1], ARGV[1])
 
 type RawRead = ReadonlyArray<readonly [key: Buffer, entries: ReadonlyArray<readonly [Buffer, ReadonlyArray<Buffer>]>]>
 
+const entriesOf = (read: RawRead | null): ReadonlyArray<Entry> =>
+  read === null
+    ? []
+    : read.flatMap(([, entries]) => entries.map(([id, fields]) => ({ id: id.toString("latin1"), count: 1, fields })))
+
+/** The last reply, if none is a refusal. */
+const lastOf = (replies: ReadonlyArray<unknown>): Effect.Effect<unknown, EngineError> => {
+  const refusal = replies.find((reply) => reply instanceof EngineError)
+  return refusal === undefined ? Effect.succeed(replies.at(-1)) : Effect.fail(refusal)
+}
+
 export class Inboxes {
   private readonly connections = new Map<string, Connection>()
   private readonly known = new Map<string, { readonly session: number; readonly until: number }>()
@@ -70,25 +81,16 @@ export class Inboxes {
   }
 
   read(inbox: string, after: string, clear: boolean, block: number): Effect.Effect<ReadonlyArray<Entry>, EngineError> {
-    const commands: Array<Command> = []
-    if (clear) commands.push(["xtrim", inbox, "MINID", following(after)])
     const waits = block > 0 ? ["BLOCK", Math.ceil(block)] : []
-    commands.push(["xread", "COUNT", pageSize, ...waits, "STREAMS", inbox, after])
+    const xread: Command = ["xread", "COUNT", pageSize, ...waits, "STREAMS", inbox, after]
     return this.connected(inbox).pipe(
-      Effect.flatMap((connection) =>
-        watched(connection, Math.max(0, block) + silence, connection.pipeline(commands, true))
-      ),
-      Effect.flatMap((replies): Effect.Effect<ReadonlyArray<Entry>, EngineError> => {
-        const refusal = replies.find((reply) => reply instanceof EngineError)
-        if (refusal !== undefined) return Effect.fail(refusal)
-        const read = replies.at(-1) as RawRead | null
-        if (read === null) return Effect.succeed([])
-        return Effect.succeed(
-          read.flatMap(([, entries]) =>
-            entries.map(([id, fields]): Entry => ({ id: id.toString("latin1"), count: 1, fields }))
-          )
-        )
+      Effect.flatMap((connection) => {
+        const reading = clear
+          ? Effect.flatMap(connection.pipeline([["xtrim", inbox, "MINID", following(after)], xread], true), lastOf)
+          : connection.callBuffer<unknown>(...xread)
+        return watched(connection, Math.max(0, block) + silence, reading)
       }),
+      Effect.map((read) => entriesOf(read as RawRead | null)),
       Effect.onExit((exit) =>
         Effect.sync(() => {
           if (exit._tag === "Failure") this.drop(inbox)

@@ -6,9 +6,10 @@
  * | --- | --- | --- | --- |
  * | `{ns:s}:log:<topic>:<p>` | stream | the partition: entries of fields; one group per processor | retention |
  * | `{ns:s}:count:<topic>:<p>` | hash | `extra`: events beyond one per entry, ever added; `gone`: those of them that were trimmed; `trimmed`: entries trimmed, as last seen; `floor`: the group that held back the last trim; `g:<processor>`: "<extra events done> <those of entries done whole>" | as the log |
- * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number><trial> <incarnation>" (the trial: see `probation.ts`); `<p>:<topic>`: "<offset> <entry> <entries done> <events done>" | until removed |
+ * | `{ns:s}:owner:<processor>` | hash | `<p>`: "<epoch> <commit number><trial> <incarnation>" (the trial: see `probation.ts`); `<p>:<topic>`: "<offset> <entry> <entries done> <events done>"; `<p>:<topic> time`, `<p>: time`: how far it is in time, in a topic and by the clock, where a table has windows | until removed |
  * | `{ns:s}:tables:<processor>` | set | names of the tables that have rows here | until removed |
  * | `{ns:s}:table:<processor>:<table>:<p>` | hash | key to value | until removed |
+ * | `{ns:s}:windows:<processor>:<table>:<p>` | zset | key of a row of a table with windows, by when something is to be done about it | while there are any |
  * | `{ns:s}:due:<processor>:<table>:<p>` | sorted set | keys of rows that expire, by when, in milliseconds since 1970 | until removed |
  * | `{ns:s}:parked:<processor>:<p>` | stream | parked events: `lane`, `topic` and `offset`, then the event's own fields | while there are any |
  * | `{ns:s}:lanes:<processor>:<p>` | hash | lane to "<first id> <last id> <events> <attempts> <due> <since> <error>" | while there are any |
@@ -35,6 +36,8 @@ export const owner = (tag: string, processor: string): string => `${tag}:owner:$
 export const tables = (tag: string, processor: string): string => `${tag}:tables:${processor}`
 export const table = (tag: string, processor: string, name: string, partition: number): string =>
   `${tag}:table:${processor}:${name}:${partition}`
+export const windows = (tag: string, processor: string, name: string, partition: number): string =>
+  `${tag}:windows:${processor}:${name}:${partition}`
 export const due = (tag: string, processor: string, name: string, partition: number): string =>
   `${tag}:due:${processor}:${name}:${partition}`
 export const parked = (tag: string, processor: string, partition: number): string =>

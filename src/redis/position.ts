@@ -228,6 +228,10 @@ for i = 1, topics do
   redis.call("HSET", owner, ARGV[7 * i + 1], row)
 end
 for i = 2 * topics + 2, #KEYS do redis.call("UNLINK", KEYS[i]) end
+if #KEYS > 2 * topics + 1 then
+  redis.call("HDEL", owner, partition .. ": time")
+  for i = 1, topics do redis.call("HDEL", owner, ARGV[7 * i + 1] .. " time") end
+end
 redis.call("HSET", owner, partition, epoch .. " " .. text(number + 1) .. " " .. incarnation)
 for i = 1, topics do
   local keep, events = tonumber(ARGV[7 * i]), string.match(found[i][4], "%d+$")

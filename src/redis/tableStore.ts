@@ -6,6 +6,7 @@ import { Redis } from "./client.ts"
 import * as keys from "./keys.ts"
 import { declareTables } from "./layouts.ts"
 import * as Timed from "./timed.ts"
+import * as Windows from "./windows.ts"
 
 /** Rows asked for at once, and rows of a page, about. */
 const keysPerCall = 1_000
@@ -62,6 +63,10 @@ const make = Effect.gen(function* () {
       })
     },
     due: (processor, table, partition, count) => Timed.ask(redis, keysOf(processor, table, partition)[1], count),
+    windowsDue: (processor, table, partition, count) => {
+      const tag = keys.shardTag(redis.namespace, partition % redis.shards)
+      return Windows.ask(redis, keys.windows(tag, processor, table, partition), count)
+    },
     declare: Effect.fnUntraced(function* (tables) {
       if (tables.length === 0) return
       const args = tables.flatMap(({ name, processor, partitions, hashed }) => [

@@ -152,13 +152,16 @@ const mostReleases = 3
 /** With nothing in the way all is published, handled and committed; then those wake up that slept through it all. */
 const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { cluster, network } = scene
+    const { cluster, network, world } = scene
     const parts = scene.parts.filter(isProcessing)
     const broker = Context.get(network.services, Broker)
     const coordinator = Context.get(network.services, Coordinator)
     const releases = new Map<string, number>()
     let left = restarts
     let behind = events
+    const isWindowed = parts.some(({ definition }) => definition.tables.some((table) => "onClose" in table))
+    /** Since when all is committed and somebody is there. */
+    let settled: number | undefined
 
     const behindIn = Effect.fnUntraced(function* ({ definition, name }: Processing) {
       const lag = yield* broker.lag(name)
@@ -181,17 +184,22 @@ const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<v
       }
     })
     const done = Effect.gen(function* () {
-      if (cluster.live.every(({ process }) => process.state !== "running") && left-- > 0) trouble.join()
+      const isDeserted = cluster.live.every(({ process }) => process.state !== "running")
+      if (isDeserted && left-- > 0) trouble.join()
       yield* Effect.forEach(parts, putBack, { discard: true })
       behind = (yield* Effect.forEach(parts, behindIn)).reduce((sum, count) => sum + count, 0)
-      return cluster.published === events && behind === 0
+      const isDone = cluster.published === events && behind === 0
+      if (!isDone || !isWindowed) return isDone
+      // Windows close behind the last event, by whoever has its partition by then.
+      settled = isDeserted ? undefined : (settled ?? world.now)
+      return settled !== undefined && world.now - settled >= 2 * timing.lease
     })
     // The engine itself, not the way to it: it cannot be away.
     yield* until(scene, Effect.orDie(done), () => `${behind} events are not committed`)
     if (trouble.continueAll()) yield* Effect.sleep(2 * timing.lease)
   })
 
-/** Schedules have nothing that is to be done in the end. */
+/** Schedules and jobs have no events that are to be handled in the end. */
 type Processing = Part.Any & { readonly definition: Definition }
 
 const judged = ({ definition }: Processing): Judged => ({

@@ -78,7 +78,10 @@ export const run = <E, R>(
       }
       const tables = new Map<string, ReadonlyMap<unknown, unknown>>()
       for (const table of processor.definition.tables) {
-        tables.set(table.name, new Map(yield* Stream.runCollect(Table.entries(table))))
+        tables.set(
+          table.name,
+          new Map(yield* Stream.runCollect(Table.entries(table as Table.State<string, unknown, unknown>)))
+        )
       }
       return { exit, emitted, tables }
     }).pipe(

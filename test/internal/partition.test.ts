@@ -38,6 +38,7 @@ const start = (committed: Commit["offsets"][number] | undefined, number: number,
     committed: [place],
     logs: [],
     lanes: [],
+    times: [],
     probation: undefined
   }
   const book = { log: undefined as never, drop: () => {}, unit: () => assert.fail("no units here") }

@@ -18,6 +18,7 @@ import { replyLaws } from "./broker/replies.ts"
 import { retentionLaws } from "./broker/retention.ts"
 import { startLaws } from "./broker/start.ts"
 import { elapseLive, elapseVirtual } from "./broker/support.ts"
+import { windowLaws } from "./broker/windows.ts"
 
 export interface LawOptions {
   /** Real time (the default); false runs the laws on the test's clock, for engines that go by Effect's. */
@@ -42,6 +43,7 @@ export const brokerLaws = (
     probationLaws(laws)
     retentionLaws(laws)
     startLaws(laws)
+    windowLaws(laws)
     modelLaws(laws)
   })
 }

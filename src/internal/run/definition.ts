@@ -5,6 +5,7 @@ import type { Event } from "../../Event.ts"
 import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
+import { invalid } from "../names.ts"
 import type { CacheBounds } from "./cache.ts"
 import type { Emitted, Host } from "./unit.ts"
 
@@ -98,6 +99,25 @@ export interface Definition extends Common {
 export const isProcessing = <P extends { readonly definition: Common }>(
   part: P
 ): part is P & { readonly definition: Definition } => "topics" in part.definition
+
+/** Refuse windows where they cannot be closed, or where an event's time is not known. */
+export const checkWindows = (definition: Definition): Definition => {
+  const isWindowed = definition.tables.some((table) => table.definition.windowed !== undefined)
+  const reason = isWindowed ? cannotWindow(definition) : undefined
+  if (reason === undefined) return definition
+  throw invalid(`processor ${definition.name}: a table with windows: ${reason}`)
+}
+
+const cannotWindow = ({
+  concurrency,
+  middleware,
+  shape
+}: Pick<Definition, "concurrency" | "middleware" | "shape">): string | undefined => {
+  if (shape._tag === "Batch") return "a batch has no event time of its own: use Processor.make"
+  if (shape._tag === "Stream") return "windows close between events, and a pipeline may hold some: use Processor.make"
+  if (middleware.length > 0) return "windows close between events, and middleware may hold some: use Processor.around"
+  return concurrency._tag === "Unordered" ? "without an order nothing is written: leave out unordered" : undefined
+}
 
 /** Why no event can wait aside in such a processor, and what to do; undefined: it can. */
 export const cannotPark = ({ middleware, shape }: Pick<Definition, "middleware" | "shape">): string | undefined => {

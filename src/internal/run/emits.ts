@@ -3,7 +3,7 @@ import type { Commit, NewEntry, Reply } from "../../Broker.ts"
 import type { Any } from "../../Topic.ts"
 import type { TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
-import type { Emitted } from "./unit.ts"
+import type { Emitted, StagedJob } from "./unit.ts"
 
 /** Emitted events as entries, in order per topic and partition; neighbours share an entry. */
 export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
@@ -20,7 +20,7 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
     }
   >()
   for (const emitted of emits) {
-    if (emitted.asker !== undefined) continue
+    if (emitted.asker !== undefined || emitted.job !== undefined) continue
     const id = `${emitted.topic.name}/${emitted.partition}`
     let target = targets.get(id)
     if (target === undefined) {
@@ -54,6 +54,13 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
     partition,
     entries: batch.length > 0 ? [...entries, codec.pack(batch)] : entries
   }))
+}
+
+/** Those that are jobs; most commits have none. */
+export const jobsOf = (emits: ReadonlyArray<Emitted>): Commit["jobs"] => {
+  let jobs: Array<StagedJob> | undefined
+  for (const { job } of emits) if (job !== undefined) (jobs ??= []).push(job)
+  return jobs
 }
 
 /** Those that are replies; most commits have none. */

@@ -12,8 +12,6 @@ import type { Settings } from "../../Settings.ts"
 import type { TableStore } from "../../TableStore.ts"
 import { invalid } from "../names.ts"
 import { CurrentMiddleware } from "../publish/middleware.ts"
-import { codecOf } from "../record/record.ts"
-import { Books } from "./books.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
@@ -22,7 +20,6 @@ import { expiring } from "./expiry.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
-import { Log } from "./log.ts"
 import { Losses } from "./losses.ts"
 import { CurrentObserver } from "./observer.ts"
 import { deliverer, Outbox } from "./outbox.ts"
@@ -32,9 +29,10 @@ import { type Limit, Partition } from "./partition.ts"
 import { Pressure } from "./pressure.ts"
 import { Repeats } from "./repeats.ts"
 import { retriever } from "./returned.ts"
-import { type Counts, type Halted, run } from "./runner.ts"
+import { type Counts, type Halted, run, type Setup } from "./runner.ts"
 import type { Turns } from "./turns.ts"
 import { Oversized } from "./unit.ts"
+import * as Windowing from "./windowing.ts"
 
 export interface Options {
   readonly definition: Definition
@@ -201,17 +199,20 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const clock = yield* Clock.Clock
     const now = (): number => clock.currentTimeMillisUnsafe()
 
+    const windowing = Windowing.make({ ...options, now, onLate: metrics.late, onDone: options.onProgress })
+
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
-      const { topics } = definition
       const { serializer, tables } = options
       const rows = ownedRows(definition, number, { tables, serializer, now, measures: measured.has(number) })
       const shard = number % shards
+      const { logs, windows } = windowing.open(number, claimed)
       return new Partition({
         processor: definition.name,
         partition: number,
         fence,
         number: claimed.number,
-        logs: topics.map((topic) => new Log(topic, codecOf(topic, serializer), new Books(), claimed)),
+        logs,
+        windows,
         rows,
         bounds,
         limit: options.limit,
@@ -290,10 +291,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           shards: broker.shards,
           serializer: options.serializer,
           middleware,
-          rows: partition.rows
+          rows: partition.rows,
+          windows: partition.windows
         })
         const flush = committers[shard]!.flush(partition)
-        const runs = run({
+        const setup: Setup = {
           definition,
           partition,
           host,
@@ -322,7 +324,8 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           ),
           now,
           observer
-        })
+        }
+        const runs = run(setup, annotate(windowing.ticking(partition)))
         // In the runner's own fiber: however long it takes, the heartbeats go on.
         const runner =
           definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)

@@ -8,6 +8,7 @@ import type { Received } from "../record/received.ts"
 import { codecOf } from "../record/record.ts"
 import type { Rows } from "./rows.ts"
 import type { Host } from "./unit.ts"
+import type { Windows } from "./windows.ts"
 
 export const make = (options: {
   readonly processor: string
@@ -17,8 +18,9 @@ export const make = (options: {
   readonly serializer: Codec
   readonly middleware: ReadonlyArray<Middleware>
   readonly rows: Rows
+  readonly windows: Windows | undefined
 }): Host => {
-  const { middleware, partition, processor, rows, serializer, shards, topics } = options
+  const { middleware, partition, processor, rows, serializer, shards, topics, windows } = options
   let turn = 0
   // Events without a key go round the partitions of this shard: what goes to others takes the way over the outbox.
   const next = (topic: Any) => (): number => (partition + turn++ * shards) % topic.partitions
@@ -26,6 +28,7 @@ export const make = (options: {
     processor,
     partition,
     rows,
+    windows,
     encode: (topic, value, emit) => {
       const codec = codecOf(topic, serializer)
       const event = codec.encode(value, through(middleware, topic, value, emit), next(topic))

@@ -63,6 +63,7 @@ export const next = (setup: Setup, back?: Back): Effect.Effect<Array<Received<un
       return Effect.flatMap(Effect.raceFirst(partition.pressure.relief, partition.stops.await), () => look)
     }
     if (partition.full) return Effect.flatMap(setup.flush, () => look)
+    if (setup.closings?.windows.isDue === true) return Effect.flatMap(setup.closings.close, () => look)
     if (parking.active && back !== undefined) {
       const isDue = back.isDue()
       if (isDue !== false) return isDue === true ? Effect.succeed([]) : Effect.flatMap(isDue, () => look)

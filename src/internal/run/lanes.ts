@@ -109,7 +109,7 @@ export const lanes = (
 
   // The other keys finish what comes before an event that puts the partition aside.
   return Effect.andThen(
-    Effect.all([dispatch, ...slots.map(serve), returning(setup, around, { most: count })], {
+    Effect.all([dispatch, ...slots.map(serve), returning(setup, around, { most: count, turn: setup.closings?.turn })], {
       concurrency: "unbounded",
       discard: true
     }),

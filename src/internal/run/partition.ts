@@ -7,8 +7,9 @@ import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
 import { ReadAhead } from "./ahead.ts"
+import type { Bounds, Limit } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
-import { pack, repliesOf } from "./emits.ts"
+import { jobsOf, pack, repliesOf } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
@@ -19,22 +20,12 @@ import { Returned } from "./returned.ts"
 import type { Rows } from "./rows.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
 import { Window } from "./window.ts"
+import type { Windows } from "./windows.ts"
 
 /** Events handed out at a time. */
 const chunkEvents = 128
 
-export interface Bounds {
-  readonly events: number
-  readonly bytes: number
-  readonly uncommitted: number
-}
-
-/** A bound on what a worker hands out in all, if it has one. */
-export interface Limit {
-  remaining: number
-  /** Called when some of it is given back. */
-  readonly waiting: Set<() => void>
-}
+export type { Bounds, Limit }
 
 export class Partition {
   readonly partition: number
@@ -74,6 +65,8 @@ export class Partition {
   readonly pressure: Pressure
   /** What waits aside. */
   readonly parking: Parking
+  /** Where a table has windows. */
+  readonly windows: Windows | undefined
   /** What goes to other shards; undefined where there are none. */
   readonly outbox: Outbox | undefined
   /** Its owners have died: what is handed out goes alone. */
@@ -103,6 +96,7 @@ export class Partition {
     readonly lease: Lease
     readonly pressure: Pressure
     readonly parking: Parking
+    readonly windows?: Windows | undefined
     readonly outbox?: Outbox | undefined
     readonly onDirty: (partition: Partition) => void
     readonly onRoom: () => void
@@ -119,6 +113,7 @@ export class Partition {
     this.lease = options.lease
     this.pressure = options.pressure
     this.parking = options.parking
+    this.windows = options.windows
     this.outbox = options.outbox
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
@@ -401,7 +396,8 @@ export class Partition {
   /** What the next commit holds, or undefined if nothing moved. The same object is sent until it is answered. */
   cut(): Commit | undefined {
     const moved = this.logs.filter((log) => log.moved)
-    if (moved.length === 0 && this.staged === 0 && !this.parking.dirty) return undefined
+    if (moved.length === 0 && this.staged === 0 && !this.parking.dirty && this.windows?.isDirty !== true)
+      return undefined
     this.cutWrites = this.staged
     const parkedBytes = this.parking.bytes
     const rows = this.rows.cut()
@@ -423,8 +419,10 @@ export class Partition {
       rows,
       emits: pack(this.rows.withChanges(this.emits)),
       replies: repliesOf(this.emits),
+      jobs: jobsOf(this.emits),
       delivered: this.outbox?.toRemove(),
-      parking: this.parking.active ? this.parking.cut() : undefined
+      parking: this.parking.active ? this.parking.cut() : undefined,
+      windows: this.windows?.cut(this.rows.flying)
     }
     this.emits = []
     this.emitBytes = 0
@@ -444,6 +442,7 @@ export class Partition {
     // What is done and did not fit.
     this.window.advance()
     if (this.caution !== undefined) this.caution.lifted = true
+    if (this.windows?.isDue === true && !this.paused) this.arrival.openUnsafe()
     if (commit.parking !== undefined) {
       this.parking.committed()
       this.moves.land()
@@ -492,6 +491,7 @@ export class Partition {
       this.logs.every((log) => !log.moved) &&
       !this.window.waits &&
       !this.parking.dirty &&
+      this.windows?.isDirty !== true &&
       this.outbox?.waits !== true
     )
   }
@@ -501,9 +501,9 @@ export class Partition {
     return this.waiting === 0 && this.settled
   }
 
-  /** Nothing in hand, nothing uncommitted. */
+  /** Nothing in hand, nothing uncommitted, no window to be closed now. */
   get settled(): boolean {
-    return this.taken === 0 && this.parking.busy === 0 && this.clean
+    return this.taken === 0 && this.parking.busy === 0 && this.clean && !(this.open && this.windows?.isDue === true)
   }
 
   /** The oldest event in hand, and since when nothing has moved, as far as the caller looked. */

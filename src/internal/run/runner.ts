@@ -7,6 +7,7 @@ import { type Context, Effect, Semaphore, Stream } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { ProcessorHalted } from "../../Errors.ts"
 import type { Received } from "../record/received.ts"
+import * as Closing from "./closing.ts"
 import type { Definition } from "./definition.ts"
 import { next, unitRunner } from "./lane.ts"
 import { lanes } from "./lanes.ts"
@@ -56,12 +57,22 @@ export interface Setup {
   /** Milliseconds since 1970. */
   readonly now: () => number
   readonly observer: Observer | undefined
+  /** Where a table has windows. */
+  readonly closings?: Closing.Closings | undefined
 }
 
 /** What a runner ends with, if it does not end because its partition was stopped. */
 export type Halted = ProcessorHalted<unknown>
 
-export const run = (setup: Setup): Effect.Effect<void, Halted> => {
+export const run = (given: Setup, tick: Effect.Effect<never>): Effect.Effect<void, Halted> => {
+  const { windows } = given.partition
+  if (windows === undefined) return shaped(given)
+  const closings = Closing.make(given, windows)
+  const beside = Effect.raceFirst(closings.halted, tick)
+  return Effect.andThen(closings.begin, Effect.raceFirst(shaped({ ...given, closings }), beside))
+}
+
+const shaped = (setup: Setup): Effect.Effect<void, Halted> => {
   const { concurrency, middleware, shape } = setup.definition
   switch (shape._tag) {
     case "Each":

@@ -6,6 +6,7 @@ import { Context, Effect } from "effect"
 import type { NewEntry } from "../../Broker.ts"
 import { DecodeError, type EncodeError, UnitTooLarge } from "../../Errors.ts"
 import { type Event, UnitOfWork } from "../../Event.ts"
+import type { NewJob } from "../../JobStore.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { Any, EmitOptions } from "../../Topic.ts"
 import type { Received } from "../record/received.ts"
@@ -13,6 +14,7 @@ import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row } from "./row.ts"
 import type { Rows } from "./rows.ts"
 import type { Tries } from "./tries.ts"
+import type { Windows } from "./windows.ts"
 
 /** An event for another topic, or a reply: encoded to be packed with others, or an entry as it was stored. */
 export interface Emitted {
@@ -23,6 +25,13 @@ export interface Emitted {
   readonly entry: NewEntry | undefined
   /** It is a reply, to the inbox of this asker. */
   readonly asker?: string | undefined
+  /** It is a job, and no event at all: topic and codec say nothing then, and the entry how large it is. */
+  readonly job?: StagedJob | undefined
+}
+
+export interface StagedJob {
+  readonly queue: string
+  readonly job: NewJob
 }
 
 /** What one commit carries: rows and emits, and bytes. A unit of work that is larger fails. */
@@ -55,6 +64,8 @@ export interface Host {
   readonly processor: string
   readonly partition: number
   readonly rows: Rows
+  /** Where a table has windows. */
+  readonly windows?: Windows | undefined
   /** Throws an `EncodeError`, or an error that says why this topic cannot be reached. */
   readonly encode: (topic: Any, value: unknown, options: EmitOptions | undefined) => Emitted
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
@@ -244,6 +255,27 @@ export const stage = (make: (host: Host) => Emitted): Effect.Effect<void, Encode
       return isEncodeError(error) ? Effect.fail(error) : Effect.die(error)
     }
   })
+
+/** The unit of work of whoever runs here, if it runs in one. */
+export const unitIn = (context: Context.Context<never>): Unit | undefined => {
+  const unit = Context.getOrUndefined(context, UnitOfWork)
+  return unit as unknown as Unit | undefined
+}
+
+/** Enqueued by the commit, or not at all. */
+export const stageJob = (unit: Unit, staged: StagedJob): void => {
+  const { headers, payload } = staged.job
+  const entry = { count: 1, fields: [headers, payload] }
+  // No topic has a part in it: see `Emitted`.
+  unit.emit({
+    topic: undefined as never,
+    codec: undefined as never,
+    partition: 0,
+    event: undefined,
+    entry,
+    job: staged
+  })
+}
 
 const isEncodeError = (error: unknown): error is EncodeError =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "EncodeError"

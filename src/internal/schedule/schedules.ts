@@ -5,11 +5,12 @@
 import { type Context, Effect, Exit, Scope } from "effect"
 import type { Coordinator } from "../../Coordinator.ts"
 import type { EngineError } from "../../Errors.ts"
+import type * as Part from "../../Part.ts"
 import type { Lease } from "../run/lease.ts"
 import type { Owner } from "../run/ownership.ts"
 import type { Counts } from "../run/runner.ts"
 import * as Claims from "./claims.ts"
-import type { Definition } from "./definition.ts"
+import { type Definition, isSchedule } from "./definition.ts"
 import * as Runs from "./runs.ts"
 import { type Entry, Scheduler } from "./scheduler.ts"
 
@@ -25,13 +26,15 @@ export interface Schedules {
   readonly report: (now: number) => ReadonlyArray<string>
 }
 
+interface Schedule {
+  readonly definition: Definition
+  readonly counts: Counts
+  /** What the effect needs. */
+  readonly services: Context.Context<never>
+}
+
 export interface Options {
-  readonly schedules: ReadonlyArray<{
-    readonly definition: Definition
-    readonly counts: Counts
-    /** What the effect needs. */
-    readonly services: Context.Context<never>
-  }>
+  readonly schedules: ReadonlyArray<Schedule>
   readonly coordinator: Context.Service.Shape<typeof Coordinator>
   readonly lease: Lease
   readonly onFailure: (error: EngineError) => void
@@ -39,6 +42,20 @@ export interface Options {
   readonly onFenced: (epoch: bigint) => void
   readonly onProgress: () => void
 }
+
+/** Those of the parts that are schedules, each with what it needs. */
+export const ofParts = <R>(
+  parts: ReadonlyArray<Part.Any>,
+  servicesOf: (part: Part.Any) => Effect.Effect<Context.Context<never>, never, R>,
+  counts: ReadonlyMap<string, Counts>
+): Effect.Effect<ReadonlyArray<Schedule>, never, R> =>
+  Effect.forEach(parts.filter(isSchedule), (part) =>
+    Effect.map(servicesOf(part), (services) => ({
+      definition: part.definition,
+      counts: counts.get(part.name)!,
+      services
+    }))
+  )
 
 interface Leading {
   readonly scope: Scope.Closeable

@@ -7,12 +7,13 @@ const known = new WeakMap<Definition, (text: string) => Key>()
 /** The key that has this text; throws if the schema has none. */
 export const keyOf = (definition: Definition): ((text: string) => Key) => {
   let decode = known.get(definition)
-  if (decode === undefined) known.set(definition, (decode = make(definition)))
+  if (decode === undefined) known.set(definition, (decode = keyFrom(definition.key)))
   return decode
 }
 
-const make = (definition: Definition): ((text: string) => Key) => {
-  const decode = Schema.decodeUnknownSync(Schema.toCodecJson(definition.key))
+/** The key of this schema that has this text. */
+export const keyFrom = (schema: Definition["key"]): ((text: string) => Key) => {
+  const decode = Schema.decodeUnknownSync(Schema.toCodecJson(schema))
   return (text) => {
     try {
       return decode(text)
