@@ -166,7 +166,9 @@ const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<v
     const releases = new Map<string, number>()
     let left = restarts
     let behind = events
-    const isWindowed = parts.some(({ definition }) => definition.tables.some((table) => "onClose" in table))
+    const isWindowed = parts.some(({ definition }) =>
+      definition.tables.some((table) => "onClose" in table || table.definition.holding !== undefined)
+    )
     /** Since when all is committed and somebody is there. */
     let settled: number | undefined
 
