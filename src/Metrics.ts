@@ -16,6 +16,7 @@
  * | `millrace_entries_lost_total` | processor | entries trimmed before this processor had read them |
  * | `millrace_events_stalled_total` | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | processor | commits of a partition |
+ * | `millrace_ticks_total` | schedule, outcome | ticks by what became of them (`done`, `failed`, `skipped`, `missed`, `cutShort`) |
  * | `millrace_jobs_total` | queue, job, outcome | runs of jobs by what became of them (`done`, `retry`, `dead`, `cancelled`, `back`, `refused`) |
  */
 import { type Context, Metric } from "effect"
@@ -41,6 +42,7 @@ export const late = counter("millrace_events_late_total", "Events that came too 
 export const lost = counter("millrace_entries_lost_total", "Entries trimmed before a processor had read them")
 export const stalled = counter("millrace_events_stalled_total", "Reports of events in hand for longer than slowAfter")
 export const commits = counter("millrace_commits_total", "Commits of a partition")
+export const ticks = counter("millrace_ticks_total", "Ticks of schedules by outcome")
 export const jobs = counter("millrace_jobs_total", "Runs of jobs by what became of them")
 
 /** Counters of one processor, updated by differences of what it counted itself. */

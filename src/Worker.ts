@@ -22,20 +22,21 @@ import {
   Stream
 } from "effect"
 import { Broker, type Durability } from "./Broker.ts"
-import { Coordinator } from "./Coordinator.ts"
+import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
 import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
-import { deadTopicsOf } from "./internal/dead/topic.ts"
 import * as Crew from "./internal/jobs/crew.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { declare } from "./internal/run/declaring.ts"
+import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import * as Schedules from "./internal/schedule/schedules.ts"
 import { JobStore } from "./JobStore.ts"
 import type * as Part from "./Part.ts"
-import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type * as Table from "./Table.ts"
@@ -155,7 +156,8 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
       })
     }
     const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
-    for (const part of parts) {
+    const processing = parts.filter(isProcessing)
+    for (const part of processing) {
       for (const table of part.definition.tables) {
         const other = tables.get(table.name)
         if (other !== undefined) {
@@ -168,7 +170,7 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
       }
     }
     const topics = new Map<string, Any>()
-    for (const topic of parts.flatMap((part) => part.definition.topics)) {
+    for (const topic of processing.flatMap((part) => part.definition.topics)) {
       const other = topics.get(topic.name)
       if (other !== undefined && other.partitions !== topic.partitions) {
         throw new Misconfigured({
@@ -182,28 +184,6 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
     if (unknown !== undefined)
       throw invalid(`processors: there is no part named ${unknown}; there are ${names.join(", ")}`)
     return only === undefined ? parts : parts.filter((part) => only.includes(part.name))
-  })
-
-/** Store the layouts and create the groups, before anything is claimed. */
-const declare = (parts: Parts) =>
-  Effect.gen(function* () {
-    const broker = yield* Broker
-    const tables = yield* TableStore
-    if (parts.length === 0) return
-    const all = parts.flatMap(({ definition }) => [...deadTopicsOf(definition), ...definition.topics])
-    yield* broker.declare(Array.from(new Map(all.map((topic) => [topic.name, topic])).values()))
-    for (const { definition } of parts) {
-      const [topic] = definition.topics
-      yield* broker.register(definition.name, definition.topics, definition.startFrom)
-      yield* tables.declare(
-        definition.tables.map((table) => ({
-          name: table.name,
-          processor: definition.name,
-          partitions: topic.partitions,
-          hashed: topic.partitioner === Partitioner.hash
-        }))
-      )
-    }
   })
 
 /** How often `idle` asks the engine again when nothing moves here. */
@@ -224,7 +204,7 @@ const startIn = (given: Parts, options: Options) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options)
     const selected = yield* select(given, options.processors)
-    const parts = selected.filter((part) => part.job === undefined)
+    const parts = selected.filter(isProcessing)
     const scope = yield* Effect.scope
     const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
     const broker = yield* Broker
@@ -247,7 +227,8 @@ const startIn = (given: Parts, options: Options) =>
     const groups = new Map<string, Group.Group>()
 
     let crew: Crew.Crew | undefined
-    const quiet = (): boolean => Array.from(groups.values()).every((group) => group.quiet()) && crew?.quiet() !== false
+    const quiet = (): boolean =>
+      Array.from(groups.values()).every((group) => group.quiet()) && crew?.quiet() !== false && schedules.quiet()
     // What was read ahead beyond the limit is not handed out, so it does not count.
     const settled = (): boolean =>
       Array.from(groups.values()).every((group) => group.settled()) && crew?.quiet() !== false
@@ -268,6 +249,14 @@ const startIn = (given: Parts, options: Options) =>
         services = Context.merge(services, yield* Effect.provideContext(Layer.build(layer), services))
       }
       return services
+    })
+    const schedules = yield* Schedules.make({
+      schedules: yield* Schedules.ofParts(selected, servicesOf, counts),
+      coordinator,
+      lease,
+      onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
+      onFenced: (epoch) => ownership?.lost(leaderGroup, 0, epoch, undefined),
+      onProgress: moved
     })
     for (const part of parts) {
       const services = yield* servicesOf(part)
@@ -293,6 +282,8 @@ const startIn = (given: Parts, options: Options) =>
     }
 
     yield* declare(parts)
+    const owners = new Map<string, Ownership.Owner>(groups)
+    if (schedules.leaders !== undefined) owners.set(leaderGroup, schedules.leaders)
     ownership = yield* Ownership.make({
       coordinator,
       member,
@@ -301,13 +292,14 @@ const startIn = (given: Parts, options: Options) =>
       leaseMillis: settings.lease,
       settle: settings.settle,
       grace: settings.grace,
-      groups,
+      groups: owners,
       onChange: (change) => {
-        PubSub.publishUnsafe(changes, change)
+        // Who leads is told by `Scheduler.leadership`.
+        if (!("processor" in change) || change.processor !== leaderGroup) PubSub.publishUnsafe(changes, change)
         moved()
       }
     })
-    if (parts.length > 0) {
+    if (owners.size > 0) {
       yield* Effect.forkIn(
         Effect.catchCause(ownership.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
         scope
@@ -326,7 +318,15 @@ const startIn = (given: Parts, options: Options) =>
       )
     } else if (selected.length === 0) Deferred.doneUnsafe(end, Exit.void)
 
-    if (selected.length > parts.length) {
+    // Jobs, and schedules of one's own, need no lease of the coordinator.
+    const joined = owners.size === 0 ? Effect.void : ownership.joined
+    const ready = yield* Deferred.make<void>()
+    yield* Effect.forkIn(
+      Effect.ensuring(Effect.andThen(joined, schedules.start), Deferred.succeed(ready, undefined)),
+      scope
+    )
+
+    if (selected.some((part) => part.job !== undefined)) {
       crew = yield* Crew.make({
         store: yield* JobStore,
         serializer: yield* Serializer,
@@ -352,14 +352,14 @@ const startIn = (given: Parts, options: Options) =>
         report: () => {
           const now = clock.currentTimeMillisUnsafe()
           const reports = Array.from(groups.values(), (group) => group.report(now))
-          return [...reports, crew?.report(now) ?? []].flat().join("\n")
+          return [...reports, crew?.report(now) ?? [], schedules.report(now)].flat().join("\n")
         }
       }).pipe(Scope.provide(scope))
     }
 
-    const leave = parts.length === 0 ? Effect.void : ownership.leave
+    const leave = owners.size === 0 ? Effect.void : ownership.leave
     const drain = yield* Effect.cached(
-      Effect.all([leave, crew?.drain ?? Effect.void], { concurrency: 2, discard: true })
+      Effect.all([leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)], { concurrency: 3, discard: true })
     )
     const summary = Effect.sync(
       (): Summary => ({
@@ -383,7 +383,7 @@ const startIn = (given: Parts, options: Options) =>
       ([each, jobs]) => each.includes(true) || jobs
     )
     const idle: Handle["idle"] = Effect.gen(function* () {
-      if (parts.length > 0) yield* Effect.raceFirst(ownership.joined, Deferred.await(end))
+      yield* Effect.raceFirst(Deferred.await(ready), Deferred.await(end))
       while (true) {
         const moves = yield* Effect.forkChild(nextMove, { startImmediately: true })
         if (yield* Deferred.isDone(end)) return yield* Deferred.await(end)
@@ -402,7 +402,7 @@ const startIn = (given: Parts, options: Options) =>
       idle,
       changes: Stream.fromPubSub(changes),
       drain,
-      ready: parts.length === 0 ? Effect.void : Effect.raceFirst(ownership.joined, Effect.ignore(Deferred.await(end))),
+      ready: Effect.raceFirst(Deferred.await(ready), Effect.ignore(Deferred.await(end))),
       end: Deferred.await(end),
       summary
     }

@@ -21,6 +21,8 @@ export * as Event from "./Event.ts"
 export * as Job from "./Job.ts"
 /** The port of the queues. */
 export * as JobStore from "./JobStore.ts"
+/** What belongs together in two topics, or in a topic and a table. */
+export * as Join from "./Join.ts"
 /** What a worker counts. */
 export * as Metrics from "./Metrics.ts"
 /** Something a worker runs. */
@@ -37,6 +39,8 @@ export * as Queue from "./Queue.ts"
 export * as Redis from "./Redis.ts"
 /** What a partition keeps. */
 export * as Retention from "./Retention.ts"
+/** Tasks, timers and cron entries, on every worker or on the leader. */
+export * as Scheduler from "./Scheduler.ts"
 /** How values become bytes. */
 export * as Serializer from "./Serializer.ts"
 /** What workers and processors use where they are not told otherwise. */

@@ -75,6 +75,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/entryId.ts",
     "internal/record/flat.ts",
     "internal/names.ts",
+    "internal/schedule/timing.ts",
     "internal/targets.ts",
     "internal/record/transform.ts",
     "internal/url.ts"
@@ -88,7 +89,8 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Serializer.ts",
     "Settings.ts",
     "TableStore.ts",
-    "internal/quarantine.ts"
+    "internal/quarantine.ts",
+    "internal/schedule/scheduler.ts"
   ],
   engine: ["Engine.ts", "Redis.ts"]
 }

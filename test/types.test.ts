@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Context, DateTime, Effect, type HashSet, Layer, Schedule, Schema, Stream } from "effect"
+import { Context, DateTime, Effect, type HashSet, Layer, Schedule, Schema, type Scope, Stream } from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
   AgentDefect,
@@ -36,6 +36,7 @@ import {
   Policy,
   Processor,
   Retention,
+  Scheduler,
   Serializer,
   Table,
   Topic,
@@ -669,6 +670,49 @@ export const refusedAgents = () => {
   })
   // @ts-expect-error: declare in `tables`, and keep an order
   Worker.run([unordered])
+}
+
+// ------------------------------------------------------------------------------------------------------- schedules
+
+export const schedules = () => {
+  const charging = Effect.gen(function* () {
+    const tick = yield* Scheduler.Tick
+    expectTypeOf(tick.id).toEqualTypeOf<string>()
+    expectTypeOf(tick.due).toEqualTypeOf<DateTime.Utc>()
+    yield* Effect.addFinalizer(() => Effect.void)
+    const payments = yield* Payments
+    yield* payments.charge(tick.tick)
+  })
+  const timer = Scheduler.timer("charge", { every: "1 minute", onLeader: true }, charging)
+  expectTypeOf(timer).toEqualTypeOf<Scheduler.Scheduled<Unpaid, Payments>>()
+  expectTypeOf(timer.effect).toEqualTypeOf<Effect.Effect<unknown, Unpaid, Payments | Scheduler.Tick | Scope.Scope>>()
+  // A run that fails halts nothing: the worker's own failures are left.
+  const worker = Worker.run([timer, Scheduler.task("hello", Effect.void)])
+  type Failure = typeof worker extends Effect.Effect<unknown, infer E, unknown> ? E : never
+  expectTypeOf<Failure>().toEqualTypeOf<Worker.Failure<never>>()
+  expectTypeOf(worker).toEqualTypeOf<Effect.Effect<Worker.Summary, Worker.Failure<never>, Payments | Engine.Services>>()
+  const provided = Part.provide(timer, Layer.succeed(Payments, { charge: () => Effect.void }))
+  expectTypeOf<Part.Services<typeof provided>>().toEqualTypeOf<never>()
+  expectTypeOf(Scheduler.isLeader).toEqualTypeOf<Effect.Effect<boolean, never, Scheduler.Scheduler>>()
+
+  // @ts-expect-error: Property 'every' is missing
+  Scheduler.timer("charge", {}, charging)
+  // @ts-expect-error: Property 'expression' is missing
+  Scheduler.cron("charge", { timezone: "UTC" }, charging)
+  // @ts-expect-error: 'catchUp' does not exist
+  Scheduler.timer("charge", { every: "1 minute", catchUp: true }, charging)
+  // @ts-expect-error: 'overlap' does not exist
+  Scheduler.task("charge", charging, { overlap: "skip" })
+  // @ts-expect-error: Type '"queue"' is not assignable
+  Scheduler.timer("charge", { every: "1 minute", overlap: "queue" }, charging)
+  // @ts-expect-error: is not assignable to parameter of type 'Effect<
+  Scheduler.task("charge", () => charging)
+  // A schedule has no policies, and no unit of work to write in.
+  // @ts-expect-error: "~millrace/Processor"
+  timer.pipe(Processor.retry({ times: 1 }))
+  const writing = Scheduler.task("write", Table.set(totals, "a", 1))
+  // @ts-expect-error: declare in `tables`, and keep an order
+  Worker.run([writing])
 }
 
 // --------------------------------------------------------------------------------------------------------------- jobs

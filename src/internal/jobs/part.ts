@@ -1,11 +1,11 @@
 /** The part that runs a job in a worker: a part like any other, that reads no topics. */
-import { Effect, type Scope } from "effect"
+import type { Effect, Scope } from "effect"
 import { pipeArguments } from "effect/Pipeable"
 import type { EngineError } from "../../Errors.ts"
 import type { UnitOfWork } from "../../Event.ts"
 import type { Part } from "../../Part.ts"
 import { checkCount, invalid } from "../names.ts"
-import type { Definition } from "../run/definition.ts"
+import type { Common } from "../run/definition.ts"
 import type { Current } from "./current.ts"
 import type { Handler, Spec } from "./spec.ts"
 
@@ -16,29 +16,12 @@ const Proto = {
   }
 }
 
-/** A job reads no topics, so all that a processor has is empty here but the layers. */
-const nothing: Omit<Definition, "name" | "layers"> = {
-  topics: [] as never,
-  tables: [],
-  shape: { _tag: "Each", acknowledge: "after", handler: () => Effect.void },
-  concurrency: { _tag: "One" },
-  maxUncommitted: undefined,
-  prefetch: { events: undefined, bytes: undefined },
-  startFrom: "latest",
-  slowAfter: undefined,
-  onLost: "halt",
-  onClaim: undefined,
-  wraps: [],
-  middleware: [],
-  cache: undefined as never
-}
-
-const fromHandler = (job: Handler, layers: Definition["layers"]): Part<any, any> =>
+const fromHandler = (job: Handler, layers: Common["layers"]): Part<any, any> =>
   Object.assign(Object.create(Proto), {
     name: job.name,
-    definition: { ...nothing, name: job.name, layers },
+    definition: { name: job.name, layers },
     job,
-    with: (changes: Partial<Definition>) => fromHandler(job, changes.layers ?? layers)
+    with: (changes: Partial<Common>) => fromHandler(job, changes.layers ?? layers)
   })
 
 export const make = <E, R>(
