@@ -10,7 +10,7 @@
 import { readFile } from "node:fs/promises"
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Clock, Config, Console, DateTime, Duration, Effect, FileSystem, Layer, Option, Schema, Stream } from "effect"
-import { Agent, Engine, Event, Processor, Retention, Table, Topic, Window, Worker } from "../src/index.ts"
+import { Agent, Engine, Event, Join, Processor, Retention, Table, Topic, Window, Worker } from "../src/index.ts"
 
 // ------------------------------------------------------------------------------------------------- topics and tables
 
@@ -34,6 +34,18 @@ const flights = Topic.make("flights", {
 
 // The same events under another name, kept for ever.
 const overdue = flights.pipe(Topic.variant("overdue", { retention: Retention.forever }))
+
+// Every airport of the country, from another file: one row each, for whoever joins it.
+const Field = Schema.Struct({ code: Schema.String, city: Schema.String, state: Schema.String })
+const fields = Topic.make("fields", { schema: Field, partitionBy: "code", partitions: 16 })
+const cities = Table.make("cities", { key: Schema.String, value: Schema.String, initial: () => "?", partitions: 16 })
+
+// How many of an airport's flights were overdue, and in which city it lies.
+const trouble = Table.make("trouble", {
+  key: Schema.String,
+  value: Schema.Struct({ city: Schema.String, flights: Schema.Finite }),
+  initial: () => ({ city: "", flights: 0 })
+})
 
 // What a processor knows, by airport: stored in the engine, so that it outlives any process.
 const Airport = Schema.Struct({ flights: Schema.Finite, delay: Schema.Finite, late: Schema.Finite })
@@ -125,6 +137,19 @@ const alerts = Processor.stream("alerts", { topic: flights }, (events) =>
   )
 )
 
+const gazetteer = Processor.make("gazetteer", { topic: fields, tables: [cities] }, ({ city, code, state }) =>
+  Table.set(cities, code, `${city}, ${state}`)
+)
+
+// A join is read like a topic: each overdue flight with the row of its airport.
+const joined = Join.table(overdue, cities)
+const complaints = Processor.make(
+  "complaints",
+  { topic: joined, tables: [trouble] },
+  ({ left: { origin }, right: city }) =>
+    Table.update(trouble, origin, ({ flights }) => ({ city, flights: flights + 1 }))
+)
+
 // Whoever asks gets the reply, or fails with the handler's own error.
 const answers = Agent.handler(
   airport,
@@ -140,19 +165,38 @@ const readFlights = Effect.promise(() =>
   readFile(new URL("../node_modules/vega-datasets/data/flights-20k.json", import.meta.url), "utf8")
 ).pipe(Effect.flatMap(Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Flight)))))
 
-// Every process publishes all, and each flight brings its own offset. A partition takes its flights all at once, and
+const readFields = Effect.promise(() =>
+  readFile(new URL("../node_modules/vega-datasets/data/airports.csv", import.meta.url), "utf8")
+).pipe(
+  Effect.map((text) =>
+    text
+      .trim()
+      .split("\n")
+      .slice(1)
+      .map((line) => (line.match(/"[^"]*"|[^,]+/g) ?? []).map((field) => field.replaceAll('"', "")))
+      .map(([code = "", , city = "", state = ""]) => ({ code, city, state }))
+  )
+)
+
+// Every process publishes all, and each event brings its own offset. A partition takes its events all at once, and
 // refuses offsets that are not above its last one: so whoever comes first stores them, and a killed one is made up for.
-const publish = (all: ReadonlyArray<typeof Flight.Type>) =>
-  Topic.publishAll(flights, all, { offsets: all.map((_, i) => `${i + 1}-0`) }).pipe(
-    Effect.catchTag("OffsetConflict", () => Console.log("another process or an earlier run has published already"))
+const publish = <A>(topic: Topic.Topic<A, string>, all: ReadonlyArray<A>) =>
+  Topic.publishAll(topic, all, { offsets: all.map((_, i) => `${i + 1}-0`) }).pipe(
+    Effect.catchTag("OffsetConflict", () =>
+      Console.log(`another process or an earlier run has published the ${topic.name} already`)
+    )
+  )
+
+const behindOf = (processors: ReadonlyArray<string>) =>
+  Effect.map(Effect.forEach(processors, Processor.lag), (lags) =>
+    lags.flat().reduce((sum, { events }) => sum + events, 0)
   )
 
 /** Show how far all processes together are, until nothing is left to do. */
 const progress = Effect.fn(function* (processors: ReadonlyArray<string>, total: number) {
   let shown = -20
   while (true) {
-    const lags = yield* Effect.forEach(processors, Processor.lag)
-    const behind = lags.flat().reduce((sum, { events }) => sum + events, 0)
+    const behind = yield* behindOf(processors)
     const percent = Math.floor(100 - (100 * behind) / total)
     const line = `${percent} % of ${format(total)} events handled`
     if (process.stdout.isTTY) process.stdout.write(`\r${line}${behind === 0 ? "\n" : ""}`)
@@ -193,6 +237,10 @@ const report = Effect.gen(function* () {
   yield* Console.log(
     `${format(past.length)} hours are over; the latest: ${hour.origin}, ${hour.hour}, ${minutes(hour)}`
   )
+  const complained = yield* Stream.runCollect(Table.entries(trouble))
+  const most = complained.toSorted(([a, x], [b, y]) => y.flights - x.flights || (a < b ? -1 : 1))
+  const [code, { city, flights: times }] = most[0]!
+  yield* Console.log(`three hours late most often: from ${code} (${city}), ${times} times`)
   const answer = yield* Agent.ask(airport, "JFK")
   const none = yield* Effect.flip(Agent.ask(airport, "nowhere"))
   yield* Console.log(`asked about JFK: ${answer.flights} flights, ${minutes(answer)}; about nowhere: ${none._tag}`)
@@ -211,16 +259,19 @@ const program = Effect.gen(function* () {
   const names = processors.map((part) => part.name)
   yield* Effect.gen(function* () {
     const started = yield* Clock.currentTimeMillis
-    yield* publish(all)
+    // What is joined has to be there first.
+    yield* publish(fields, yield* readFields)
+    while ((yield* behindOf(["gazetteer"])) > 0) yield* Effect.sleep("20 millis")
+    yield* publish(flights, all)
     // Whatever halts the worker ends the program.
-    yield* Effect.raceFirst(progress(names, all.length * names.length), Worker.join)
+    yield* Effect.raceFirst(progress([...names, "complaints"], all.length * names.length), Worker.join)
     const seconds = ((yield* Clock.currentTimeMillis) - started) / 1000
     yield* report
     const summary = yield* Worker.stop
     const handled = names.reduce((sum, name) => sum + (summary.parts[name]?.processed ?? 0), 0)
     const speed = format(Math.round(handled / seconds))
     yield* Console.log(`this process: ${format(handled)} events in ${seconds.toFixed(1)} s, ${speed} events per second`)
-  }).pipe(Effect.provide(Worker.layer([...processors, answers])))
+  }).pipe(Effect.provide(Worker.layer([...processors, gazetteer, complaints, answers])))
 })
 
 // What MILLRACE_URL names, or else an embedded engine in a file that goes when the program ends.

@@ -16,6 +16,9 @@ import type { DecodeError, EncodeError, EngineError, EventsLost, Misconfigured }
 import type { Event, Excess, UnitOfWork } from "./Event.ts"
 import { deadTopicsOf } from "./internal/dead/topic.ts"
 import { parseOffset } from "./internal/entryId.ts"
+import { shaped } from "./internal/join/shaped.ts"
+import { readTogether } from "./internal/join/sources.ts"
+import { compile } from "./internal/join/values.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import * as Operations from "./internal/operations.ts"
 import type { Parked, ParkedLane } from "./internal/parked.ts"
@@ -134,8 +137,6 @@ const Proto = {
 const fromDefinition = (definition: Definition): Processor<any, never> =>
   Object.assign(Object.create(Proto), { name: definition.name, definition: checkWindows(definition) })
 
-const isTopic = (source: Topic.Source<any>): source is Topic.Any => "schema" in source
-
 const define = (
   name: string,
   input: Topic.Input,
@@ -147,20 +148,9 @@ const define = (
   const at = `processor ${name}`
   const sources = (Array.isArray(input) ? input : [input]) as NonEmpty<Topic.Source<any>>
   if (sources.length === 0) throw invalid(`${at}: give it a topic`)
-  const topics = sources.map((source) => {
-    if (!isTopic(source)) throw invalid(`${at}: ${source.name} is not a topic`)
-    return source
-  }) as [Topic.Any, ...Array<Topic.Any>]
-  for (const topic of topics) {
-    if (topic.partitions !== topics[0].partitions) {
-      throw Operations.partitionsMismatch(
-        `${at} reads ${topics[0].name} with ${topics[0].partitions} partitions and ${topic.name} with ${topic.partitions}: ` +
-          `give them the same count, or re-key one with Processor.repartition`
-      )
-    }
-  }
-  if (new Set(topics.map((topic) => topic.name)).size < topics.length) throw invalid(`${at}: a topic is named twice`)
-  const tables = settings.tables ?? []
+  const topics = readTogether(at, sources)
+  const joined = compile(name, sources, settings.tables ?? [])
+  const tables = [...(settings.tables ?? []), ...(joined?.tables ?? [])]
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)
   for (const table of tables) Table.bind(table, name, topics[0])
   const { cache, onLost, prefetch } = settings
@@ -172,7 +162,7 @@ const define = (
     name,
     topics,
     tables,
-    shape,
+    shape: joined === undefined ? shape : shaped(shape, joined.values),
     concurrency,
     maxUncommitted: count("maxUncommitted", settings.maxUncommitted),
     prefetch: { events: count("prefetch.events", prefetch?.events), bytes: count("prefetch.bytes", prefetch?.bytes) },

@@ -5,13 +5,15 @@
  */
 import { type DateTime, Duration, Effect, HashSet, Option, Schema, Stream } from "effect"
 import type { NoInfer } from "effect/Types"
-import { type DecodeError, EngineError, Misconfigured } from "./Errors.ts"
+import type { DecodeError, EngineError } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
+import type { Holding } from "./internal/join/held.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import { type ValueCodec, valueCodec } from "./internal/record/stored.ts"
 import { missing, undecodable } from "./internal/run/row.ts"
 import { onRow } from "./internal/run/unit.ts"
 import { topicOf } from "./internal/table/changes.ts"
+import { bind, boundTo, homeOf, partitionsOf } from "./internal/table/homes.ts"
 import {
   add,
   apply,
@@ -24,6 +26,7 @@ import {
   request,
   requests
 } from "./internal/table/sets.ts"
+import * as Views from "./internal/table/views.ts"
 import type { Windowing } from "./internal/window/definition.ts"
 import * as Windows from "./internal/window/operations.ts"
 import { keyOfRow, lookedUp, valuesOfRow } from "./internal/window/reading.ts"
@@ -32,7 +35,7 @@ import * as Partitioner from "./Partitioner.ts"
 import * as Retention from "./Retention.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
 import { TableStore } from "./TableStore.ts"
-import type { Any, Key, Topic } from "./Topic.ts"
+import type { Key, Topic } from "./Topic.ts"
 import type * as Window from "./Window.ts"
 
 export type { Key }
@@ -51,6 +54,10 @@ export interface Definition {
   readonly timeToLive: Duration.Duration | undefined
   /** What is kept of its changes, if they are written down. */
   readonly changes: Retention.Retention | undefined
+  /** Where it is a view over two tables (see `Join.tables`): nothing of its own is stored. */
+  readonly view?: Views.View | undefined
+  /** Where it is what a join holds: a table of the runtime's own. */
+  readonly holding?: Holding | undefined
   /** Where it has windows: then key, value and the others are those of what is stored. */
   readonly windowed?: Windowing | undefined
 }
@@ -299,9 +306,35 @@ const windowsOf = <V>(
   only: number | undefined,
   at?: DateTime.Utc
 ): Effect.Effect<ReadonlyArray<V>, LookupError, Client> => {
-  const { windowed } = table.definition
+  const { view, windowed } = table.definition
+  if (view !== undefined)
+    return Effect.map(Views.rows(view, present, keys), (rows) => rows.map(Views.valueOf(view))) as Effect.Effect<
+      never,
+      LookupError,
+      Client
+    >
   if (windowed === undefined) return rowsOf(table, keys, only)
   return lookedUp(windowed, keys, at, (rows) => rowsOf(table, rows, only)) as Effect.Effect<never, LookupError, Client>
+}
+
+/** One row, if there is one. Not for tables with windows. */
+export const find = <Name extends string, K, V>(
+  table: Table<Name, K, V>,
+  key: NoInfer<K>
+): Effect.Effect<Option.Option<V>, LookupError, Client> => Effect.map(present<V>(table, [key as Key]), ([row]) => row!)
+
+/** Those that are there, in the order of the keys. */
+const present = <V>(
+  table: State<string, any, V>,
+  keys: ReadonlyArray<Key>
+): Effect.Effect<ReadonlyArray<Option.Option<V>>, LookupError, Client> => {
+  const { view } = table.definition
+  if (view !== undefined) {
+    return Effect.map(Views.rows(view, present, keys), (rows) => rows.map(Views.some(view))) as never
+  }
+  return Effect.map(rowsOf<V | typeof missing>(table as never, keys, undefined, missing), (values) =>
+    values.map((value) => (value === missing ? Option.none() : Option.some(value as V)))
+  )
 }
 
 /** Partitions that are asked at the same time. */
@@ -310,7 +343,8 @@ const lookupConcurrency = 16
 const rowsOf = Effect.fnUntraced(function* <V>(
   table: State<string, any, V>,
   keys: ReadonlyArray<Key>,
-  only: number | undefined
+  only: number | undefined,
+  absent?: V
 ): Effect.fn.Return<ReadonlyArray<V>, LookupError, Client> {
   const { definition } = table
   const { name, timeToLive } = definition
@@ -334,7 +368,9 @@ const rowsOf = Effect.fnUntraced(function* <V>(
     for (let j = 0; j < at.length; j++) {
       const bytes = found[j]
       values[at[j]!] = (
-        bytes === undefined ? definition.initial() : yield* decode(definition, codec, partition, texts[j]!, bytes)
+        bytes === undefined
+          ? (absent ?? definition.initial())
+          : yield* decode(definition, codec, partition, texts[j]!, bytes)
       ) as V
     }
   })
@@ -353,6 +389,13 @@ export const entries = <Name extends string, K, V>(
   Stream.unwrap(
     Effect.gen(function* () {
       const { definition } = table
+      if (definition.view !== undefined) {
+        return Views.entries(definition.view, present, (side) => entries(side, options)) as Stream.Stream<
+          never,
+          LookupError,
+          Client
+        >
+      }
       const store = yield* TableStore
       const codec = codecOf(definition, yield* Serializer)
       const home = yield* homeOf(definition)
@@ -387,7 +430,7 @@ export const changes = <Name extends string, K, V>(
   table: State<Name, K, V> & Logged
 ): Topic<Change<K, V>, Key | undefined> => {
   const { definition } = table
-  const home = homes.get(definition)
+  const home = boundTo(definition)
   const partitions = home?.partitions ?? definition.partitions
   if (partitions === undefined) {
     throw invalid(
@@ -426,57 +469,4 @@ const attempt = <A>(
 ): Effect.Effect<A, DecodeError> =>
   Effect.try({ try: f, catch: (error) => undecodable(name, partition, key, bytes, error) })
 
-interface Home {
-  readonly processor: string
-  readonly partitions: number
-  readonly partitioner: Partitioner.Partitioner
-  readonly partitionOf: (topicKey: string) => number
-}
-
-// A processor that declares a table binds it to its topic; a program without that processor asks the engine.
-const homes = new WeakMap<Definition, Home>()
-
-/** Called by the processor that declares the table. */
-export const bind = (table: Declared, processor: string, topic: Any): void => {
-  const { partitions } = table.definition
-  if (partitions !== undefined && partitions !== topic.partitions) {
-    throw new Misconfigured({
-      reason: "PartitionsMismatch",
-      detail:
-        `processor ${processor}: table ${table.name} says ${partitions} partitions, and topic ${topic.name} has ` +
-        `${topic.partitions}: give them the same count`
-    })
-  }
-  homes.set(table.definition, {
-    processor,
-    partitions: topic.partitions,
-    partitioner: topic.partitioner,
-    partitionOf: (key) => topic.partitioner(key, topic.partitions)
-  })
-}
-
-const homeOf = (definition: Definition): Effect.Effect<Home, EngineError, TableStore> =>
-  Effect.gen(function* () {
-    const bound = homes.get(definition)
-    if (bound !== undefined) return bound
-    const refuse = (detail: string) => new EngineError({ operation: "Table.lookup", reason: "Refused", detail })
-    const layout = yield* (yield* TableStore).layout(definition.name)
-    if (layout === undefined) {
-      return yield* refuse(
-        `table ${definition.name} is not stored here: no worker that declares it has run with this namespace`
-      )
-    }
-    if (!layout.hashed) {
-      return yield* refuse(
-        `table ${definition.name} is placed by a partitioner of its own: import the processor ${layout.processor} to look it up`
-      )
-    }
-    const home: Home = {
-      processor: layout.processor,
-      partitions: layout.partitions,
-      partitioner: Partitioner.hash,
-      partitionOf: (key) => Partitioner.hash(key, layout.partitions)
-    }
-    homes.set(definition, home)
-    return home
-  })
+export { bind, partitionsOf }

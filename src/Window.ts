@@ -13,12 +13,16 @@ type Shape =
   | { readonly _tag: "Sliding"; readonly before: number; readonly after: number }
   | { readonly _tag: "Session"; readonly gap: number }
 
-export interface Window {
+export interface Window extends Timing {
   readonly "~millrace/Window": "tumbling" | "hopping" | "sliding" | "session"
   /** @internal */
   readonly shape: Shape
   /** Milliseconds after its start for which a window can be read. @internal */
   readonly retain: number
+}
+
+/** What time a table goes by, in milliseconds. @internal */
+export interface Timing {
   /** @internal */
   readonly lateness: number
   /** @internal */

@@ -21,6 +21,8 @@ export * as Event from "./Event.ts"
 export * as Job from "./Job.ts"
 /** The port of the queues. */
 export * as JobStore from "./JobStore.ts"
+/** What belongs together in two topics, or in a topic and a table. */
+export * as Join from "./Join.ts"
 /** What a worker counts. */
 export * as Metrics from "./Metrics.ts"
 /** Something a worker runs. */

@@ -12,6 +12,10 @@ import { assertRising, reading, readings, Seen } from "./support/readings.ts"
 const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
 const behind = Effect.map(Processor.lag("p"), (lags) => lags.reduce((sum, lag) => sum + lag.events, 0))
 
+/** So many turns of the other fibers. */
+const turns = (count: number): Effect.Effect<void> =>
+  Effect.forEach(numbers(count), () => Effect.yieldNow, { discard: true })
+
 describe("perKey", () => {
   behaviour("runs keys side by side, each key in order and one at a time", () =>
     Effect.gen(function* () {
@@ -40,6 +44,31 @@ describe("perKey", () => {
       assert.strictEqual(most, 4)
       assert.deepStrictEqual(seen.all, numbers(300))
       assertRising(seen.lists.values())
+    })
+  )
+
+  behaviour("what one event emits does not go with what an earlier one of another key wrote", () =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      const out = Topic.make("out", { schema: Schema.Int, partitions: 1 })
+      yield* Topic.publishAll(
+        topic,
+        numbers(60).map((n) => reading(n, 7))
+      )
+      yield* drain([
+        Processor.make("p", { topic, tables: [totals], concurrency: { perKey: 3 } }, ({ key, n }) =>
+          Effect.gen(function* () {
+            yield* turns(n % 7 === 0 ? 20 : 1)
+            if (n % 2 === 1) yield* Topic.emit(out, n)
+            else yield* Table.update(totals, key, (sum) => sum + n)
+          })
+        )
+      ])
+      const emitted = yield* Stream.runCollect(Topic.stream(out, { until: "now" }))
+      assert.deepStrictEqual(
+        emitted.map(({ value }) => value),
+        numbers(60).filter((n) => n % 2 === 1)
+      )
     })
   )
 

@@ -1,8 +1,9 @@
 /** Queues as a whole, the definitions of jobs, and what many jobs of one kind share: limits, groups, keys, priorities. */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Metric, Schema, Stream } from "effect"
+import { Cause, Duration, Effect, Exit, Metric, Schema, Stream } from "effect"
 import { Job, Metrics, Queue } from "../src/index.ts"
 import { Shares } from "../src/internal/jobs/shares.ts"
+import { Simulation } from "../src/testing/index.ts"
 import { behaviour, drain, numbers, start, until } from "./support/engines.ts"
 
 const work = Job.make("work", { payload: Schema.Int, queue: "mill" })
@@ -157,6 +158,14 @@ describe("definitions", () => {
     )
     assert.deepStrictEqual(delays.slice(0, 4), [10_000, 20_000, 40_000, 80_000])
   })
+
+  it.effect("the simulation refuses handlers of jobs", () =>
+    Effect.gen(function* () {
+      const part = Job.handler(work, () => Effect.void)
+      const exit = yield* Effect.exit(Simulation.run(1, { parts: [part], events: [] }))
+      assert.isTrue(Exit.isFailure(exit) && String(Cause.squash(exit.cause)).includes("work handles jobs"))
+    })
+  )
 
   it("shares are ten to three to one over any run of claims", () => {
     for (const size of [1, 3, 14, 100, 200]) {

@@ -1,6 +1,6 @@
 /** Enqueueing on SQLite: one row for each job that is not there. Read `redis/jobEnqueue.ts` beside it. */
 import type { Deduplicate, Enqueued, NewJob } from "../JobStore.ts"
-import { type Books, die, makeReady, over } from "./jobLife.ts"
+import { type Books, die, makeReady, openLane, over } from "./jobLife.ts"
 import { find, nextPlace, priorityOf, type Row, update } from "./jobRows.ts"
 
 const dueOf = ({ at, delay }: NewJob, now: number): number =>
@@ -73,9 +73,7 @@ const enqueueOne = (books: Books, job: NewJob): Enqueued => {
     ],
     ...[JSON.stringify(job.after ?? []), waits ?? 0, job.format ?? null, job.payload]
   )
-  if (job.group !== undefined) {
-    db.prepare("INSERT OR IGNORE INTO job_lanes (queue, name, lane) VALUES (?, ?, ?)").run(queue, job.name, job.group)
-  }
+  openLane(books, job.name, job.group ?? null)
   if (waits === undefined) {
     die(books, find(db, queue, job.id, now)!, "Child", JSON.stringify({ at: now, exit: "Child" }))
     over(books, job.id, false)

@@ -109,7 +109,8 @@ const fromLanes = (books: Books, { group, name }: Room, most: number, look: (at:
     .prepare(
       `SELECT lane, running, not_before, window, used FROM job_lanes WHERE queue = ? AND name = ? AND running < ?
        AND EXISTS (SELECT 1 FROM jobs j WHERE j.queue = job_lanes.queue AND j.name = job_lanes.name
-                   AND j.lane = job_lanes.lane AND j.state = 0 AND j.lane IS NOT NULL) ORDER BY turn LIMIT 1000`
+                   AND j.lane = job_lanes.lane AND j.lane IS NOT NULL AND j.state < 4 AND j.state = 0)
+       ORDER BY turn LIMIT 1000`
     )
     .all<Lane>(queue, name, group.concurrency)
   for (const lane of lanes) {
@@ -123,14 +124,17 @@ const fromLanes = (books: Books, { group, name }: Room, most: number, look: (at:
     }
     const row = db
       .prepare(
-        `SELECT ${columns} FROM jobs WHERE queue = ? AND name = ? AND lane = ? AND state = 0 AND lane IS NOT NULL
-         ORDER BY place LIMIT 1`
+        `SELECT ${columns} FROM jobs WHERE queue = ? AND name = ? AND lane = ? AND lane IS NOT NULL AND state < 4
+         AND state = 0 ORDER BY place LIMIT 1`
       )
       .get<Row>(queue, name, lane.lane)!
     db.prepare(
-      `UPDATE job_lanes SET running = running + 1, window = ?, used = ?, turn = ?
+      `UPDATE job_lanes SET running = running + 1, window = ?, used = ?, turn = ?, until = ?
        WHERE queue = ? AND name = ? AND lane = ?`
-    ).run(fresh ? now : lane.window, used + 1, nextPlace(db), queue, name, lane.lane)
+    ).run(
+      ...[fresh ? now : lane.window, used + 1, nextPlace(db), (fresh ? now : lane.window) + (limit?.per ?? 0)],
+      ...[queue, name, lane.lane]
+    )
     // Taken from here on: the next look must not find it again.
     update(db, row.row, { state: 3 })
     found.push(row)
@@ -193,20 +197,27 @@ const claim = (books: Books, request: Exchange, most: number, look: (at: number)
   return found
 }
 
-/** Finished jobs whose time is over, or that are too many. */
-export const purge = ({ db, now, queue }: Books, keep: number): void => {
+/** Finished jobs whose time is over; with a bound, also those that are too many, which takes a look at all of them. */
+const purge = ({ db, now, queue }: Books, keep: number | null): void => {
   const over = "SELECT row FROM jobs WHERE queue = ? AND state >= 5"
   db.prepare(`DELETE FROM jobs WHERE row IN (${over} AND expires <= ? ORDER BY expires LIMIT 1000)`).run(queue, now)
+  if (keep === null) return
   db.prepare(`DELETE FROM jobs WHERE row IN (${over} ORDER BY expires DESC, row DESC LIMIT 1000 OFFSET ?)`).run(
     queue,
     keep
   )
-  const keys = "SELECT key FROM job_keys WHERE queue = ?1 AND until > 0 AND until <= ?2 LIMIT 100"
+}
+
+/** What is dropped now and then: keys and groups that nobody uses, and finished jobs beyond the default bound. */
+export const tidy = (books: Books): void => {
+  const { db, now, queue } = books
+  purge(books, settingsOf(books)?.keep_done ?? defaultKeepDone)
+  const keys = "SELECT key FROM job_keys WHERE queue = ?1 AND until > 0 AND until <= ?2 LIMIT 1000"
   db.prepare(`DELETE FROM job_keys WHERE queue = ?1 AND key IN (${keys})`).run(queue, now)
-  const idle = "running = 0 AND not_before <= ?2 AND used = 0"
   db.prepare(
-    `DELETE FROM job_lanes WHERE queue = ?1 AND ${idle} AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.queue = ?1
-     AND j.name = job_lanes.name AND j.lane = job_lanes.lane AND j.state < 4)`
+    `DELETE FROM job_lanes WHERE queue = ?1 AND running = 0 AND not_before <= ?2 AND until <= ?2
+     AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.queue = ?1 AND j.name = job_lanes.name AND j.lane = job_lanes.lane
+                     AND j.lane IS NOT NULL AND j.state < 4)`
   ).run(queue, now)
 }
 
@@ -274,7 +285,7 @@ export const exchange = (books: Books, request: Exchange, dry: boolean): Exchang
         slot
       )
     }
-    if (settlements.length > 0) purge(books, settings?.keep_done ?? defaultKeepDone)
+    if (settlements.length > 0) purge(books, settings?.keep_done ?? null)
   }
   const suspect = db.prepareArrays(
     "SELECT 1 FROM jobs WHERE queue = ? AND name = ? AND state = 0 AND lost >= 2 LIMIT 1"

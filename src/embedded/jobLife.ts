@@ -28,6 +28,12 @@ export const makeReady = (
   books.work = true
 }
 
+/** A group that was not used for a while is forgotten. */
+export const openLane = ({ db, queue }: Books, name: string, lane: string | null): void => {
+  if (lane === null) return
+  db.prepare("INSERT OR IGNORE INTO job_lanes (queue, name, lane) VALUES (?, ?, ?)").run(queue, name, lane)
+}
+
 /** A running job of a group is not running any more; the next one not before a moment. */
 export const leaveLane = (books: Books, { lane, name }: Pick<Row, "lane" | "name">, from = 0): void => {
   if (lane === null) return

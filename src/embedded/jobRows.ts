@@ -26,17 +26,18 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (queue, name, priority, place) WHERE state = 0 AND lane IS NULL AND lost < 2;
 CREATE INDEX IF NOT EXISTS jobs_suspect ON jobs (queue, name, place) WHERE state = 0 AND lost >= 2;
-CREATE INDEX IF NOT EXISTS jobs_in_lane ON jobs (queue, name, lane, place) WHERE state = 0 AND lane IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_in_lane ON jobs (queue, name, lane, state, place) WHERE lane IS NOT NULL AND state < 4;
 CREATE INDEX IF NOT EXISTS jobs_due ON jobs (queue, name, at, place) WHERE state = 1;
 CREATE INDEX IF NOT EXISTS jobs_active ON jobs (queue, slot) WHERE state = 3;
 CREATE INDEX IF NOT EXISTS jobs_waiting ON jobs (queue) WHERE state = 2;
 CREATE INDEX IF NOT EXISTS jobs_dead ON jobs (queue, at) WHERE state = 4;
 CREATE INDEX IF NOT EXISTS jobs_over ON jobs (queue, expires) WHERE state >= 5;
--- One group of a name: how many of it run, not before when the next may, its window of the limit, and whose turn it is.
+-- One group of a name: how many of it run, not before when the next may, its window of the limit and when that is over, and
+-- whose turn it is.
 CREATE TABLE IF NOT EXISTS job_lanes (
   queue TEXT NOT NULL, name TEXT NOT NULL, lane TEXT NOT NULL, running INTEGER NOT NULL DEFAULT 0,
   not_before INTEGER NOT NULL DEFAULT 0, window INTEGER NOT NULL DEFAULT 0, used INTEGER NOT NULL DEFAULT 0,
-  turn INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (queue, name, lane)
+  turn INTEGER NOT NULL DEFAULT 0, until INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (queue, name, lane)
 ) WITHOUT ROWID;
 -- until 0: while that job is not over.
 CREATE TABLE IF NOT EXISTS job_keys (

@@ -10,8 +10,8 @@ import type { EngineError } from "../Errors.ts"
 import { type Counts, JobStore, maxJobs, type Signal, type State } from "../JobStore.ts"
 import { Sqlite } from "./client.ts"
 import { enqueue } from "./jobEnqueue.ts"
-import { exchange, hasExpired, isInVain } from "./jobExchange.ts"
-import { type Books, cancelled, claimsOf, lose, makeReady, over, takeBack } from "./jobLife.ts"
+import { exchange, hasExpired, isInVain, tidy } from "./jobExchange.ts"
+import { type Books, cancelled, claimsOf, lose, makeReady, openLane, over, takeBack } from "./jobLife.ts"
 import { columns, createTables, find, itemOf, type Row, stateOf, update, work } from "./jobRows.ts"
 
 /** Rows of a page, and of one transaction that clears. */
@@ -178,6 +178,7 @@ const make = Effect.gen(function* () {
           }
         }
         for (const row of mine.values()) if (row.claim! <= number) takeBack(books, row)
+        tidy(books)
         return { lost, cancelled: stop, expired: hasExpired(books) }
       }),
     close: ({ queue, slot }) =>
@@ -302,6 +303,7 @@ const make = Effect.gen(function* () {
     redrive: (queue, ids) =>
       dead(queue, ids, (books, row) => {
         update(books.db, row.row, { failures: 0, lost: 0, reason: null, since: books.now })
+        openLane(books, row.name, row.lane)
         makeReady(books, { row: row.row, waits: 0 }, books.now, row.place)
       }),
     bury: (queue, ids) => dead(queue, ids, ({ db }, { row }) => db.prepare("DELETE FROM jobs WHERE row = ?").run(row)),

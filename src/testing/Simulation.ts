@@ -27,6 +27,7 @@ import { World } from "./simulation/world.ts"
 import type { Input } from "./TestProcessor.ts"
 
 export interface Options<E, R> {
+  /** Processors and agents; handlers of jobs are refused. */
   readonly parts: ReadonlyArray<Part.Part<E, R>>
   /** Published in this order while all that happens; made with `TestProcessor.event`. */
   readonly events: Iterable<Input>
@@ -67,6 +68,12 @@ export const run = <E, R>(
 
 const simulate = (seed: number, options: Options<unknown, unknown>, context: Context.Context<never>) =>
   Effect.gen(function* () {
+    const job = options.parts.find((part) => part.job !== undefined)
+    if (job !== undefined) {
+      return yield* Effect.die(
+        new Error(`Simulation.run: ${job.name} handles jobs, which are not simulated: leave it out`)
+      )
+    }
     const choices = new Choices(seed)
     const serverWentBack = options.serverWentBack === true
     const sky = weather(choices, serverWentBack)
@@ -159,7 +166,9 @@ const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<v
     const releases = new Map<string, number>()
     let left = restarts
     let behind = events
-    const isWindowed = parts.some(({ definition }) => definition.tables.some((table) => "onClose" in table))
+    const isWindowed = parts.some(({ definition }) =>
+      definition.tables.some((table) => "onClose" in table || table.definition.holding !== undefined)
+    )
     /** Since when all is committed and somebody is there. */
     let settled: number | undefined
 

@@ -172,7 +172,7 @@ export class Received<A> implements Event<A> {
     return this.source.partition
   }
   get offset(): string {
-    return offset(this.source.id, this.index)
+    return this.read === this ? offset(this.source.id, this.index) : this.read.offset
   }
   get key(): string | undefined {
     return this.source.key(this.index)
@@ -185,6 +185,13 @@ export class Received<A> implements Event<A> {
   }
   get epoch(): bigint {
     return this.source.epoch
+  }
+  /** With it, the event that was read is done. */
+  get isLast(): boolean {
+    return true
+  }
+  finish(): void {
+    this.done = true
   }
   withValue<B>(value: B): Received<B> {
     const event = new Received(value, this.source, this.index, undefined, this.read)

@@ -4,13 +4,13 @@ import type { Quarantine } from "../../Coordinator.ts"
 import type { Event, UnitOfWork } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
 import { attempt, Lane } from "./lane.ts"
-import type { Book, Log } from "./log.ts"
+import type { Book } from "./log.ts"
 import type { Halted, Setup } from "./runner.ts"
 import { wrapped } from "./wrapped.ts"
 
 export class Books implements Book {
   /** Set by the log itself: they refer to each other. */
-  log!: Log
+  log!: Book["log"]
   private setup: Setup | undefined
   private halted: Deferred.Deferred<never, Halted> | undefined
   attach(setup: Setup, halted: Deferred.Deferred<never, Halted>): void {

@@ -5,6 +5,7 @@ import type { Event } from "../../Event.ts"
 import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
+import type { Holding } from "../join/held.ts"
 import { invalid } from "../names.ts"
 import type { CacheBounds } from "./cache.ts"
 import type { Emitted, Host } from "./unit.ts"
@@ -104,6 +105,9 @@ export const isProcessing = <P extends { readonly definition: Common }>(
 export const checkWindows = (definition: Definition): Definition => {
   const isWindowed = definition.tables.some((table) => table.definition.windowed !== undefined)
   const reason = isWindowed ? cannotWindow(definition) : undefined
+  if (definition.concurrency._tag === "Unordered" && holdings(definition).length > 0) {
+    throw invalid(`processor ${definition.name}: a join of topics keeps the order of each key: leave out unordered`)
+  }
   if (reason === undefined) return definition
   throw invalid(`processor ${definition.name}: a table with windows: ${reason}`)
 }
@@ -119,8 +123,15 @@ const cannotWindow = ({
   return concurrency._tag === "Unordered" ? "without an order nothing is written: leave out unordered" : undefined
 }
 
+const holdings = ({ tables }: Pick<Definition, "tables">): ReadonlyArray<Holding> =>
+  tables.flatMap(({ definition: { holding } }) => holding ?? [])
+
 /** Why no event can wait aside in such a processor, and what to do; undefined: it can. */
-export const cannotPark = ({ middleware, shape }: Pick<Definition, "middleware" | "shape">): string | undefined => {
+export const cannotPark = (definition: Pick<Definition, "middleware" | "shape" | "tables">): string | undefined => {
+  const { middleware, shape } = definition
+  if (holdings(definition).some(({ kind }) => kind !== "inner")) {
+    return "what a join tells of when its time is over was read long ago, and has no place to wait: use another policy"
+  }
   if (shape._tag === "Stream") {
     return "an event that comes back has no place in the middle of a pipeline: use Processor.make or Processor.batch"
   }

@@ -54,7 +54,8 @@ export const make = (options: {
 
     const uncovered = (): boolean => {
       for (const partition of options.partitions()) {
-        if (!reading!.covered.has(partition) && partition.room() > 0) return true
+        const isCovered = reading!.covered.has(partition) && !partition.supply.isCurious
+        if (!isCovered && partition.room() > 0) return true
       }
       return false
     }
@@ -112,12 +113,14 @@ export const make = (options: {
         const covered = new Set<Partition>()
         let room = Infinity
         let roomEvents = Infinity
+        let { block } = options
         for (const partition of options.partitions()) {
           const free = partition.room()
           if (free === 0) continue
           covered.add(partition)
           room = Math.min(room, free)
           roomEvents = Math.min(roomEvents, partition.roomEvents)
+          if (partition.supply.isCurious) block = 0
           for (const position of partition.positions()) positions.push(position)
           for (const log of partition.logs) wanted.set(`${log.topic.name}/${partition.partition}`, { partition, log })
         }
@@ -130,13 +133,14 @@ export const make = (options: {
           Math.min(1_000, Math.floor(room / averageBytes), Math.ceil(roomEvents / averageEvents))
         )
         reading = { reader, covered, woken: false }
-        return reader.read(positions, { count, block: options.block }).pipe(
+        return reader.read(positions, { count, block }).pipe(
           Effect.onExit(() => {
             reading = undefined
             return Effect.void
           }),
           Effect.map((batches) => {
             for (const batch of batches) deliver(batch, wanted)
+            for (const partition of covered) partition.looked()
           })
         )
       })

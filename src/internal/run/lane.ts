@@ -63,7 +63,8 @@ export const next = (setup: Setup, back?: Back): Effect.Effect<Array<Received<un
       return Effect.flatMap(Effect.raceFirst(partition.pressure.relief, partition.stops.await), () => look)
     }
     if (partition.full) return Effect.flatMap(setup.flush, () => look)
-    if (setup.closings?.windows.isDue === true) return Effect.flatMap(setup.closings.close, () => look)
+    if (setup.closings?.windows.closes === true) return Effect.flatMap(setup.closings.close, () => look)
+    if (setup.letting !== undefined && partition.lets) return Effect.flatMap(setup.letting.gather, () => look)
     if (parking.active && back !== undefined) {
       const isDue = back.isDue()
       if (isDue !== false) return isDue === true ? Effect.succeed([]) : Effect.flatMap(isDue, () => look)
@@ -122,9 +123,13 @@ export const attempt = (
       }
       return Effect.flatMap(failed(setup, unit, events, cause, from), (outcome): Effect.Effect<Ended, Halted> => {
         if (outcome === "again") return again
-        // Dead letters, one for each event: each goes with its own.
+        // Dead letters, one for each event: each goes with its own. Rows are those of all.
         if (outcome === "settled" && unit.size > 0) {
-          const { emits } = unit.take()
+          const { emits, rows, values } = unit.take()
+          partition.stage(
+            events.map((event) => event.read),
+            { rows, values, emits: [], bytes: 0 }
+          )
           emits.forEach((emitted, i) => {
             partition.stage([events[i]!.read], { rows: [], values: [], emits: [emitted], bytes: sizeOf(emitted) })
           })

@@ -10,7 +10,7 @@ type Claimed = Extract<Claim, { readonly _tag: "Claimed" }>
 
 /** Keeps the books of one log's events. */
 export interface Book extends Origin {
-  log: Log
+  log: Pick<Log, "done">
 }
 
 /** How far one topic of the partition is. */

@@ -6,7 +6,6 @@ import { Effect, Latch } from "effect"
 import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
-import { ReadAhead } from "./ahead.ts"
 import type { Bounds, Limit } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
 import { jobsOf, pack, repliesOf } from "./emits.ts"
@@ -18,6 +17,7 @@ import type { Parking } from "./parking.ts"
 import type { Pressure } from "./pressure.ts"
 import { Returned } from "./returned.ts"
 import type { Rows } from "./rows.ts"
+import { Supply } from "./supply.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
 import { Window } from "./window.ts"
 import type { Windows } from "./windows.ts"
@@ -36,8 +36,7 @@ export class Partition {
   private readonly bounds: Bounds
   private readonly limit: Limit | undefined
   readonly lease: Lease
-  private readonly ahead = new ReadAhead()
-  private decoded: Array<Received<unknown>> = []
+  readonly supply: Supply
   /** Events handed out and not done. */
   taken = 0
   private readonly window = new Window({
@@ -114,6 +113,13 @@ export class Partition {
     this.pressure = options.pressure
     this.parking = options.parking
     this.windows = options.windows
+    this.supply = new Supply({
+      logs: options.logs,
+      partition: options.partition,
+      epoch: options.fence.epoch,
+      merges: options.windows?.joins === true,
+      onPassed: () => this.touched()
+    })
     this.outbox = options.outbox
     this.onDirty = options.onDirty
     this.onRoom = options.onRoom
@@ -135,8 +141,9 @@ export class Partition {
   /** Bytes that may be read now; 0: leave this partition out. Half of the bound must be free, so that reads are large. */
   room(): number {
     if (this.stopping || this.paused) return 0
+    if (this.supply.isCurious) return this.bounds.bytes
     const events = this.waiting
-    const { bytes } = this.ahead
+    const { bytes } = this.supply
     this.starved =
       events + this.taken + this.uncommitted() >= this.bounds.uncommitted ||
       events * 2 > this.bounds.events ||
@@ -146,23 +153,22 @@ export class Partition {
 
   /** Events that may be read now, if there is room at all. */
   get roomEvents(): number {
-    return this.bounds.events - this.waiting
+    return this.supply.isCurious ? this.bounds.events : this.bounds.events - this.waiting
   }
 
   positions(): ReadonlyArray<Position> {
-    return this.logs.map((log) => ({
-      topic: log.topic,
-      partition: this.partition,
-      after: log.after,
-      entriesRead: log.entriesRead
-    }))
+    return this.supply.positions()
   }
 
   deliver(log: Log, entries: ReadonlyArray<Entry>): void {
-    for (const entry of entries) this.ahead.add(log, entry)
     log.after = entries[entries.length - 1]!.id
     log.entriesRead += entries.length
-    if (!this.paused) this.arrival.openUnsafe()
+    if (this.supply.add(log, entries)) this.rouse()
+  }
+
+  /** A read that this partition was part of is over, and delivered. */
+  looked(): void {
+    if (this.supply.looked()) this.rouse()
   }
 
   // --------------------------------------------------------------------------------------------------------- handing out
@@ -170,52 +176,49 @@ export class Partition {
   /** The next events, in order; none if nothing is there or nothing may be handed out now. */
   take(): Array<Received<unknown>> {
     if (this.caution !== undefined && !this.begins(this.caution)) return this.hand([])
-    const events = this.decoded
-    this.decoded = []
-    const most = Math.min(chunkEvents, this.bounds.events)
-    while (events.length < most && !this.ahead.isEmpty) {
-      const { entry, log } = this.ahead.take()
-      const first = log.first(entry)
-      if (first >= entry.count) {
-        log.passed(entry)
-        this.touched()
-        continue
-      }
-      const unpacked = log.codec.unpack(entry, this.partition, first, log.origin, this.fence.epoch)
-      if (events.length === 0 && this.ahead.isEmpty) {
-        this.ahead.compact()
-        return this.hand(unpacked)
-      }
-      for (const event of unpacked) events.push(event)
-    }
-    this.ahead.compact()
-    return this.hand(events)
+    const events = this.hand(this.supply.take(Math.min(chunkEvents, this.bounds.events), this.caution !== undefined))
+    if (this.supply.isCurious) this.onRoom()
+    return events
   }
 
   /** On probation it begins with the event that it is suspected for, which may not have been read yet. */
   begins({ lifted, suspect }: Caution): boolean {
-    if (lifted || suspect === undefined || this.decoded.length > 0) return true
-    const isThere = this.ahead.prefer(suspect.topic)
+    if (lifted || suspect === undefined) return true
+    const isThere = this.supply.prefer(suspect.topic)
     if (!isThere) this.arrival.closeUnsafe()
     return isThere
   }
 
+  /** Events that were not read goes out before those that were. */
+  give(events: ReadonlyArray<Received<unknown>>): void {
+    this.supply.prepend(events)
+    if (events.length > 0) this.rouse()
+  }
+
+  /**
+   * It is time to look at what a join holds, and nothing else comes first: what was looked up before, or, since a commit
+   * says that its owner did not die at the first event, that one.
+   */
+  get lets(): boolean {
+    return this.windows?.lets === true && this.supply.isPlain && this.caution === undefined && !this.isUntried
+  }
+
   private hand(events: Array<Received<unknown>>): Array<Received<unknown>> {
     if (this.caution !== undefined && events.length > 0) {
-      this.decoded = events.splice(1)
+      this.supply.prepend(events.splice(1))
       if (--this.caution.remaining === 0) this.trust()
     }
     if (this.limit !== undefined && events.length > 0) {
       const allowed = Math.min(events.length, this.limit.remaining)
       this.limit.remaining -= allowed
       if (allowed < events.length) {
-        this.decoded = [...events.splice(allowed), ...this.decoded]
+        this.supply.prepend(events.splice(allowed))
         this.limit.waiting.add(this.rouse)
       }
     }
     this.taken += events.length
     this.rows.handed = events
-    if (events.length === 0 || (this.ahead.isEmpty && this.decoded.length === 0)) this.arrival.closeUnsafe()
+    if (events.length === 0 || this.waiting === 0) this.arrival.closeUnsafe()
     if (this.starved) this.onRoom()
     return events
   }
@@ -245,7 +248,7 @@ export class Partition {
 
   /** Handed out and never started: as if it had not been read. For a partition that is given away. */
   get waiting(): number {
-    return this.ahead.events + this.decoded.length
+    return this.supply.events
   }
 
   // ---------------------------------------------------------------------------------------------------------------- done
@@ -503,7 +506,12 @@ export class Partition {
 
   /** Nothing in hand, nothing uncommitted, no window to be closed now. */
   get settled(): boolean {
-    return this.taken === 0 && this.parking.busy === 0 && this.clean && !(this.open && this.windows?.isDue === true)
+    return (
+      this.taken === 0 &&
+      this.parking.busy === 0 &&
+      this.clean &&
+      !(this.open && (this.windows?.closes === true || this.lets))
+    )
   }
 
   /** The oldest event in hand, and since when nothing has moved, as far as the caller looked. */

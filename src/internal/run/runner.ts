@@ -11,6 +11,7 @@ import * as Closing from "./closing.ts"
 import type { Definition } from "./definition.ts"
 import { next, unitRunner } from "./lane.ts"
 import { lanes } from "./lanes.ts"
+import * as Letting from "./letting.ts"
 import type { Observer } from "./observer.ts"
 import type { Waiting } from "./parking.ts"
 import type { Partition } from "./partition.ts"
@@ -59,6 +60,8 @@ export interface Setup {
   readonly observer: Observer | undefined
   /** Where a table has windows. */
   readonly closings?: Closing.Closings | undefined
+  /** Where a join holds events. */
+  readonly letting?: Letting.Letting | undefined
 }
 
 /** What a runner ends with, if it does not end because its partition was stopped. */
@@ -67,9 +70,13 @@ export type Halted = ProcessorHalted<unknown>
 export const run = (given: Setup, tick: Effect.Effect<never>): Effect.Effect<void, Halted> => {
   const { windows } = given.partition
   if (windows === undefined) return shaped(given)
+  const letting = windows.holds.length > 0 ? Letting.make(given, windows) : undefined
+  if (windows.tables.length === 0)
+    return Effect.andThen(letting!.begin, Effect.raceFirst(shaped({ ...given, letting }), tick))
   const closings = Closing.make(given, windows)
   const beside = Effect.raceFirst(closings.halted, tick)
-  return Effect.andThen(closings.begin, Effect.raceFirst(shaped({ ...given, closings }), beside))
+  const begin = letting === undefined ? closings.begin : Effect.andThen(letting.begin, closings.begin)
+  return Effect.andThen(begin, Effect.raceFirst(shaped({ ...given, closings, letting }), beside))
 }
 
 const shaped = (setup: Setup): Effect.Effect<void, Halted> => {

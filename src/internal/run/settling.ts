@@ -8,6 +8,7 @@ import type { Settlement } from "../../Policy.ts"
 import { failureHeaders, messageOf, sourceHeaders, tagOf } from "../dead/headers.ts"
 import type { Received } from "../record/received.ts"
 import type { Answer } from "./definition.ts"
+import { Overdue } from "./overdue.ts"
 import type { Setup } from "./runner.ts"
 import type { Unit } from "./unit.ts"
 
@@ -41,52 +42,63 @@ export const settle = (
     if (settlement._tag === "Answer") return
     for (const event of events) observer?.settled(definition.name, event, settlement, cause)
   }
-  switch (settlement._tag) {
-    case "Answer": {
-      unit.emit(settlement.reply(setup.host))
-      note("answer")
-      const log = settlement.declared
-        ? Effect.logDebug("a request failed; whoever asked is told", cause)
-        : Effect.logError("a request could not be handled; whoever asked is told", cause)
-      return Effect.as(place(setup, events)(log), "settled" as const)
+  const carryOut = Effect.suspend((): Effect.Effect<"settled" | Quarantine> => {
+    switch (settlement._tag) {
+      case "Answer": {
+        unit.emit(settlement.reply(setup.host))
+        note("answer")
+        const log = settlement.declared
+          ? Effect.logDebug("a request failed; whoever asked is told", cause)
+          : Effect.logError("a request could not be handled; whoever asked is told", cause)
+        return Effect.as(place(setup, events)(log), "settled" as const)
+      }
+      case "Ignore":
+        counts.ignored += events.length
+        note("ignore")
+        return Effect.as(place(setup, events)(Effect.logDebug("ignored a failed event", cause)), "settled" as const)
+      case "DeadLetter":
+        return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+          const failure = failureHeaders(definition.name, cause, now)
+          for (const event of events) {
+            unit.emit(setup.host.deadLetter(event.read, settlement.topic, { ...sourceHeaders(event), ...failure }))
+          }
+          counts.deadLettered += events.length
+          note("deadLetter")
+          const dead = unit.emits[unit.emits.length - 1]!.topic.name
+          const line = Effect.logWarning(
+            `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
+            cause
+          )
+          return Effect.as(setup.repeats.say(`${dead} ${tag}`, now, place(setup, events)(line)), "settled" as const)
+        })
+      case "Quarantine":
+        counts.quarantined++
+        note("quarantine")
+        return place(
+          setup,
+          events
+        )(
+          Effect.logError(
+            "a failed event puts its partition aside: release it with Processor.release, or skip it with Processor.skip",
+            cause
+          )
+        ).pipe(Effect.as(entryOf(events, cause)))
     }
-    case "Ignore":
-      counts.ignored += events.length
-      note("ignore")
-      return Effect.as(place(setup, events)(Effect.logDebug("ignored a failed event", cause)), "settled" as const)
-    case "DeadLetter":
-      return Effect.flatMap(Clock.currentTimeMillis, (now) => {
-        const failure = failureHeaders(definition.name, cause, now)
-        for (const event of events) {
-          unit.emit(setup.host.deadLetter(event.read, settlement.topic, { ...sourceHeaders(event), ...failure }))
-        }
-        counts.deadLettered += events.length
-        note("deadLetter")
-        const dead = unit.emits[unit.emits.length - 1]!.topic.name
-        const line = Effect.logWarning(
-          `a failed event goes to ${dead}: look at it with Topic.deadLetters, put it back with Topic.redrive`,
-          cause
-        )
-        return Effect.as(setup.repeats.say(`${dead} ${tag}`, now, place(setup, events)(line)), "settled" as const)
-      })
-    case "Quarantine":
-      counts.quarantined++
-      note("quarantine")
-      return place(
-        setup,
-        events
-      )(
-        Effect.logError(
-          "a failed event puts its partition aside: release it with Processor.release, or skip it with Processor.skip",
-          cause
-        )
-      ).pipe(Effect.as(entryOf(events, cause)))
+  })
+  // What a join told of is told, however that ended.
+  const overdue = events.flatMap(({ read }) => (read instanceof Overdue ? [read] : []))
+  if (overdue.length > 0 && settlement._tag !== "Quarantine") {
+    const letGo = Effect.forEach(overdue, (event) => Effect.ignore(event.letGo(unit)), { discard: true })
+    return Effect.andThen(letGo, carryOut)
   }
+  return carryOut
 }
 
 const entryOf = (events: Events, cause: Cause.Cause<unknown>): Quarantine => {
   const positions = new Map<string, { readonly topic: string; readonly first: string; last: string }>()
-  for (const { offset, topic } of events) {
+  // What a join held was read long ago: to pass it passes nothing.
+  const read = events.filter((event) => !(event.read instanceof Overdue))
+  for (const { offset, topic } of read.length > 0 ? read : events) {
     const known = positions.get(topic)
     if (known === undefined) positions.set(topic, { topic, first: offset, last: offset })
     else known.last = offset

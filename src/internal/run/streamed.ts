@@ -20,6 +20,7 @@ export const streamed = (
     const { definition, partition } = setup
     const halted = Deferred.makeUnsafe<never, Halted>()
     for (const log of partition.logs) (log.origin as Books).attach(setup, halted)
+    setup.letting?.books.attach(setup, halted)
     const lane = new Lane(setup)
     let last: Received<unknown> | undefined
     /** An event that cannot be decoded and has no policy: the stream ends before it, and then it halts. */

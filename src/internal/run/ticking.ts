@@ -27,8 +27,8 @@ export interface Options {
 }
 
 export const ticking = ({ last, late, now, partition, warn, windows }: Options): Effect.Effect<never> => {
-  const { logs, tables } = windows
-  const idle = Math.min(...tables.map(({ windowed: { window } }) => (window.time === "event" ? window.idle : Infinity)))
+  const { dues, logs } = windows
+  const idle = Math.min(...dues.map(({ timing }) => (timing.time === "event" ? timing.idle : Infinity)))
   const seen = logs.map(({ events }) => ({ events, at: now() }))
   let reported = Number.NEGATIVE_INFINITY
   let told = 0
@@ -41,11 +41,11 @@ export const ticking = ({ last, late, now, partition, warn, windows }: Options):
     })
 
   /** When the next thing is due, on the engine's clock, if no event comes. */
-  const nextDue = (): number => Math.min(...tables.map(({ next, windowed: { window } }) => next + window.lateness))
+  const nextDue = (): number => Math.min(...dues.map(({ next, timing }) => next + timing.lateness))
 
   /** Something would be due if the clock were the watermark. */
   const wanted = (): boolean =>
-    tables.some(({ next, windowed: { window } }) => window.time === "event" && next + window.lateness <= windows.now())
+    dues.some(({ next, timing }) => timing.time === "event" && next + timing.lateness <= windows.now())
 
   const isQuiet = (): boolean =>
     partition.open && partition.waiting === 0 && partition.taken === 0 && partition.parking.busy === 0

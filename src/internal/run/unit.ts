@@ -198,6 +198,8 @@ export class Unit {
   take(): Changes {
     const rows = this.rows.slice(0, this.writes)
     const changes = { rows, values: rows.map((row) => row.value), emits: this.emits, bytes: this.bytes }
+    // They are merged later: what the unit is used for next must not be among them.
+    this.emits = []
     this.clear()
     return changes
   }

@@ -49,7 +49,7 @@ export class Window {
   /** Changes of a unit of work that count when its events are done. */
   stage(events: ReadonlyArray<Received<unknown>>, changes: Changes): void {
     if (changes.rows.length === 0 && changes.emits.length === 0 && changes.aside === undefined) return
-    const sorted = this.inOrder(events)
+    const sorted = this.inOrder(events.length === 1 ? [events[0]!.read] : events.map((event) => event.read))
     const last = sorted[sorted.length - 1]!
     const known = this.changes.get(last)
     if (known === undefined) this.changes.set(last, [changes])
@@ -68,14 +68,14 @@ export class Window {
 
   /** These are done. */
   close(events: ReadonlyArray<Received<unknown>>): void {
-    for (const event of events) if (this.barrier === undefined || !this.barred(event)) event.done = true
+    for (const event of events) if (this.barrier === undefined || !this.barred(event)) event.finish()
     this.advance()
   }
 
   /** Everything is done that was handed out up to and including this event. */
   closeUpTo(event: Received<unknown>): void {
-    const at = this.indexOf(event)
-    if (at >= 0) this.close(this.events.slice(this.head, at + 1))
+    const at = this.indexOf(event.read)
+    if (at >= 0) this.close(this.events.slice(this.head, event.isLast ? at + 1 : at))
   }
 
   /** Merge what is done, unit by unit, as long as there is room. */
@@ -127,7 +127,7 @@ export class Window {
 
   /** A policy puts the partition aside at these events; of several such places the first counts. */
   bar(events: ReadonlyArray<Received<unknown>>, entry: Quarantine): void {
-    const event = events[0]!.read
+    const event = events[0]!.read.read
     // One that came back is in no window: it stops nothing that is in hand.
     if (this.barrier === undefined || (!this.barred(event) && this.indexOf(event) >= 0)) this.barrier = { event, entry }
   }
@@ -136,7 +136,7 @@ export class Window {
   barred(event: Received<unknown>): boolean {
     if (this.barrier === undefined) return false
     const at = this.indexOf(this.barrier.event)
-    return at >= 0 && this.indexOf(event.read) >= at
+    return at >= 0 && this.indexOf(event.read.read) >= at
   }
 
   /** Why the partition is to be put aside. */

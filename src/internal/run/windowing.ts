@@ -27,7 +27,9 @@ export interface Options {
 
 export const make = ({ broker, definition, now, onDone, onLate, serializer, tables }: Options) => {
   const { topics } = definition
-  const isWindowed = definition.tables.some((table) => table.definition.windowed !== undefined)
+  const isWindowed = definition.tables.some(
+    ({ definition: { holding, windowed } }) => holding !== undefined || windowed !== undefined
+  )
   let late = 0
 
   const open = (number: number, claimed: Extract<Claim, { readonly _tag: "Claimed" }>) => {
@@ -64,7 +66,8 @@ export const make = ({ broker, definition, now, onDone, onLate, serializer, tabl
         late: () => late,
         warn: (events) =>
           Effect.logWarning(
-            `${events} events came too late for a window and were left out of it: give it more lateness, if they matter`
+            `${events} events came too late for a window, which left them out, or for a join, which may have let go of ` +
+              "what they belong to: give it more lateness, if they matter"
           )
       })
     }

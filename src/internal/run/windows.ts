@@ -9,19 +9,31 @@ import type { EngineError } from "../../Errors.ts"
 import type { Event } from "../../Event.ts"
 import type { Definition } from "../../Table.ts"
 import type { WindowsDue } from "../../TableStore.ts"
+import type { Timing } from "../../Window.ts"
+import type { Holding } from "../join/held.ts"
 import type { Received } from "../record/received.ts"
 import type { Windowing } from "../window/definition.ts"
 import { missing, type Row } from "./row.ts"
 import type { EngineClock, TimedLog } from "./timedLog.ts"
 
-/** A table with windows. */
-export interface Cut {
+/** A table of which something is due as time goes on. */
+export interface Due {
   readonly definition: Definition
+  readonly timing: Timing
+  /** Nothing is due before this time. */
+  next: number
+}
+
+/** A table with windows. */
+export interface Cut extends Due {
   readonly windowed: Windowing
   /** Its place among the processor's tables: of what is due at the same moment the first table's comes first. */
   readonly order: number
-  /** Nothing is due before this time. */
-  next: number
+}
+
+/** What a join holds until its time is over. */
+export interface Hold extends Due {
+  readonly holding: Holding
 }
 
 /** What is being closed: a window with this end, of this table. */
@@ -32,6 +44,9 @@ interface Closing {
 
 export class Windows {
   readonly tables: ReadonlyArray<Cut>
+  readonly holds: ReadonlyArray<Hold>
+  /** Both. */
+  readonly dues: ReadonlyArray<Due>
   readonly clock: EngineClock
   readonly logs: ReadonlyArray<TimedLog>
   closing: Closing | undefined
@@ -47,7 +62,7 @@ export class Windows {
   /** What was due is done. */
   readonly onDone: () => void
   /** The first rows that are due, as they are stored. */
-  readonly ask: (cut: Cut, count: number) => Effect.Effect<WindowsDue, EngineError>
+  readonly ask: (due: Due, count: number) => Effect.Effect<WindowsDue, EngineError>
   constructor(options: {
     readonly definitions: ReadonlyArray<Definition>
     readonly logs: ReadonlyArray<TimedLog>
@@ -59,20 +74,26 @@ export class Windows {
   }) {
     this.tables = options.definitions.flatMap((definition, order) => {
       const { windowed } = definition
-      return windowed === undefined ? [] : [{ definition, windowed, order, next: Number.NEGATIVE_INFINITY }]
+      if (windowed === undefined) return []
+      return [{ definition, windowed, timing: windowed.window, order, next: Number.NEGATIVE_INFINITY }]
     })
+    this.holds = options.definitions.flatMap((definition) => {
+      const { holding } = definition
+      return holding === undefined ? [] : [{ definition, holding, timing: holding, next: Number.NEGATIVE_INFINITY }]
+    })
+    this.dues = [...this.tables, ...this.holds]
     this.logs = options.logs
     this.clock = options.clock
     this.onLate = options.onLate
     this.onDone = options.onDone
     this.ask = ({ definition }, count) => options.due(definition.name, count)
-    this.usesClock = this.tables.some(({ windowed }) => windowed.window.time === "clock")
+    this.usesClock = this.dues.some(({ timing }) => timing.time === "clock")
     const known = options.claimed.times.find(({ source }) => source === "")
     this.reached = this.cutReached = known?.time ?? Number.NEGATIVE_INFINITY
   }
 
-  private find(definition: Definition): Cut {
-    const found = this.tables.find((table) => table.definition === definition)
+  private find(definition: Definition): Due {
+    const found = this.dues.find((table) => table.definition === definition)
     if (found !== undefined) return found
     throw new Error(`table ${definition.name} is not declared by this processor: name it in its option "tables"`)
   }
@@ -88,32 +109,32 @@ export class Windows {
 
   /** The time that an event counts at. */
   timeOf(definition: Definition, event: Event<unknown>): number {
-    if (this.find(definition).windowed.window.time === "clock") return this.monotonic()
+    if (this.find(definition).timing.time === "clock") return this.monotonic()
     const { source, index } = event as Received<unknown>
     return this.logs[0]!.capped(source.time(index))
   }
 
   /** How far time has come for a table, its lateness not taken off. */
-  private come({ windowed }: Cut): number {
-    if (windowed.window.time === "clock") return this.monotonic()
+  private come({ timing }: Due): number {
+    if (timing.time === "clock") return this.monotonic()
     let lowest = Number.POSITIVE_INFINITY
     for (const { time } of this.logs) if (time < lowest) lowest = time
     return lowest
   }
 
   /** The watermark of a table: windows that end here or before are closed. */
-  watermark(cut: Cut): number {
-    return this.come(cut) - cut.windowed.window.lateness
+  watermark(due: Due): number {
+    return this.come(due) - due.timing.lateness
   }
 
   /** The same for what is changed now. While a window is closed, those that close after it may still be written. */
   closed(definition: Definition): number {
-    const cut = this.find(definition)
+    const due = this.find(definition)
     const { closing } = this
-    const { lateness, time } = cut.windowed.window
-    if (closing === undefined || closing.cut.windowed.window.time !== time) return this.watermark(cut)
+    const { lateness, time } = due.timing
+    if (closing === undefined || closing.cut.timing.time !== time) return this.watermark(due)
     const moment = momentOf(closing.cut, closing.end)
-    return moment - lateness - (cut.order > closing.cut.order ? 1 : 0)
+    return moment - lateness - ("order" in due && (due as Cut).order > closing.cut.order ? 1 : 0)
   }
 
   /** An event came too late for a window. */
@@ -124,14 +145,30 @@ export class Windows {
     this.onLate()
   }
 
+  /** What is read goes into a join. */
+  get joins(): boolean {
+    return this.holds.length > 0
+  }
+
   /** Something may be due. */
   get isDue(): boolean {
+    return this.closes || this.lets
+  }
+
+  /** A window is to be closed, or removed. */
+  get closes(): boolean {
     for (const cut of this.tables) if (cut.next <= this.watermark(cut)) return true
     return false
   }
 
+  /** The time is over for something that a join holds. */
+  get lets(): boolean {
+    for (const hold of this.holds) if (hold.next <= this.watermark(hold)) return true
+    return false
+  }
+
   /** Something is due of a row that is not written; `undefined`: nothing any more. */
-  defer({ definition }: Cut, key: string, at: number | undefined): void {
+  defer({ definition }: Due, key: string, at: number | undefined): void {
     this.deferred.push({ table: definition.name, key, at })
   }
 
@@ -143,17 +180,17 @@ export class Windows {
   /** What the next commit holds, with the rows that it writes. */
   cut(rows: ReadonlyArray<Row>): Commit["windows"] {
     const due = rows.flatMap(({ key, settled, table: { definition } }) =>
-      definition.windowed === undefined
+      definition.windowed === undefined && definition.holding === undefined
         ? []
-        : [{ table: definition.name, key, at: settled === missing ? undefined : definition.windowed.due(key, settled) }]
+        : [{ table: definition.name, key, at: settled === missing ? undefined : dueOf(definition, key, settled) }]
     )
     if (this.deferred.length > 0) {
       due.push(...this.deferred)
       this.deferred = []
     }
     for (const { at, table } of due) {
-      const cut = this.tables.find(({ definition }) => definition.name === table)!
-      if (at !== undefined && at < cut.next) cut.next = at
+      const own = this.dues.find(({ definition }) => definition.name === table)!
+      if (at !== undefined && at < own.next) own.next = at
     }
     const times = this.logs.flatMap((log) => {
       const time = log.cut()
@@ -166,6 +203,9 @@ export class Windows {
     return { due, times }
   }
 }
+
+const dueOf = ({ holding, windowed }: Definition, key: string, value: unknown): number | undefined =>
+  windowed === undefined ? holding!.due(value) : windowed.due(key, value)
 
 /** When a window closes, its table's lateness counted. */
 export const momentOf = ({ windowed }: Cut, end: number): number => end + windowed.window.lateness

@@ -93,6 +93,19 @@ export const rareLaws = (laws: Laws): void => {
     })
   )
 
+  law("a dead job of a group that was not used since runs when it is redriven", (queue, store) =>
+    Effect.gen(function* () {
+      const hand = yield* open(queue)
+      yield* store.enqueue(queue, jobsOf(["a"], { group: "a" }))
+      const [job] = yield* hand.claim(grouped(1, { count: 5, per: 100 }))
+      yield* hand.settle([{ job: job!, outcome: dead }], grouped(1))
+      yield* elapse(120)
+      yield* store.extend(hand.session, 60_000, hand.number, [])
+      assert.strictEqual(yield* store.redrive(queue, undefined), 1)
+      assert.deepStrictEqual(idsOf(yield* hand.claim(grouped(1))), ["a"])
+    })
+  )
+
   law("a queue gives out so many in a time", (queue, store) =>
     Effect.gen(function* () {
       const hand = yield* open(queue)
