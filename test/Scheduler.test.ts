@@ -178,7 +178,8 @@ describe("timers", () => {
       assert.isTrue(failed >= 4 && processed >= 2)
       assert.strictEqual(yield* ticksCounted("moody", "failed"), failed)
       assert.strictEqual(yield* ticksCounted("moody", "done"), processed)
-      assert.deepStrictEqual(logs.slice(0, 2), [
+      // The first of each kind is said, and then one a minute.
+      assert.deepStrictEqual(logs, [
         "a run of the timer failed: the next tick runs all the same moody string",
         "a run of the timer failed: the next tick runs all the same moody string"
       ])

@@ -4,6 +4,7 @@
  */
 import { Cause, Clock, Context, DateTime, Deferred, Effect, Exit, Fiber, Metric, type Scope } from "effect"
 import * as Metrics from "../../Metrics.ts"
+import { Repeats } from "../run/repeats.ts"
 import type { Counts } from "../run/runner.ts"
 import { type Definition, Tick, type Ticked } from "./definition.ts"
 import type { Entry, Passed } from "./scheduler.ts"
@@ -37,6 +38,7 @@ export const make = (options: {
     const clock = yield* Clock.Clock
     const fork = Effect.runForkWith(yield* Effect.context<never>())
     const running = new Set<Run>()
+    const repeats = new Repeats()
     let next: number | undefined
     const annotate = Effect.annotateLogs({ schedule: definition.name })
 
@@ -52,7 +54,8 @@ export const make = (options: {
       counts.failed++
       count("failed", 1)
       const after = definition.kind === "task" ? "it is not tried again" : "the next tick runs all the same"
-      return Effect.logWarning(`a run of the ${definition.kind} failed: ${after}`, exit.cause)
+      const line = Effect.logWarning(`a run of the ${definition.kind} failed: ${after}`, exit.cause)
+      return repeats.say(kindOf(exit.cause), clock.currentTimeMillisUnsafe(), line)
     }
 
     const begin: Runs["begin"] = (tick, again, finish) =>
@@ -81,7 +84,8 @@ export const make = (options: {
             })
           )
         )
-        return Effect.map(Effect.forkIn(whole, scope), (fiber) => {
+        // At once: a run that is interrupted before it has started would never be over.
+        return Effect.map(Effect.forkIn(whole, scope, { startImmediately: true }), (fiber) => {
           run.fiber = fiber
           return { since: run.since, isOver: () => Deferred.isDoneUnsafe(over), over: Deferred.await(over) }
         })
@@ -134,5 +138,12 @@ export const make = (options: {
       }
     }
   })
+
+/** By what failures are told apart. */
+const kindOf = (cause: Cause.Cause<unknown>): string => {
+  const error: unknown = Cause.squash(cause)
+  const tag = typeof error === "object" && error !== null && "_tag" in error ? error._tag : undefined
+  return `${Cause.hasDies(cause) ? "died" : "failed"} ${tag ?? (error instanceof Error ? error.name : typeof error)}`
+}
 
 const iso = (millis: number): string => DateTime.formatIso(DateTime.makeUnsafe(millis))
