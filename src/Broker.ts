@@ -10,6 +10,7 @@
  */
 import { Context, type Effect, type Scope } from "effect"
 import type { DurabilityNotReached, EngineError, Misconfigured } from "./Errors.ts"
+import type { NewJob } from "./JobStore.ts"
 import type { Retention } from "./Retention.ts"
 
 /** What an engine knows of a topic. */
@@ -259,6 +260,11 @@ export interface Commit extends Fence {
   }>
   /** To inboxes of this shard; one to an inbox that is gone is dropped. */
   readonly replies?: ReadonlyArray<Reply> | undefined
+  /**
+   * Jobs that the unit of work enqueues, under ids of their own. They are in the commit: at once where queues are in the same
+   * database, else by way of the outbox, and stored once by their id.
+   */
+  readonly jobs?: ReadonlyArray<{ readonly queue: string; readonly job: NewJob }> | undefined
   /** What the outbox holds up to this id is delivered, and leaves it. */
   readonly delivered?: string | undefined
   /** Only where something is parked or was: most commits have none. */

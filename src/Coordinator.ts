@@ -76,6 +76,30 @@ export interface Group {
   readonly quarantined: ReadonlyArray<number>
 }
 
+/** The group whose one partition makes its owner the leader. No processor can have this name. */
+export const leaderGroup = "@leader"
+
+/** What the books have of a schedule of the leader's; ticks are in milliseconds since 1970. */
+export interface Ticks {
+  readonly schedule: string
+  /** The latest tick that was claimed. */
+  readonly last: number
+  /** Claimed and not done, in order, and by which leader. */
+  readonly open: ReadonlyArray<{ readonly tick: number; readonly epoch: bigint }>
+}
+
+/** A schedule as a new leader finds it. */
+export interface TakenTicks {
+  readonly last: number
+  /** What leaders before it have claimed and not done, in order; claimed by this one now. */
+  readonly open: ReadonlyArray<number>
+  /** Since when there was always somebody in the group of leaders, on the engine's clock. */
+  readonly began: number
+}
+
+/** `Past`: it was claimed before and is done, or a later one was. `Fenced`: the epoch is not the leader's. */
+export type TickClaim = "Claimed" | "Past" | "Fenced"
+
 export class Coordinator extends Context.Service<
   Coordinator,
   {
@@ -103,5 +127,19 @@ export class Coordinator extends Context.Service<
     takeEpoch(processor: string, partition: number): Effect.Effect<bigint | undefined, EngineError>
     /** Forget a group without members, what is put aside included; false if it has some. */
     removeGroup(processor: string): Effect.Effect<boolean, EngineError>
+    /**
+     * Become the leader of a schedule: everything open is claimed by this epoch from now on. A schedule that is new begins
+     * at `from`. `undefined`: the epoch is not the leader's.
+     */
+    takeTicks(schedule: string, epoch: bigint, from: number): Effect.Effect<TakenTicks | undefined, EngineError>
+    /**
+     * Claim a tick above the last one; `done`: without being open. A claim that is open already under this epoch is
+     * answered the same again, so it may be sent again.
+     */
+    claimTick(schedule: string, tick: number, epoch: bigint, done: boolean): Effect.Effect<TickClaim, EngineError>
+    /** A claimed tick is done. Does nothing if it is not open under this epoch. */
+    finishTick(schedule: string, tick: number, epoch: bigint): Effect.Effect<void, EngineError>
+    /** Every schedule that a leader has taken, by name. */
+    ticks(): Effect.Effect<ReadonlyArray<Ticks>, EngineError>
   }
 >()("millrace/Coordinator") {}

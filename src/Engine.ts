@@ -15,16 +15,19 @@ import type { EngineError, Misconfigured } from "./Errors.ts"
 import * as EmbeddedBroker from "./embedded/broker.ts"
 import * as Embedded from "./embedded/client.ts"
 import * as EmbeddedCoordinator from "./embedded/coordinator.ts"
+import * as EmbeddedJobStore from "./embedded/jobStore.ts"
 import * as EmbeddedTableStore from "./embedded/tableStore.ts"
 import { invalid, isName } from "./internal/names.ts"
+import * as Scheduler from "./internal/schedule/scheduler.ts"
 import * as Url from "./internal/url.ts"
+import type { JobStore } from "./JobStore.ts"
 import * as Redis from "./Redis.ts"
 import * as Serializer from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type { TableStore } from "./TableStore.ts"
 
-/** All that a worker needs: the ports of one engine, and the serializer. */
-export type Services = Broker | Coordinator | TableStore | Serializer.Serializer
+/** All that a worker needs: the ports of one engine, the serializer and the scheduler. */
+export type Services = Broker | Coordinator | TableStore | JobStore | Serializer.Serializer | Scheduler.Scheduler
 
 /** Why an engine cannot be had. */
 export type Failure = EngineError | Misconfigured
@@ -47,10 +50,17 @@ export interface Options {
   readonly fsync?: boolean | undefined
 }
 
+/** What needs no engine. */
+const beside = Layer.merge(Serializer.layerJson, Scheduler.layer)
+
 const embedded = <E>(client: Layer.Layer<Embedded.Sqlite, E>): Layer.Layer<Services, E | EngineError> =>
-  Layer.mergeAll(EmbeddedBroker.layer, EmbeddedCoordinator.layer, EmbeddedTableStore.layer, Serializer.layerJson).pipe(
-    Layer.provide(client)
-  )
+  Layer.mergeAll(
+    EmbeddedBroker.layer,
+    EmbeddedCoordinator.layer,
+    EmbeddedTableStore.layer,
+    EmbeddedJobStore.layer,
+    beside
+  ).pipe(Layer.provide(client))
 
 /** In this process; a new one with each build. A database in memory cannot be missing, busy or damaged. */
 export const layerMemory: Layer.Layer<Services> = Layer.orDie(embedded(Embedded.layerMemory))
@@ -70,7 +80,7 @@ export const layerEmbedded = (options: EmbeddedOptions): Layer.Layer<Services, F
 
 /** Redis, by URL or by an ioredis client of your own, which is duplicated and never closed. */
 export const layerRedis = (options: Redis.Options): Layer.Layer<Services, Failure> =>
-  Layer.mergeAll(Redis.layerBroker, Redis.layerCoordinator, Redis.layerTableStore, Serializer.layerJson).pipe(
+  Layer.mergeAll(Redis.layerBroker, Redis.layerCoordinator, Redis.layerTableStore, Redis.layerJobStore, beside).pipe(
     Layer.provide(Redis.layer(options))
   )
 

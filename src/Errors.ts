@@ -142,6 +142,31 @@ export class WentBack extends Schema.TaggedError<WentBack>()("WentBack", {
   }
 }
 
+/**
+ * A job that ended with neither success nor its typed error. `Forgotten`: its result is not kept any more; `Child`: one
+ * that it waited for did not end well.
+ */
+export class JobFailed extends Schema.TaggedError<JobFailed>()("JobFailed", {
+  job: Schema.String,
+  id: Schema.String,
+  reason: Schema.Literals([
+    "Timeout",
+    "Defect",
+    "Cancelled",
+    "Expired",
+    "Lost",
+    "Buried",
+    "Undecodable",
+    "Child",
+    "Forgotten"
+  ]),
+  detail: Schema.String
+}) {
+  override get message(): string {
+    return `job ${this.job} (${this.id}) ended: ${this.reason}${this.detail === "" ? "" : `: ${this.detail}`}`
+  }
+}
+
 /** Another start under this member name has taken over; this worker stops at once. */
 export class MemberReplaced extends Schema.TaggedError<MemberReplaced>()("MemberReplaced", {
   member: Schema.String

@@ -16,8 +16,11 @@
  * | `millrace_entries_lost_total` | processor | entries trimmed before this processor had read them |
  * | `millrace_events_stalled_total` | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | processor | commits of a partition |
+ * | `millrace_ticks_total` | schedule, outcome | ticks by what became of them (`done`, `failed`, `skipped`, `missed`, `cutShort`) |
+ * | `millrace_jobs_total` | queue, job, outcome | runs of jobs by what became of them (`done`, `retry`, `dead`, `cancelled`, `back`, `refused`) |
  */
 import { type Context, Metric } from "effect"
+import type { Outcome } from "./JobStore.ts"
 
 const counter = (name: string, description: string) => Metric.counter(name, { description, incremental: true })
 
@@ -39,6 +42,8 @@ export const late = counter("millrace_events_late_total", "Events that came too 
 export const lost = counter("millrace_entries_lost_total", "Entries trimmed before a processor had read them")
 export const stalled = counter("millrace_events_stalled_total", "Reports of events in hand for longer than slowAfter")
 export const commits = counter("millrace_commits_total", "Commits of a partition")
+export const ticks = counter("millrace_ticks_total", "Ticks of schedules by outcome")
+export const jobs = counter("millrace_jobs_total", "Runs of jobs by what became of them")
 
 /** Counters of one processor, updated by differences of what it counted itself. */
 export const ofProcessor = (processor: string, context: Context.Context<never>) => {
@@ -65,5 +70,19 @@ export const ofProcessor = (processor: string, context: Context.Context<never>) 
     lost: of(lost),
     stalled: of(stalled),
     commits: of(commits)
+  }
+}
+
+/** Counts the runs of one queue; undefined: the outcome came too late. */
+export const ofQueue = (queue: string, context: Context.Context<never>) => {
+  const counters = new Map<string, Metric.Counter<number>>()
+  return {
+    settled: (job: string, outcome: Outcome | undefined): void => {
+      const word = outcome === undefined ? "refused" : outcome._tag.toLowerCase()
+      const key = `${job} ${word}`
+      let own = counters.get(key)
+      if (own === undefined) counters.set(key, (own = Metric.withAttributes(jobs, { queue, job, outcome: word })))
+      own.updateUnsafe(1, context)
+    }
   }
 }

@@ -2,7 +2,8 @@
 import type { Layer } from "effect"
 import { dual } from "effect/Function"
 import type { Pipeable } from "effect/Pipeable"
-import type { Definition } from "./internal/run/definition.ts"
+import type { Handler } from "./internal/jobs/spec.ts"
+import type { Common, Definition } from "./internal/run/definition.ts"
 
 type Covariant<A> = (_: never) => A
 
@@ -10,7 +11,9 @@ export interface Part<out E, out R> extends Pipeable {
   readonly "~millrace/Part": { readonly _E: Covariant<E>; readonly _R: Covariant<R> }
   readonly name: string
   /** @internal */
-  readonly definition: Definition
+  readonly definition: Common
+  /** @internal */
+  readonly job?: Handler | undefined
   /** @internal */
   readonly with: (changes: Partial<Definition>) => this
 }

@@ -37,6 +37,8 @@ type TagOf<K> = K extends ReadonlyArray<infer T> ? T : K
 
 export interface Processor<out E, out R> extends Part<E, R> {
   readonly "~millrace/Processor": string
+  /** @internal */
+  readonly definition: Definition
 }
 
 /** Left out: one event at a time per partition. `perKey`: parallel across keys. `unordered`: no order, no table writes. */

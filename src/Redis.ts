@@ -5,4 +5,5 @@
 export { layer as layerBroker } from "./redis/broker.ts"
 export { layer, type Options, Redis, type RedisClient } from "./redis/client.ts"
 export { layer as layerCoordinator } from "./redis/coordinator.ts"
+export { layer as layerJobStore } from "./redis/jobStore.ts"
 export { layer as layerTableStore } from "./redis/tableStore.ts"

@@ -21,7 +21,7 @@ export interface Window extends Timing {
   readonly retain: number
 }
 
-/** What time a table goes by, in milliseconds. @internal */
+/** What time a table goes by, in milliseconds. */
 export interface Timing {
   /** @internal */
   readonly lateness: number

@@ -22,18 +22,21 @@ import {
   Stream
 } from "effect"
 import { Broker, type Durability } from "./Broker.ts"
-import { Coordinator } from "./Coordinator.ts"
+import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
 import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
-import { deadTopicsOf } from "./internal/dead/topic.ts"
+import * as Crew from "./internal/jobs/crew.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { declare } from "./internal/run/declaring.ts"
+import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import * as Schedules from "./internal/schedule/schedules.ts"
+import { JobStore } from "./JobStore.ts"
 import type * as Part from "./Part.ts"
-import * as Partitioner from "./Partitioner.ts"
 import { Serializer } from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type * as Table from "./Table.ts"
@@ -74,7 +77,9 @@ export interface Options {
   readonly lease?: Duration.Input | undefined
   /** How long membership must be quiet before partitions are dealt out; default 50 milliseconds. */
   readonly settle?: Duration.Input | undefined
-  /** End after so many events, exactly. */
+  /** Job handlers: how many jobs run at a time, of all kinds together; default 100. */
+  readonly jobs?: { readonly concurrency?: number | undefined } | undefined
+  /** End after so many events and runs of jobs, exactly. */
   readonly limit?: number | undefined
   /** A stable name: restarted within the lease, it takes its partitions back without a move. */
   readonly member?: string | undefined
@@ -122,6 +127,7 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
     attempt(() => {
       if (options.limit !== undefined) checkCount("limit", options.limit)
       if (options.member !== undefined) checkName("member", options.member)
+      if (options.jobs?.concurrency !== undefined) checkCount("jobs.concurrency", options.jobs.concurrency, 1, 10_000)
       const { grace, lease, settle } = options
       return Settings.override(settings, { grace, lease, settle }, "Worker.run")
     })
@@ -144,11 +150,14 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
     if (twice !== undefined) {
       throw new Misconfigured({
         reason: "DuplicateName",
-        detail: `two parts are named ${twice}; the name is the consumer group, give each its own`
+        detail: parts.some((part) => part.name === twice && part.job !== undefined)
+          ? `two parts are named ${twice}; a job has one handler in a worker, and no processor has its name`
+          : `two parts are named ${twice}; the name is the consumer group, give each its own`
       })
     }
     const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
-    for (const part of parts) {
+    const processing = parts.filter(isProcessing)
+    for (const part of processing) {
       for (const table of part.definition.tables) {
         const other = tables.get(table.name)
         if (other !== undefined) {
@@ -161,7 +170,7 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
       }
     }
     const topics = new Map<string, Any>()
-    for (const topic of parts.flatMap((part) => part.definition.topics)) {
+    for (const topic of processing.flatMap((part) => part.definition.topics)) {
       const other = topics.get(topic.name)
       if (other !== undefined && other.partitions !== topic.partitions) {
         throw new Misconfigured({
@@ -175,27 +184,6 @@ const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.E
     if (unknown !== undefined)
       throw invalid(`processors: there is no part named ${unknown}; there are ${names.join(", ")}`)
     return only === undefined ? parts : parts.filter((part) => only.includes(part.name))
-  })
-
-/** Store the layouts and create the groups, before anything is claimed. */
-const declare = (parts: Parts) =>
-  Effect.gen(function* () {
-    const broker = yield* Broker
-    const tables = yield* TableStore
-    const all = parts.flatMap(({ definition }) => [...deadTopicsOf(definition), ...definition.topics])
-    yield* broker.declare(Array.from(new Map(all.map((topic) => [topic.name, topic])).values()))
-    for (const { definition } of parts) {
-      const [topic] = definition.topics
-      yield* broker.register(definition.name, definition.topics, definition.startFrom)
-      yield* tables.declare(
-        definition.tables.map((table) => ({
-          name: table.name,
-          processor: definition.name,
-          partitions: topic.partitions,
-          hashed: topic.partitioner === Partitioner.hash
-        }))
-      )
-    }
   })
 
 /** How often `idle` asks the engine again when nothing moves here. */
@@ -215,7 +203,8 @@ const start = (given: Parts, options: Options) =>
 const startIn = (given: Parts, options: Options) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options)
-    const parts = yield* select(given, options.processors)
+    const selected = yield* select(given, options.processors)
+    const parts = selected.filter(isProcessing)
     const scope = yield* Effect.scope
     const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
     const broker = yield* Broker
@@ -228,7 +217,7 @@ const startIn = (given: Parts, options: Options) =>
           .replace(/[^A-Za-z0-9._-]/g, "-")
           .slice(0, 60) || "worker"
       }-${incarnation.slice(0, 8)}`
-    const counts = new Map(parts.map((part) => [part.name, { ...nothing }]))
+    const counts = new Map(selected.map((part) => [part.name, { ...nothing }]))
     const end = yield* Deferred.make<void, Failure<unknown>>()
     const changes = yield* PubSub.unbounded<Change>()
     const limit = options.limit === undefined ? undefined : { remaining: options.limit, waiting: new Set<() => void>() }
@@ -237,9 +226,12 @@ const startIn = (given: Parts, options: Options) =>
     let progress: Array<() => void> = []
     const groups = new Map<string, Group.Group>()
 
-    const quiet = (): boolean => Array.from(groups.values()).every((group) => group.quiet())
+    let crew: Crew.Crew | undefined
+    const quiet = (): boolean =>
+      Array.from(groups.values()).every((group) => group.quiet()) && crew?.quiet() !== false && schedules.quiet()
     // What was read ahead beyond the limit is not handed out, so it does not count.
-    const settled = (): boolean => Array.from(groups.values()).every((group) => group.settled())
+    const settled = (): boolean =>
+      Array.from(groups.values()).every((group) => group.settled()) && crew?.quiet() !== false
     const moved = (): void => {
       const waiting = progress
       progress = []
@@ -251,11 +243,23 @@ const startIn = (given: Parts, options: Options) =>
     })
 
     let ownership: Ownership.Ownership | undefined
-    for (const part of parts) {
+    const servicesOf = Effect.fnUntraced(function* (part: Part.Any) {
       let services = context
       for (const layer of part.definition.layers.toReversed()) {
         services = Context.merge(services, yield* Effect.provideContext(Layer.build(layer), services))
       }
+      return services
+    })
+    const schedules = yield* Schedules.make({
+      schedules: yield* Schedules.ofParts(selected, servicesOf, counts),
+      coordinator,
+      lease,
+      onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
+      onFenced: (epoch) => ownership?.lost(leaderGroup, 0, epoch, undefined),
+      onProgress: moved
+    })
+    for (const part of parts) {
+      const services = yield* servicesOf(part)
       const group = yield* Group.make({
         definition: part.definition,
         broker,
@@ -278,6 +282,8 @@ const startIn = (given: Parts, options: Options) =>
     }
 
     yield* declare(parts)
+    const owners = new Map<string, Ownership.Owner>(groups)
+    if (schedules.leaders !== undefined) owners.set(leaderGroup, schedules.leaders)
     ownership = yield* Ownership.make({
       coordinator,
       member,
@@ -286,13 +292,14 @@ const startIn = (given: Parts, options: Options) =>
       leaseMillis: settings.lease,
       settle: settings.settle,
       grace: settings.grace,
-      groups,
+      groups: owners,
       onChange: (change) => {
-        PubSub.publishUnsafe(changes, change)
+        // Who leads is told by `Scheduler.leadership`.
+        if (!("processor" in change) || change.processor !== leaderGroup) PubSub.publishUnsafe(changes, change)
         moved()
       }
     })
-    if (parts.length > 0) {
+    if (owners.size > 0) {
       yield* Effect.forkIn(
         Effect.catchCause(ownership.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
         scope
@@ -309,7 +316,34 @@ const startIn = (given: Parts, options: Options) =>
         ),
         scope
       )
-    } else Deferred.doneUnsafe(end, Exit.void)
+    } else if (selected.length === 0) Deferred.doneUnsafe(end, Exit.void)
+
+    // Jobs, and schedules of one's own, need no lease of the coordinator.
+    const joined = owners.size === 0 ? Effect.void : ownership.joined
+    const ready = yield* Deferred.make<void>()
+    yield* Effect.forkIn(
+      Effect.ensuring(Effect.andThen(joined, schedules.start), Deferred.succeed(ready, undefined)),
+      scope
+    )
+
+    if (selected.some((part) => part.job !== undefined)) {
+      crew = yield* Crew.make({
+        store: yield* JobStore,
+        serializer: yield* Serializer,
+        clock: yield* Clock.Clock,
+        posts: yield* Crew.postsOf(selected, servicesOf, counts),
+        worker: member,
+        concurrency: options.jobs?.concurrency ?? 100,
+        lease: settings.lease,
+        grace: settings.grace,
+        limit,
+        onProgress: moved
+      })
+      yield* Effect.forkIn(
+        Effect.catchCause(crew.run, (cause) => Effect.sync(() => Deferred.doneUnsafe(end, Exit.failCause(cause)))),
+        scope
+      )
+    }
 
     if (options.signals) {
       const clock = yield* Clock.Clock
@@ -317,12 +351,16 @@ const startIn = (given: Parts, options: Options) =>
         drain: () => Deferred.doneUnsafe(end, Exit.void),
         report: () => {
           const now = clock.currentTimeMillisUnsafe()
-          return Array.from(groups.values(), (group) => group.report(now).join("\n")).join("\n")
+          const reports = Array.from(groups.values(), (group) => group.report(now))
+          return [...reports, crew?.report(now) ?? [], schedules.report(now)].flat().join("\n")
         }
       }).pipe(Scope.provide(scope))
     }
 
-    const drain = yield* Effect.cached(parts.length === 0 ? Effect.void : ownership.leave)
+    const leave = owners.size === 0 ? Effect.void : ownership.leave
+    const drain = yield* Effect.cached(
+      Effect.all([leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)], { concurrency: 3, discard: true })
+    )
     const summary = Effect.sync(
       (): Summary => ({
         parts: Object.fromEntries(Array.from(counts, ([name, count]) => [name, { ...count }])),
@@ -341,15 +379,15 @@ const startIn = (given: Parts, options: Options) =>
       return late.some((lag) => !quarantined.includes(lag.partition))
     })
     const behind = Effect.map(
-      Effect.forEach(parts, (part) => isBehind(part.name)),
-      (each) => each.includes(true)
+      Effect.all([Effect.forEach(parts, (part) => isBehind(part.name)), crew?.behind ?? Effect.succeed(false)]),
+      ([each, jobs]) => each.includes(true) || jobs
     )
     const idle: Handle["idle"] = Effect.gen(function* () {
-      yield* Effect.raceFirst(ownership.joined, Deferred.await(end))
+      yield* Effect.raceFirst(Deferred.await(ready), Deferred.await(end))
       while (true) {
         const moves = yield* Effect.forkChild(nextMove, { startImmediately: true })
         if (yield* Deferred.isDone(end)) return yield* Deferred.await(end)
-        if (quiet() && !(yield* behind)) return
+        if (quiet() && !(yield* behind) && quiet()) return
         // What other workers commit is not seen here: look again now and then.
         const moved = Effect.timeoutOption(Fiber.join(moves), otherWorkersMillis)
         yield* Effect.raceFirst(Effect.asVoid(moved), Deferred.await(end))
@@ -364,7 +402,7 @@ const startIn = (given: Parts, options: Options) =>
       idle,
       changes: Stream.fromPubSub(changes),
       drain,
-      ready: parts.length === 0 ? Effect.void : Effect.raceFirst(ownership.joined, Effect.ignore(Deferred.await(end))),
+      ready: Effect.raceFirst(Deferred.await(ready), Effect.ignore(Deferred.await(end))),
       end: Deferred.await(end),
       summary
     }

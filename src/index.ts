@@ -17,6 +17,10 @@ export * as Engine from "./Engine.ts"
 export * as Errors from "./Errors.ts"
 /** One record of a partition, and the operators that keep the books of streams of them. */
 export * as Event from "./Event.ts"
+/** One piece of work on a queue. */
+export * as Job from "./Job.ts"
+/** The port of the queues. */
+export * as JobStore from "./JobStore.ts"
 /** What belongs together in two topics, or in a topic and a table. */
 export * as Join from "./Join.ts"
 /** What a worker counts. */
@@ -29,10 +33,14 @@ export * as Partitioner from "./Partitioner.ts"
 export * as Policy from "./Policy.ts"
 /** Named code over the events of a topic. */
 export * as Processor from "./Processor.ts"
+/** The jobs of a queue as a whole. */
+export * as Queue from "./Queue.ts"
 /** The Redis engine, layer by layer. */
 export * as Redis from "./Redis.ts"
 /** What a partition keeps. */
 export * as Retention from "./Retention.ts"
+/** Tasks, timers and cron entries, on every worker or on the leader. */
+export * as Scheduler from "./Scheduler.ts"
 /** How values become bytes. */
 export * as Serializer from "./Serializer.ts"
 /** What workers and processors use where they are not told otherwise. */

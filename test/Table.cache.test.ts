@@ -113,7 +113,8 @@ describe("misses", () => {
         numbers(600).map((n) => n % 200),
         Processor.make("p", { topic, tables: [totals], cache: { rows: 20 } }, (n) => add(n))
       )
-      assert.isAbove(questions.flat().length, 200)
+      // Rows of commits that are not answered yet stay, so how often it asks depends on the engine.
+      assert.isAtLeast(questions.flat().length, 200)
       const keys = numbers(200)
       assert.deepStrictEqual(
         yield* Table.lookupMany(totals, keys),

@@ -7,6 +7,7 @@ import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
 import * as Window from "../src/Window.ts"
+import { losingReply, through } from "./support/brokers.ts"
 import { drain, halted, numbers, start, until } from "./support/engines.ts"
 import { inOurDays, lineOf, never, reading, type Sums, summing, sumsIn, topicOf, utc, zero } from "./support/windows.ts"
 
@@ -19,6 +20,9 @@ const spansOf = (table: Sums, starts: ReadonlyArray<number>, size: number) =>
       (rows) => rows.map(([key, value]) => `${key}: ${value}`).toSorted()
     )
   )
+
+const told = (topic: Topic.Topic<string, undefined>) =>
+  Effect.map(Stream.runCollect(Topic.stream(topic, { until: "now" })), (events) => events.map(({ value }) => value))
 
 const all = (table: Sums) => Stream.runCollect(Table.entries(table))
 
@@ -400,6 +404,53 @@ describe("closing", () => {
       yield* Topic.publish(topic, reading(50_000, 5))
       yield* drain([part.pipe(Processor.catchTag("Bad", Policy.ignore))])
       assert.deepStrictEqual(tried.slice(9), [4])
+    })
+  )
+
+  inOurDays(
+    "once, when the answer to its commit is lost, and another owner goes on",
+    () =>
+      Effect.gen(function* () {
+        const copies = Topic.make("copies", { schema: Schema.String, partitions: 1 })
+        const table = sumsIn(Window.tumbling("10 seconds", never))
+        const closing = Table.onClose(table, (closed) => Topic.emit(copies, lineOf(closed)))
+        const part = Processor.make("p", { topic, tables: [closing] }, ({ key, n }) =>
+          Table.update(table, key, (sum) => sum + n)
+        )
+        yield* Topic.publishAll(topic, [reading(0), reading(10_000, 2), reading(20_000, 4)])
+        const { change, state } = losingReply((commit) => commit.emits.length > 0)
+        yield* drain([part]).pipe(through(change))
+        assert.strictEqual(state.lost, 1)
+        assert.deepStrictEqual(yield* told(copies), ["a 0-10000: 1", "a 10000-20000: 2"])
+        yield* Topic.publishAll(topic, [reading(5_000, 100), reading(30_000, 8)])
+        yield* drain([part])
+        assert.deepStrictEqual((yield* told(copies)).slice(2), ["a 20000-30000: 4"])
+      }),
+    // Sending again waits a moment, and nobody moves the clock of memory meanwhile.
+    { on: ["file", "Redis"] }
+  )
+
+  inOurDays("of several topics the one that is least far counts; one that is silent goes with the clock", (engine) =>
+    Effect.gen(function* () {
+      const [fast, slow] = [topicOf("fast"), topicOf("slow")]
+      const table = sumsIn(Window.tumbling("10 seconds", { idle: "2 seconds" }))
+      const closed: Array<string> = []
+      const closing = Table.onClose(table, (window) => Effect.sync(() => closed.push(lineOf(window))))
+      const part = Processor.make("p", { topic: [fast, slow], tables: [closing] }, ({ key, n }) =>
+        Table.update(table, key, (sum) => sum + n)
+      )
+      yield* start([part])
+      yield* Topic.publish(slow, reading(1_000, 1))
+      yield* Topic.publishAll(fast, [reading(1_000, 2), reading(25_000, 4)])
+      yield* until(engine, "all is committed", () =>
+        Effect.map(Processor.lag("p"), (lags) => lags.every(({ events }) => events === 0))
+      )
+      assert.deepStrictEqual(closed, [])
+      yield* Topic.publish(slow, reading(10_000, 8))
+      yield* until(engine, "the first window is closed", () => closed.length > 0)
+      assert.deepStrictEqual(closed, ["a 0-10000: 3"])
+      yield* until(engine, "the others are closed", () => closed.length === 3)
+      assert.deepStrictEqual(closed.slice(1), ["a 10000-20000: 8", "a 20000-30000: 4"])
     })
   )
 

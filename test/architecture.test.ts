@@ -75,13 +75,23 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/entryId.ts",
     "internal/record/flat.ts",
     "internal/names.ts",
+    "internal/schedule/timing.ts",
     "internal/targets.ts",
     "internal/record/transform.ts",
     "internal/url.ts"
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
   // What is stored of a quarantine is the same in every engine.
-  ports: ["Broker.ts", "Coordinator.ts", "Serializer.ts", "Settings.ts", "TableStore.ts", "internal/quarantine.ts"],
+  ports: [
+    "Broker.ts",
+    "Coordinator.ts",
+    "JobStore.ts",
+    "Serializer.ts",
+    "Settings.ts",
+    "TableStore.ts",
+    "internal/quarantine.ts",
+    "internal/schedule/scheduler.ts"
+  ],
   engine: ["Engine.ts", "Redis.ts"]
 }
 

@@ -8,7 +8,18 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-import { Context, type DateTime, Effect, type HashSet, Layer, type Option, Schedule, Schema, Stream } from "effect"
+import {
+  Context,
+  DateTime,
+  Effect,
+  type HashSet,
+  Layer,
+  type Option,
+  Schedule,
+  Schema,
+  type Scope,
+  Stream
+} from "effect"
 import { afterAll, assert, beforeAll, describe, expectTypeOf, it } from "vitest"
 import type {
   AgentDefect,
@@ -19,6 +30,7 @@ import type {
   EncodeError,
   EngineError,
   EventsLost,
+  JobFailed,
   MemberReplaced,
   Misconfigured,
   OffsetConflict,
@@ -30,14 +42,17 @@ import {
   Agent,
   type Engine,
   Event,
+  Job,
   Join,
   Part,
   Policy,
   Processor,
   Retention,
+  Scheduler,
   Serializer,
   Table,
   Topic,
+  Window,
   Worker
 } from "../src/index.ts"
 
@@ -264,6 +279,45 @@ export const inferred = () => {
   const provided: Part.Part<Declined | Unpaid | DecodeError, Clerk> = billing.pipe(Part.provide(payments))
   runnable(Worker.run([provided.pipe(Part.provide(web))]))
 
+  // Windows: what closes them joins the processor's errors and needs.
+  const perHour = Table.windowed("perHour", {
+    key: Schema.String,
+    value: Schema.Int,
+    initial: () => 0,
+    window: Window.tumbling("1 hour")
+  })
+  expectTypeOf(perHour).toEqualTypeOf<Table.Windowed<"perHour", string, number>>()
+  const visits = Table.windowed("visits", {
+    key: Schema.String,
+    value: Schema.Int,
+    initial: () => 0,
+    window: Window.session("5 minutes"),
+    merge: (a, b) => a + b
+  })
+  const closing = Table.onClose(
+    perHour,
+    Effect.fnUntraced(function* ({ end, key, start, value }) {
+      expectTypeOf([key, value]).toEqualTypeOf<Array<string | number>>()
+      expectTypeOf([start, end]).toEqualTypeOf<Array<DateTime.Utc>>()
+      yield* Clerk
+      if (value < 0) return yield* new Declined({ id: 1 })
+      yield* Table.update(visits, key, (n) => n + value)
+    })
+  )
+  const windowed = Processor.make("windowed", { topic: orders, tables: [closing, visits] }, (order) =>
+    Effect.andThen(
+      Table.update(perHour, order.customer, (n) => n + 1),
+      Table.delta(perHour, order.customer, "1 hour")
+    )
+  )
+  expectTypeOf(windowed).toEqualTypeOf<Processor.Processor<Declined | DecodeError | UnitTooLarge, Clerk>>()
+  expectTypeOf(windowed.pipe(Processor.catchTag("Declined", Policy.ignore))).toEqualTypeOf<
+    Processor.Processor<DecodeError | UnitTooLarge, Clerk>
+  >()
+  expectTypeOf(Table.lookup(perHour, "a", { at: DateTime.makeUnsafe(0) })).toEqualTypeOf<
+    Effect.Effect<number, Table.LookupError, Table.Client>
+  >()
+
   // A function around `make` may be generic in what its handler needs.
   const logged = <E, R>(name: string, handler: (order: Order) => Effect.Effect<unknown, E, R>) =>
     Processor.make(name, { topic: orders, tables: [totals] }, (order) =>
@@ -309,6 +363,21 @@ export const inferred = () => {
 }
 
 // ----------------------------------------------------------------------------------------------------------- refused
+
+export const refusedWindows = () => {
+  const counts = { key: Schema.String, value: Schema.Int, initial: () => 0 }
+  // @ts-expect-error: Property 'merge' is missing
+  Table.windowed("w", { ...counts, window: Window.session("1 minute") })
+  // @ts-expect-error: is not assignable to type 'undefined'
+  Table.windowed("w", { ...counts, window: Window.tumbling("1 minute"), merge: (a: number, b: number) => a + b })
+  // @ts-expect-error: '"field"' is not assignable
+  Window.tumbling("1 minute", { time: "field" })
+  // @ts-expect-error: Property 'window' is missing
+  Table.now(totals, "a")
+  const perMinute = Table.windowed("w", { ...counts, window: Window.tumbling("1 minute") })
+  // @ts-expect-error: is not assignable to parameter of type
+  Worker.run([Processor.make("p", { topic: orders, tables: [] }, () => Table.get(perMinute, "a"))])
+}
 
 export const refusedTopics = () => {
   // @ts-expect-error: missing the following properties from type 'Order'
@@ -661,6 +730,105 @@ export const refusedAgents = () => {
   })
   // @ts-expect-error: declare in `tables`, and keep an order
   Worker.run([unordered])
+}
+
+// ------------------------------------------------------------------------------------------------------- schedules
+
+export const schedules = () => {
+  const charging = Effect.gen(function* () {
+    const tick = yield* Scheduler.Tick
+    expectTypeOf(tick.id).toEqualTypeOf<string>()
+    expectTypeOf(tick.due).toEqualTypeOf<DateTime.Utc>()
+    yield* Effect.addFinalizer(() => Effect.void)
+    const payments = yield* Payments
+    yield* payments.charge(tick.tick)
+  })
+  const timer = Scheduler.timer("charge", { every: "1 minute", onLeader: true }, charging)
+  expectTypeOf(timer).toEqualTypeOf<Scheduler.Scheduled<Unpaid, Payments>>()
+  expectTypeOf(timer.effect).toEqualTypeOf<Effect.Effect<unknown, Unpaid, Payments | Scheduler.Tick | Scope.Scope>>()
+  // A run that fails halts nothing: the worker's own failures are left.
+  const worker = Worker.run([timer, Scheduler.task("hello", Effect.void)])
+  type Failure = typeof worker extends Effect.Effect<unknown, infer E, unknown> ? E : never
+  expectTypeOf<Failure>().toEqualTypeOf<Worker.Failure<never>>()
+  expectTypeOf(worker).toEqualTypeOf<Effect.Effect<Worker.Summary, Worker.Failure<never>, Payments | Engine.Services>>()
+  const provided = Part.provide(timer, Layer.succeed(Payments, { charge: () => Effect.void }))
+  expectTypeOf<Part.Services<typeof provided>>().toEqualTypeOf<never>()
+  expectTypeOf(Scheduler.isLeader).toEqualTypeOf<Effect.Effect<boolean, never, Scheduler.Scheduler>>()
+
+  // @ts-expect-error: Property 'every' is missing
+  Scheduler.timer("charge", {}, charging)
+  // @ts-expect-error: Property 'expression' is missing
+  Scheduler.cron("charge", { timezone: "UTC" }, charging)
+  // @ts-expect-error: 'catchUp' does not exist
+  Scheduler.timer("charge", { every: "1 minute", catchUp: true }, charging)
+  // @ts-expect-error: 'overlap' does not exist
+  Scheduler.task("charge", charging, { overlap: "skip" })
+  // @ts-expect-error: Type '"queue"' is not assignable
+  Scheduler.timer("charge", { every: "1 minute", overlap: "queue" }, charging)
+  // @ts-expect-error: is not assignable to parameter of type 'Effect<
+  Scheduler.task("charge", () => charging)
+  // A schedule has no policies, and no unit of work to write in.
+  // @ts-expect-error: "~millrace/Processor"
+  timer.pipe(Processor.retry({ times: 1 }))
+  const writing = Scheduler.task("write", Table.set(totals, "a", 1))
+  // @ts-expect-error: declare in `tables`, and keep an order
+  Worker.run([writing])
+}
+
+// --------------------------------------------------------------------------------------------------------------- jobs
+
+export const jobs = () => {
+  const resize = Job.make("resize", {
+    payload: Schema.Struct({ image: Schema.String }),
+    success: Schema.Int,
+    error: Declined,
+    progress: Schema.Finite,
+    key: ({ image }) => image,
+    group: { by: ({ image }) => image },
+    retryable: ({ id }) => id > 0
+  })
+  const clean = Job.make("clean", { payload: Schema.Void })
+  expectTypeOf(resize).toEqualTypeOf<Job.Job<{ readonly image: string }, number, Declined, number>>()
+  expectTypeOf(clean).toEqualTypeOf<Job.Job<void, void, never, never>>()
+  type Sent = EncodeError | EngineError
+  const image = { image: "a.png" }
+  expectTypeOf(Job.enqueue(resize, image)).toEqualTypeOf<Effect.Effect<Job.Handle, Sent, Job.Client>>()
+  expectTypeOf(Job.enqueueAll(resize, [image])).toEqualTypeOf<
+    Effect.Effect<ReadonlyArray<Job.Handle>, Sent, Job.Client>
+  >()
+  expectTypeOf(Job.enqueueAll(resize, Stream.fail(new Unpaid({ amount: 1 })))).toEqualTypeOf<
+    Effect.Effect<number, Sent | Unpaid, Job.Client>
+  >()
+  expectTypeOf(Job.execute(resize, image)).toEqualTypeOf<
+    Effect.Effect<number, Declined | JobFailed | DecodeError | Sent, Job.Client>
+  >()
+  // What the handler needs is left, what a job gives it is not.
+  const part = Job.handler(resize, () =>
+    Effect.gen(function* () {
+      yield* Job.progress(resize, 0.5)
+      yield* Clerk
+      yield* Effect.addFinalizer(() => Effect.void)
+      if (Math.PI > 4) return yield* new Declined({ id: 1 })
+      if (Math.PI > 5) yield* Job.retryAfter("1 second")
+      return 1
+    })
+  )
+  expectTypeOf(part).toEqualTypeOf<Part.Part<never, Clerk>>()
+  const worker = Worker.run([part])
+  expectTypeOf<Effect.Services<typeof worker>>().toEqualTypeOf<Clerk | Engine.Services>()
+
+  // @ts-expect-error: 'number' is not assignable to type 'string'
+  Job.enqueue(resize, { image: 1 })
+  // @ts-expect-error: 'Unpaid' is not assignable to type
+  Job.handler(resize, () => Effect.fail(new Unpaid({ amount: 1 })))
+  // @ts-expect-error: 'string' is not assignable to type 'number'
+  Job.handler(resize, () => Effect.succeed("done"))
+  // @ts-expect-error: not assignable to parameter of type 'number'
+  Job.progress(resize, "half")
+  // @ts-expect-error: "urgent"
+  Job.enqueue(resize, image, { priority: "urgent" })
+  // @ts-expect-error: No overload matches this call
+  Job.enqueueAll(resize, [image], { id: "one" })
 }
 
 // ----------------------------------------------------------------------------------------------------- the compiler

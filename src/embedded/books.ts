@@ -35,6 +35,18 @@ CREATE TABLE IF NOT EXISTS coordinator_quarantine (
   namespace TEXT NOT NULL, name TEXT NOT NULL, partition INTEGER NOT NULL, since INTEGER NOT NULL, entry TEXT NOT NULL,
   PRIMARY KEY (namespace, name, partition)
 ) WITHOUT ROWID;
+-- When a group last got a member while it had none.
+CREATE TABLE IF NOT EXISTS coordinator_begun (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (namespace, name)
+) WITHOUT ROWID;
+-- The schedules of the leader: the latest tick that was claimed, and those that are claimed and not done.
+CREATE TABLE IF NOT EXISTS coordinator_ticks (
+  namespace TEXT NOT NULL, schedule TEXT NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (namespace, schedule)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS coordinator_open_ticks (
+  namespace TEXT NOT NULL, schedule TEXT NOT NULL, tick INTEGER NOT NULL, epoch INTEGER NOT NULL,
+  PRIMARY KEY (namespace, schedule, tick)
+) WITHOUT ROWID;
 -- When the engine was found to have been away, and until when nobody is dropped for it.
 CREATE TABLE IF NOT EXISTS coordinator_away (
   namespace TEXT PRIMARY KEY, noticed INTEGER NOT NULL, until INTEGER NOT NULL
@@ -283,7 +295,13 @@ export const openBooks = (db: Statements, namespace: string, now: number) => {
   }
 
   /** Add a member to a group, with nothing yet. */
-  const enter = (name: string, who: string): void => {
+  const enter = (name: string, who: string, isAlone: boolean): void => {
+    if (isAlone) {
+      db.prepare(
+        `INSERT INTO coordinator_begun VALUES (?, ?, ?)
+         ON CONFLICT (namespace, name) DO UPDATE SET at = max(at + 1, excluded.at)`
+      ).run(namespace, name, Math.max(1, Math.floor(now)))
+    }
     db.prepare("INSERT INTO coordinator_group_members VALUES (?, ?, ?)").run(namespace, name, who)
   }
   const removeGroup = (name: string): void => {

@@ -10,6 +10,7 @@ import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
 import * as Inbox from "./inbox.ts"
+import { createTables as createJobTables, work } from "./jobRows.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import { logChannel, makeReader } from "./reader.ts"
@@ -257,6 +258,7 @@ const makeProgress = ({ names, sqlite, write }: Engine): Progress => {
             sqlite.notify(roomChannel)
             if (commits.some((request) => request.emits.length > 0)) sqlite.notify(logChannel)
             if (commits.some((request) => request.replies !== undefined)) sqlite.notify(Inbox.inboxChannel)
+            for (const { jobs } of commits) for (const { queue } of jobs ?? []) sqlite.notify(work(queue))
             return commits.map((request) => Commits.commit(db, names, now, request, untrimmed))
           },
           durability
@@ -358,7 +360,11 @@ export const layer: Layer.Layer<Broker, EngineError, Sqlite> = Layer.effect(
   Broker,
   Effect.gen(function* () {
     const sqlite = yield* Sqlite
-    yield* sqlite.transaction("create tables", createTables)
+    yield* sqlite.transaction("create tables", (db) => {
+      createTables(db)
+      // Commits enqueue jobs.
+      createJobTables(db)
+    })
     const names = makeNames(sqlite.namespace)
     return make({ sqlite, names, write: makeWrite(sqlite, names) })
   })

@@ -7,6 +7,7 @@ import { emit } from "./append.ts"
 import type { Statements } from "./client.ts"
 import { formatId, isAbove, parseOffset, parsePlace } from "./entry.ts"
 import * as Inbox from "./inbox.ts"
+import { enqueue as enqueueJobs } from "./jobEnqueue.ts"
 import * as Log from "./log.ts"
 import * as Parking from "./parking.ts"
 import * as Probation from "./probation.ts"
@@ -128,6 +129,9 @@ export const commit = (
   writeRows(db, names, now, request)
   for (const emitted of request.emits) if (emitted.entries.length > 0) emit(db, names, now, emitted)
   if (request.replies !== undefined) Inbox.reply(db, names, now, request.replies)
+  for (const { job, queue } of request.jobs ?? []) {
+    enqueueJobs({ db, queue: names.stored(queue), now, work: false, told: false }, [job])
+  }
   if (parking !== undefined) Parking.change(db, processor, partition, parking)
   if (request.windows !== undefined) Windows.change(db, names, request.processor, partition, request.windows)
   return done

@@ -12,6 +12,7 @@ import * as Quarantine from "../internal/quarantine.ts"
 import { type Books, createTables, namesIn, openBooks } from "./books.ts"
 import { Sqlite } from "./client.ts"
 import { sync } from "./sync.ts"
+import { ticksOf } from "./ticks.ts"
 
 /** Spreads the syncs of several members that were told the same moment. */
 const jitterMillis = 100
@@ -64,7 +65,8 @@ const make = Effect.gen(function* () {
     release: (processor, partition) => change("release", (books) => release(books, processor, partition)),
     group: (processor) => sqlite.query("group", (db, now) => describe(openBooks(db, namespace, now), processor)),
     takeEpoch: (processor, partition) => change("takeEpoch", (books) => takeEpoch(books, processor, partition)),
-    removeGroup: (processor) => change("removeGroup", (books) => removeGroup(books, processor))
+    removeGroup: (processor) => change("removeGroup", (books) => removeGroup(books, processor)),
+    ...ticksOf(sqlite)
   })
 })
 

@@ -112,7 +112,7 @@ const enter = (books: Books, request: Sync, group: GroupRow, isNew: boolean): vo
     const isAlone = books.members(group.name).length === 0
     group.partitions = request.groups.get(group.name)!
     books.save(group)
-    books.enter(group.name, me)
+    books.enter(group.name, me, isAlone)
     books.unsettle(group, isAlone ? books.now : books.now + request.settle)
     books.concerned.add(me)
   } else if (isNew) {

@@ -216,13 +216,15 @@ end
 local function declare(name)
   local first = ${sharedKeys.length} + ${groupKeys.length} * declared
   declared = declared + 1
-  local meta = redis.call("HGET", metas, name) or "0 0 0 0 0"
-  local partitions, paused, generation, counter, slot = string.match(meta, "^(%d+) (%d) (%d+) (%d+) (%d+)$")
+  local meta = redis.call("HGET", metas, name) or "0 0 0 0 0 0"
+  local partitions, paused, generation, counter, slot, began =
+    string.match(meta, "^(%d+) (%d) (%d+) (%d+) (%d+) ?(%d*)$")
   local group = { name = name, members = KEYS[first + 1], slots = KEYS[first + 2], concerned = {} }
   group.owners, group.targets = array(KEYS[first + 3], "H", 2), array(KEYS[first + 4], "H", 2)
   group.epochs, group.quarantine = array(KEYS[first + 5], "I8", 8), KEYS[first + 6]
   group.partitions, group.paused = tonumber(partitions), paused == "1"
   group.generation, group.counter, group.slot = tonumber(generation), tonumber(counter), tonumber(slot)
+  group.began = tonumber(began) or 0
   groups[name] = group
   return group
 end
@@ -230,7 +232,7 @@ end
 local function save(group)
   local flag = group.paused and "1" or "0"
   redis.call("HSET", metas, group.name, text(group.partitions) .. " " .. flag .. " " .. text(group.generation)
-    .. " " .. text(group.counter) .. " " .. text(group.slot))
+    .. " " .. text(group.counter) .. " " .. text(group.slot) .. " " .. text(group.began))
 end
 
 local function nextEpoch(group)

@@ -105,6 +105,10 @@ export const request = (
         pushEntries(args, key(keys.inbox(tag, asker)), "R", 0, [entry])
       }
     }
+    if (commit.jobs !== undefined) {
+      written++
+      Outbox.pushJobs(args, key(keys.outbox(tag, processor, partition)), commit.jobs)
+    }
     if (commit.delivered !== undefined) {
       written++
       pushEntries(args, key(keys.outbox(tag, processor, partition)), "D", Outbox.following(commit.delivered), [])

@@ -7,8 +7,9 @@
  * | `{ns}:incarnations` | hash | member → its incarnation, then its groups as `name count name count ...` |
  * | `{ns}:replaced` | hash | member → when its incarnation began, then the last eight that were replaced |
  * | `{ns}:stated` | hash | member → number of its last statement; removed when something of it changes |
- * | `{ns}:groups` | hash | group → `partitions paused generation counter slot`, slot being the last one given |
+ * | `{ns}:groups` | hash | group → `partitions paused generation counter slot began`, slot being the last one given, began when it last got a member while it had none (ms) |
  * | `{ns}:due` | hash | group → when its targets are to be computed (ms); only while that is open |
+ * | `{ns}:ticks` | hash | schedule → its last tick, then ` tick:epoch` for each that is claimed and not done (`ticks.ts`) |
  * | `{ns}:away` | string | when the server was found to have been away, and until when nobody is dropped for it |
  * | `{ns}:group:<group>:members` | zset | member, by its rank (36 bits) and its slot (16 bits) |
  * | `{ns}:group:<group>:slots` | hash | slot → member |
@@ -27,6 +28,7 @@ import * as Quarantine from "../internal/quarantine.ts"
 import { groupKeys, sharedKeys } from "./books.ts"
 import { Redis } from "./client.ts"
 import * as Scripts from "./sync.ts"
+import { ticksOf } from "./ticks.ts"
 
 /** Spreads the syncs of many members that were told the same moment. */
 const jitterMillis = 100
@@ -151,7 +153,8 @@ const make = Effect.gen(function* () {
     group,
     takeEpoch,
     removeGroup: (processor) =>
-      Effect.map(redis.run(Scripts.removeGroup, keys(processor), [processor]), (removed) => removed === 1)
+      Effect.map(redis.run(Scripts.removeGroup, keys(processor), [processor]), (removed) => removed === 1),
+    ...ticksOf(redis)
   })
 })
 

@@ -7,10 +7,13 @@
  * delivered by a process that knows nothing of that topic; all others are the event's.
  */
 import { Effect } from "effect"
-import type { Delivered, Layout, NewEntry } from "../Broker.ts"
+import type { Commit, Delivered, Layout, NewEntry } from "../Broker.ts"
 import type { EngineError } from "../Errors.ts"
+import type { NewJob } from "../JobStore.ts"
 import { limits, pushFields, type Request } from "./append.ts"
 import { type Argument, type Redis, script } from "./client.ts"
+import * as Jobs from "./jobEnqueue.ts"
+import { QueueKeys } from "./jobKeys.ts"
 import * as keys from "./keys.ts"
 import * as Lua from "./lua.ts"
 
@@ -35,6 +38,33 @@ export const pushEmit = (
   })
   args[head - 1] = sizes.every((size) => size === sizes[0]) ? `${sizes[0]}` : sizes.join(",")
 }
+
+/** Begins where the name of a topic would: no topic is called so. The queue follows. */
+const jobsFor = "~"
+
+/** Arguments of a commit: jobs, each an entry of its own with the queue in place of a topic. */
+export const pushJobs = (args: Array<Argument>, outbox: number, jobs: NonNullable<Commit["jobs"]>): void => {
+  const head = args.push(outbox, "O", 0, jobs.length, 0, "")
+  const size = 14
+  for (const { job, queue } of jobs) {
+    const { payload, ...rest } = job
+    args.push("topic", `${jobsFor}${queue}`, "partition", 0, "kind", "F", "limit", "", "count", 1)
+    args.push("j", JSON.stringify(rest), "v", payload)
+  }
+  args[head - 1] = `${size}`
+}
+
+/** They are known by their ids, so it does not matter how often they are brought. */
+const deliverJobs = (redis: Redis["Service"], letters: ReadonlyArray<Letter>): Effect.Effect<void, EngineError> =>
+  Effect.forEach(
+    Map.groupBy(letters, ({ topic }) => topic.slice(jobsFor.length)),
+    ([queue, own]) => {
+      const jobs = own.map(({ fields }): NewJob => ({ ...JSON.parse(fields[1]!.toString()), payload: fields[3]! }))
+      const { args, keys, script } = Jobs.callOf(new QueueKeys(redis.namespace, redis.shards, queue), jobs)
+      return redis.run(script, keys, args)
+    },
+    { concurrency: "unbounded", discard: true }
+  )
 
 /** The id right behind this one. */
 export const following = (id: string): string => {
@@ -94,15 +124,20 @@ export const deliver = <E>(
   const from = after === undefined ? "-" : following(after)
   return Effect.flatMap(
     redis.callBuffer<ReadonlyArray<Raw>>("xrange", outbox, from, "+", "COUNT", pageSize),
-    (entries): Effect.Effect<Delivered, E> => {
+    (entries): Effect.Effect<Delivered, E | EngineError> => {
       if (entries.length === 0) return Effect.succeed({ upTo: undefined, more: false })
       const letters = entries.map(letterOf)
-      const byShard = Map.groupBy(letters, (letter) => tagOf(letter.partition))
+      const jobs = letters.filter(({ topic }) => topic.startsWith(jobsFor))
+      const events = jobs.length === 0 ? letters : letters.filter(({ topic }) => !topic.startsWith(jobsFor))
+      const byShard = Map.groupBy(events, (letter) => tagOf(letter.partition))
       return Effect.as(
-        Effect.forEach(byShard, ([tag, own]) => send(request(tag, `${processor}:${partition}`, own)), {
-          concurrency: "unbounded",
-          discard: true
-        }),
+        Effect.andThen(
+          Effect.forEach(byShard, ([tag, own]) => send(request(tag, `${processor}:${partition}`, own)), {
+            concurrency: "unbounded",
+            discard: true
+          }),
+          deliverJobs(redis, jobs)
+        ),
         { upTo: letters.at(-1)!.id, more: letters.length === pageSize }
       )
     }

@@ -118,6 +118,7 @@ for _, group in ipairs(mine) do
   if not slot then
     local alone = redis.call("ZCARD", group.members) == 0
     group.partitions = group.asked
+    if alone then group.began = math.max(group.began + 1, now) end
     enter(group, me)
     save(group)
     unsettle(group, alone and now or now + delay)

@@ -12,6 +12,7 @@ import { type Duration, Effect, Layer, Stream } from "effect"
 import { Broker, type Reader } from "../Broker.ts"
 import { Coordinator } from "../Coordinator.ts"
 import { EngineError } from "../Errors.ts"
+import { JobStore } from "../JobStore.ts"
 import { TableStore } from "../TableStore.ts"
 import { isHint, mapMethods, mapReader, type Port, type Ports, unreachable } from "./ports.ts"
 
@@ -123,24 +124,31 @@ export const around = (ports: Ports, plan: Plan): Ports => {
   return {
     Broker: wrap("Broker", ports.Broker),
     Coordinator: wrap("Coordinator", ports.Coordinator),
-    TableStore: wrap("TableStore", ports.TableStore)
+    TableStore: wrap("TableStore", ports.TableStore),
+    JobStore: wrap("JobStore", ports.JobStore)
   }
 }
 
-type Services = Broker | Coordinator | TableStore
+type Services = Broker | Coordinator | TableStore | JobStore
 
 /** The ports of the engine below, with faults. One plan sees all calls of the programs that this layer is given to. */
 export const layer = (plan: Plan): Layer.Layer<Services, never, Services> =>
   Layer.unwrap(
     Effect.gen(function* () {
       const ports = around(
-        { Broker: yield* Broker, Coordinator: yield* Coordinator, TableStore: yield* TableStore },
+        {
+          Broker: yield* Broker,
+          Coordinator: yield* Coordinator,
+          TableStore: yield* TableStore,
+          JobStore: yield* JobStore
+        },
         plan
       )
       return Layer.mergeAll(
         Layer.succeed(Broker, ports.Broker),
         Layer.succeed(Coordinator, ports.Coordinator),
-        Layer.succeed(TableStore, ports.TableStore)
+        Layer.succeed(TableStore, ports.TableStore),
+        Layer.succeed(JobStore, ports.JobStore)
       )
     })
   )

@@ -14,6 +14,7 @@ import type { Scope } from "effect/Scope"
 import { Broker } from "../Broker.ts"
 import { Coordinator } from "../Coordinator.ts"
 import type * as Engine from "../Engine.ts"
+import { type Definition, isProcessing } from "../internal/run/definition.ts"
 import type * as Part from "../Part.ts"
 import { type Judged, judge, type Verdict } from "./History.ts"
 import { Choices } from "./simulation/choices.ts"
@@ -26,6 +27,7 @@ import { World } from "./simulation/world.ts"
 import type { Input } from "./TestProcessor.ts"
 
 export interface Options<E, R> {
+  /** Processors and agents; handlers of jobs are refused. */
   readonly parts: ReadonlyArray<Part.Part<E, R>>
   /** Published in this order while all that happens; made with `TestProcessor.event`. */
   readonly events: Iterable<Input>
@@ -66,6 +68,12 @@ export const run = <E, R>(
 
 const simulate = (seed: number, options: Options<unknown, unknown>, context: Context.Context<never>) =>
   Effect.gen(function* () {
+    const job = options.parts.find((part) => part.job !== undefined)
+    if (job !== undefined) {
+      return yield* Effect.die(
+        new Error(`Simulation.run: ${job.name} handles jobs, which are not simulated: leave it out`)
+      )
+    }
     const choices = new Choices(seed)
     const serverWentBack = options.serverWentBack === true
     const sky = weather(choices, serverWentBack)
@@ -125,7 +133,7 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
     if (wrong !== undefined) cluster.violations.push(wrong)
     for (const end of ends) yield* end
 
-    const verdict = judge(ledger.history, parts.map(judged))
+    const verdict = judge(ledger.history, parts.filter(isProcessing).map(judged))
     const report: Report = {
       ...verdict,
       violations: [...cluster.violations, ...verdict.violations],
@@ -151,7 +159,8 @@ const mostReleases = 3
 /** With nothing in the way all is published, handled and committed; then those wake up that slept through it all. */
 const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { cluster, network, parts, world } = scene
+    const { cluster, network, world } = scene
+    const parts = scene.parts.filter(isProcessing)
     const broker = Context.get(network.services, Broker)
     const coordinator = Context.get(network.services, Coordinator)
     const releases = new Map<string, number>()
@@ -163,7 +172,7 @@ const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<v
     /** Since when all is committed and somebody is there. */
     let settled: number | undefined
 
-    const behindIn = Effect.fnUntraced(function* ({ definition, name }: Part.Any) {
+    const behindIn = Effect.fnUntraced(function* ({ definition, name }: Processing) {
       const lag = yield* broker.lag(name)
       // A processor that nobody could register yet has done nothing.
       let count = lag.length === 0 ? events : lag.reduce((sum, { events }) => sum + events, 0)
@@ -173,7 +182,7 @@ const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<v
       }
       return count
     })
-    const putBack = Effect.fnUntraced(function* ({ name }: Part.Any) {
+    const putBack = Effect.fnUntraced(function* ({ name }: Processing) {
       for (const { partition } of yield* coordinator.quarantined(name)) {
         const id = `${name}/${partition}`
         const times = (releases.get(id) ?? 0) + 1
@@ -199,7 +208,10 @@ const finish = (scene: Scene, events: number, trouble: Trouble): Effect.Effect<v
     if (trouble.continueAll()) yield* Effect.sleep(2 * timing.lease)
   })
 
-const judged = ({ definition }: Part.Any): Judged => ({
+/** Schedules and jobs have no events that are to be handled in the end. */
+type Processing = Part.Any & { readonly definition: Definition }
+
+const judged = ({ definition }: Processing): Judged => ({
   name: definition.name,
   topics: definition.topics.map((topic) => topic.name),
   ordered: definition.concurrency._tag !== "Unordered",

@@ -6,6 +6,7 @@ import { type Context, Effect } from "effect"
 import type { Broker, Reader } from "../Broker.ts"
 import type { Coordinator } from "../Coordinator.ts"
 import { EngineError } from "../Errors.ts"
+import type { JobStore } from "../JobStore.ts"
 import type { TableStore } from "../TableStore.ts"
 
 /** The ports of one engine. */
@@ -13,6 +14,7 @@ export interface Ports {
   readonly Broker: Context.Service.Shape<typeof Broker>
   readonly Coordinator: Context.Service.Shape<typeof Coordinator>
   readonly TableStore: Context.Service.Shape<typeof TableStore>
+  readonly JobStore: Context.Service.Shape<typeof JobStore>
 }
 
 export type Port = keyof Ports
@@ -38,7 +40,7 @@ export const isHint = (method: string): boolean => method === "awaitRoom" || met
 
 /** Methods that change nothing. */
 export const isRead = (method: string): boolean =>
-  /^(reader|read|replies|inspect|lag|lanes|parked|hasRoom|group|quarantined|readMany|readTimed|entries|due|windowsDue|layout|wakes)$/.test(
+  /^(reader|read|replies|inspect|lag|lanes|parked|hasRoom|group|quarantined|readMany|readTimed|entries|due|windowsDue|layout|wakes|ticks)$/.test(
     method
   ) || isHint(method)
 

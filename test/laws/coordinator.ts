@@ -22,6 +22,7 @@ import { FakeMember, keyOf } from "../support/fakeMember.ts"
 import { operations, settling, starts, waking } from "./coordinatorChanges.ts"
 import { quarantines } from "./coordinatorQuarantine.ts"
 import { randomSchedules } from "./coordinatorSchedules.ts"
+import { ticks } from "./coordinatorTicks.ts"
 
 export const coordinatorLaws = (name: string, layer: Layer.Layer<Coordinator, unknown>, options: Options): void => {
   const law: Law = (sentence, body) => {
@@ -40,6 +41,7 @@ export const coordinatorLaws = (name: string, layer: Layer.Layer<Coordinator, un
     operations(law)
     waking(law, advance)
     quarantines(law, advance)
+    ticks(law, options)
     randomSchedules(law, options)
   })
 }

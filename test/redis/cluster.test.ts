@@ -7,10 +7,12 @@ import { Broker } from "../../src/Broker.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
 import * as Redis from "../../src/redis/client.ts"
 import * as RedisCoordinator from "../../src/redis/coordinator.ts"
+import * as RedisJobs from "../../src/redis/jobStore.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
 import { eventsOf, from, single, stored, topicOf } from "../laws/broker/support.ts"
 import { brokerLaws } from "../laws/broker.ts"
 import { coordinatorLaws } from "../laws/coordinator.ts"
+import { jobStoreLaws } from "../laws/jobStore.ts"
 import { tableStoreLaws } from "../laws/tableStore.ts"
 import { makeCluster } from "../support/redis.ts"
 import { sharedInFile } from "../support/sharedInFile.ts"
@@ -26,6 +28,14 @@ const engine = Layer.unwrap(
 
 brokerLaws("Redis Cluster", engine)
 tableStoreLaws("Redis Cluster", engine)
+jobStoreLaws(
+  "Redis Cluster",
+  Layer.unwrap(
+    Effect.map(cluster, ({ url }) =>
+      Layer.provide(RedisJobs.layer, Redis.layer({ url, namespace: `test-${randomUUID()}`, shards: 3 }))
+    )
+  )
+)
 coordinatorLaws(
   "Redis Cluster",
   // Each law has books of its own.

@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { Broker } from "../../src/Broker.ts"
+import { JobStore } from "../../src/JobStore.ts"
 import * as Retention from "../../src/Retention.ts"
 import * as Append from "../../src/redis/append.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
@@ -9,6 +10,11 @@ import * as Claim from "../../src/redis/claim.ts"
 import * as Redis from "../../src/redis/client.ts"
 import * as Commit from "../../src/redis/commit.ts"
 import * as Inspect from "../../src/redis/inspect.ts"
+import * as JobBooks from "../../src/redis/jobBooks.ts"
+import * as JobEnqueue from "../../src/redis/jobEnqueue.ts"
+import * as JobExchange from "../../src/redis/jobExchange.ts"
+import * as JobSessions from "../../src/redis/jobSessions.ts"
+import * as RedisJobs from "../../src/redis/jobStore.ts"
 import * as Layouts from "../../src/redis/layouts.ts"
 import * as Parking from "../../src/redis/parking.ts"
 import * as Position from "../../src/redis/position.ts"
@@ -21,9 +27,21 @@ import { layerRedis } from "../support/redis.ts"
 const isScript = (value: unknown): value is Redis.Script<unknown> =>
   typeof value === "object" && value !== null && "sha" in value && "lua" in value
 
-const scripts = [Append, Claim, Commit, Inspect, Layouts, Parking, Position, Probation, Timed].flatMap((module) =>
-  Object.values<unknown>(module).filter(isScript)
-)
+const scripts = [
+  Append,
+  Claim,
+  Commit,
+  Inspect,
+  Layouts,
+  Parking,
+  Position,
+  Probation,
+  Timed,
+  JobBooks,
+  JobEnqueue,
+  JobExchange,
+  JobSessions
+].flatMap((module) => Object.values<unknown>(module).filter(isScript))
 
 /** Keys that are named by their number; those that are computed cannot be told from the text. */
 const namedKeys = (lua: string): number =>
@@ -104,7 +122,35 @@ describe("scripts", () => {
         yield* broker.trim(kept)
         yield* broker.unregister("p")
         assert.isUndefined(yield* tables.layout("rows"))
-      }).pipe(Effect.provide(Layer.mergeAll(RedisBroker.layer, RedisTables.layer).pipe(Layer.provide(watched))))
+
+        const jobs = yield* JobStore
+        const job = { name: "n", priority: "low", format: undefined, payload: "x", headers: "" } as const
+        yield* jobs.configure("q", { limit: { count: 100, per: 1 } })
+        yield* jobs.enqueue("q", [{ ...job, id: "a" }])
+        yield* jobs.enqueue("q", [{ ...job, id: "b", delay: 60_000 }])
+        const session = yield* jobs.open("q", "w", 60_000)
+        const rooms = [{ name: "n", count: 1 }]
+        const asked = { session, lease: 60_000, rooms, count: 1, shares: [1, 0, 0], alone: false } as const
+        const answer = yield* jobs.exchange({ ...asked, number: 1, settle: [] })
+        const [claimed] = answer._tag === "Exchanged" ? answer.claimed : []
+        yield* jobs.progress(session, claimed!, "1")
+        yield* jobs.extend(session, 60_000, 1, [claimed!])
+        const outcome = { _tag: "Dead", reason: "Failed", entry: "{}" } as const
+        yield* jobs.exchange({ ...asked, number: 2, settle: [{ job: claimed!, outcome }] })
+        assert.isTrue(yield* jobs.promote("q", "b"))
+        assert.isTrue(yield* jobs.cancel("q", "b", 1_000))
+        assert.strictEqual(yield* jobs.redrive("q", undefined), 1)
+        yield* jobs.sweep("q")
+        yield* jobs.close(session)
+        assert.strictEqual((yield* jobs.counts("q")).ready, 1)
+        assert.strictEqual(yield* jobs.flush("q"), 1)
+        assert.isUndefined(yield* jobs.get("q", "a", false))
+        yield* jobs.remove("q")
+      }).pipe(
+        Effect.provide(
+          Layer.mergeAll(RedisBroker.layer, RedisTables.layer, RedisJobs.layer).pipe(Layer.provide(watched))
+        )
+      )
       const unseen = scripts.filter(({ name }) => !seen.has(name) && name !== "measure")
       assert.deepStrictEqual(
         unseen.map(({ name }) => name),

@@ -1,6 +1,6 @@
 /** What the chaos tests and the processes they start have in common. */
 import { Effect, Schema } from "effect"
-import { Processor, Table, Topic } from "../../src/index.ts"
+import { Processor, Retention, Table, Topic } from "../../src/index.ts"
 
 export const Work = Schema.Struct({ key: Schema.String, n: Schema.Int, gate: Schema.Boolean })
 
@@ -16,3 +16,6 @@ export const counting = (handle: (value: typeof Work.Type, epoch: bigint) => Eff
       Table.update(totals, value.key, (total) => total + 1)
     )
   )
+
+/** The ticks of a leader, each stored once. */
+export const ticked = Topic.make("ticked", { schema: Schema.Int, partitions: 1, retention: Retention.forever })

@@ -72,8 +72,14 @@ export type Wrap =
       ) => Effect.Effect<void, unknown>
     }
 
-export interface Definition {
+/** What every part has, whatever it is. */
+export interface Common {
   readonly name: string
+  /** Layers of its own (`Part.provide`), innermost first. */
+  readonly layers: ReadonlyArray<Layer.Layer<any, never, any>>
+}
+
+export interface Definition extends Common {
   readonly topics: readonly [Any, ...ReadonlyArray<Any>]
   readonly tables: ReadonlyArray<Table.Declared>
   readonly shape: Shape
@@ -88,9 +94,12 @@ export interface Definition {
   readonly onClaim: ((partition: number) => Effect.Effect<void, never, Scope.Scope>) | undefined
   readonly wraps: ReadonlyArray<Wrap>
   readonly middleware: ReadonlyArray<(events: Events) => Events>
-  /** Layers of its own (`Part.provide`), innermost first. */
-  readonly layers: ReadonlyArray<Layer.Layer<any, never, any>>
 }
+
+/** Whether a part is a processor. */
+export const isProcessing = <P extends { readonly definition: Common }>(
+  part: P
+): part is P & { readonly definition: Definition } => "topics" in part.definition
 
 /** Refuse windows where they cannot be closed, or where an event's time is not known. */
 export const checkWindows = (definition: Definition): Definition => {

@@ -3,7 +3,7 @@ import type { Commit, NewEntry, Reply } from "../../Broker.ts"
 import type { Any } from "../../Topic.ts"
 import type { TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
-import type { Emitted } from "./unit.ts"
+import type { Emitted, StagedJob } from "./unit.ts"
 
 /** Emitted events as entries, in order per topic and partition; neighbours share an entry. */
 export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
@@ -20,7 +20,7 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
     }
   >()
   for (const emitted of emits) {
-    if (emitted.asker !== undefined) continue
+    if (emitted.asker !== undefined || emitted.job !== undefined) continue
     const id = `${emitted.topic.name}/${emitted.partition}`
     let target = targets.get(id)
     if (target === undefined) {
@@ -56,9 +56,13 @@ export const pack = (emits: ReadonlyArray<Emitted>): Commit["emits"] => {
   }))
 }
 
-/** Those that are replies; most commits have none. */
-export const repliesOf = (emits: ReadonlyArray<Emitted>): Commit["replies"] => {
+/** Those that are replies or jobs; most commits have neither. */
+export const othersOf = (emits: ReadonlyArray<Emitted>): Pick<Commit, "replies" | "jobs"> => {
   let replies: Array<Reply> | undefined
-  for (const { asker, entry } of emits) if (asker !== undefined) (replies ??= []).push({ asker, entry: entry! })
-  return replies
+  let jobs: Array<StagedJob> | undefined
+  for (const { asker, entry, job } of emits) {
+    if (asker !== undefined) (replies ??= []).push({ asker, entry: entry! })
+    if (job !== undefined) (jobs ??= []).push(job)
+  }
+  return { replies, jobs }
 }

@@ -66,6 +66,7 @@ interface Running {
 
 export interface Group {
   readonly definition: Definition
+  readonly partitions: number
   readonly epochs: ReadonlyMap<number, bigint>
   /** Claim and run; the epoch in force if the claim is refused. */
   readonly start: (partition: number, epoch: bigint) => Effect.Effect<bigint | undefined, EngineError>
@@ -433,6 +434,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
 
     return {
       definition,
+      partitions: definition.topics[0].partitions,
       epochs,
       start,
       stop,

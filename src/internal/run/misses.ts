@@ -57,6 +57,12 @@ const patient = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
       : Effect.orDie(Effect.retry(read, { schedule: retry, while: (error) => error.reason !== "Unsupported" }))
   )
 
+interface Question {
+  readonly table: TableState
+  /** Rows that left the cache since it was asked: what it is answered of them may be too old. */
+  readonly left: Set<string>
+}
+
 interface Round {
   readonly keys: Set<string>
   readonly over: Latch.Latch
@@ -66,11 +72,10 @@ export class Misses {
   private readonly gathering = new Map<TableState, Round>()
   /** Tables that are looked at for the first time. */
   private readonly looking = new Map<TableState, Latch.Latch>()
-  private asking = 0
+  /** Those that are not answered yet. */
+  private readonly questions = new Set<Question>()
   /** Handlers have missed rows at the same time, so it is worth a moment to wait for each other. */
   private together = true
-  /** Rows that left the cache while an answer was on its way. */
-  private readonly left = new Map<TableState, Set<string>>()
   private readonly stored: Stored
   /** Keys of events in hand, in order. */
   private readonly upcoming: () => Iterable<string>
@@ -82,10 +87,7 @@ export class Misses {
   leave(table: TableState, key: string): void {
     table.forget(key)
     table.complete = false
-    if (this.asking === 0) return
-    const keys = this.left.get(table)
-    if (keys === undefined) this.left.set(table, new Set([key]))
-    else keys.add(key)
+    for (const question of this.questions) if (question.table === table) question.left.add(key)
   }
 
   /** Completes when it may be known what is stored under this key; who asks looks again. */
@@ -99,16 +101,22 @@ export class Misses {
         known.keys.add(key)
         return known.over.await
       }
-      if (this.asking > 0) this.together = true
+      if (this.questions.size > 0) this.together = true
       const round: Round = { keys: new Set([key]), over: Latch.makeUnsafe(false) }
-      this.gathering.set(table, round)
-      const end = Effect.sync(() => {
-        this.close(table, round)
-        round.over.openUnsafe()
-      })
-      // After the fibers of this turn, so that what they miss is asked for with it.
-      const asked = this.ask(table, round)
-      return Effect.ensuring(this.together ? Effect.andThen(Effect.yieldNow, asked) : asked, end)
+      // Whoever opens a round closes it, also when it is interrupted: others wait for that.
+      return Effect.ensuring(
+        Effect.suspend(() => {
+          const asked = this.ask(table, round)
+          if (!this.together) return asked
+          if (!this.gathering.has(table)) this.gathering.set(table, round)
+          // After the fibers of this turn, so that what they miss is asked for with it.
+          return Effect.andThen(Effect.yieldNow, asked)
+        }),
+        Effect.sync(() => {
+          this.close(table, round)
+          round.over.openUnsafe()
+        })
+      )
     })
   }
 
@@ -118,17 +126,20 @@ export class Misses {
 
   /** A table that is small is read whole, once: then a key that it does not have costs no question. */
   private look(table: TableState): Effect.Effect<void> {
-    table.looked = true
     const over = Latch.makeUnsafe(false)
-    this.looking.set(table, over)
-    const page = Effect.map(patient(this.stored.page(table.definition.name)), ({ next, rows }) => {
-      if (next !== undefined) return
-      for (const [key, bytes] of rows) table.keep(key, { bytes, until: undefined })
-      table.complete = true
-      table.makeRoom(0)
+    const page = Effect.suspend(() => {
+      if (table.looked) return Effect.void
+      table.looked = true
+      this.looking.set(table, over)
+      return Effect.map(patient(this.stored.page(table.definition.name)), ({ next, rows }) => {
+        if (next !== undefined) return
+        for (const [key, bytes] of rows) table.keep(key, { bytes, until: undefined })
+        table.complete = true
+        table.makeRoom(0)
+      })
     })
     const end = Effect.sync(() => {
-      this.looking.delete(table)
+      if (this.looking.get(table) === over) this.looking.delete(table)
       over.openUnsafe()
     })
     return Effect.ensuring(page, end)
@@ -140,14 +151,19 @@ export class Misses {
       this.together = round.keys.size > 1
       if (table.follows) this.foresee(table, round)
       const keys = Array.from(round.keys)
-      return this.whileAsking(
-        Effect.map(patient(this.stored.rows(table, keys)), (found) => {
-          const left = this.left.get(table)
+      const question: Question = { table, left: new Set() }
+      const answered = Effect.suspend(() => {
+        this.questions.add(question)
+        return Effect.map(patient(this.stored.rows(table, keys)), (found) => {
           table.makeRoom(keys.length)
           keys.forEach((key, i) => {
-            if (left?.has(key) !== true && !table.rows.has(key)) table.keep(key, found[i])
+            if (!question.left.has(key) && !table.rows.has(key)) table.keep(key, found[i])
           })
         })
+      })
+      return Effect.ensuring(
+        answered,
+        Effect.sync(() => this.questions.delete(question))
       )
     })
   }
@@ -158,15 +174,5 @@ export class Misses {
       if (keys.size >= most) return
       if (!table.rows.has(key) && !table.knows(key)) keys.add(key)
     }
-  }
-
-  private whileAsking(effect: Effect.Effect<void>): Effect.Effect<void> {
-    this.asking++
-    return Effect.ensuring(
-      effect,
-      Effect.sync(() => {
-        if (--this.asking === 0) this.left.clear()
-      })
-    )
   }
 }

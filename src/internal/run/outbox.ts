@@ -30,9 +30,8 @@ export class Outbox {
     this.shards = shards
   }
 
-  /** With one shard there is none. */
-  static of(partition: number, shards: number): Outbox | undefined {
-    return shards === 1 ? undefined : new Outbox(partition, shards)
+  static of(partition: number, shards: number): Outbox {
+    return new Outbox(partition, shards)
   }
 
   /** Something may lie there. */
@@ -56,7 +55,8 @@ export class Outbox {
     return this.upTo
   }
 
-  committed({ emits }: Pick<Commit, "emits">): void {
+  committed({ emits, jobs }: Pick<Commit, "emits" | "jobs">): void {
+    if (jobs !== undefined) this.waiting += jobs.length
     for (const { entries, partition } of emits) {
       if (partition % this.shards !== this.shard) this.waiting += entries.length
     }

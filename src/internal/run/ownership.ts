@@ -12,6 +12,9 @@ import type { Lease } from "./lease.ts"
 
 type CoordinatorService = Context.Service.Shape<typeof Coordinator>
 
+/** A group as its partitions come and go: that of a processor, or of the leaders. */
+export type Owner = Pick<Group, "partitions" | "epochs" | "start" | "stop" | "revoke" | "drop" | "pause">
+
 export interface Options {
   readonly coordinator: CoordinatorService
   readonly member: string
@@ -21,7 +24,7 @@ export interface Options {
   readonly leaseMillis: number
   readonly settle: number
   readonly grace: number
-  readonly groups: ReadonlyMap<string, Group>
+  readonly groups: ReadonlyMap<string, Owner>
   readonly onChange: (change: Change) => void
 }
 
@@ -116,7 +119,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     }
 
     /** It is not ours any more. From this very moment on: an event that is started later could be anybody's. */
-    const seize = (group: Group, grant: Grant, giveBack: boolean): void => {
+    const seize = (group: Owner, grant: Grant, giveBack: boolean): void => {
       group.revoke(grant.partition)
       fork(retire(grant, group.drop(grant.partition), giveBack))
     }
@@ -152,7 +155,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       fork(retire(grant, Effect.andThen(group.stop(partition, options.grace), tell), false))
     }
 
-    const start = (group: Group, owned: Owned): Effect.Effect<void, EngineError> =>
+    const start = (group: Owner, owned: Owned): Effect.Effect<void, EngineError> =>
       Effect.gen(function* () {
         if (leaving) return
         const { epoch, partition, processor } = owned
@@ -218,7 +221,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           lease: leaseMillis,
           settle: options.settle,
           known,
-          groups: new Map(Array.from(groups, ([name, group]) => [name, group.definition.topics[0].partitions])),
+          groups: new Map(Array.from(groups, ([name, group]) => [name, group.partitions])),
           released: sent.released,
           refused: sent.refused
         }),

@@ -8,7 +8,7 @@ import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
 import type { Bounds, Limit } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
-import { pack, repliesOf } from "./emits.ts"
+import { othersOf, pack } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
 import type { Book, Log } from "./log.ts"
@@ -421,7 +421,7 @@ export class Partition {
       })),
       rows,
       emits: pack(this.rows.withChanges(this.emits)),
-      replies: repliesOf(this.emits),
+      ...othersOf(this.emits),
       delivered: this.outbox?.toRemove(),
       parking: this.parking.active ? this.parking.cut() : undefined,
       windows: this.windows?.cut(this.rows.flying)

@@ -6,6 +6,7 @@ import { Context, Effect } from "effect"
 import type { NewEntry } from "../../Broker.ts"
 import { DecodeError, type EncodeError, UnitTooLarge } from "../../Errors.ts"
 import { type Event, UnitOfWork } from "../../Event.ts"
+import type { NewJob } from "../../JobStore.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { Any, EmitOptions } from "../../Topic.ts"
 import type { Received } from "../record/received.ts"
@@ -24,6 +25,13 @@ export interface Emitted {
   readonly entry: NewEntry | undefined
   /** It is a reply, to the inbox of this asker. */
   readonly asker?: string | undefined
+  /** It is a job, and no event at all: topic and codec say nothing then, and the entry how large it is. */
+  readonly job?: StagedJob | undefined
+}
+
+export interface StagedJob {
+  readonly queue: string
+  readonly job: NewJob
 }
 
 /** What one commit carries: rows and emits, and bytes. A unit of work that is larger fails. */
@@ -249,6 +257,27 @@ export const stage = (make: (host: Host) => Emitted): Effect.Effect<void, Encode
       return isEncodeError(error) ? Effect.fail(error) : Effect.die(error)
     }
   })
+
+/** The unit of work of whoever runs here, if it runs in one. */
+export const unitIn = (context: Context.Context<never>): Unit | undefined => {
+  const unit = Context.getOrUndefined(context, UnitOfWork)
+  return unit as unknown as Unit | undefined
+}
+
+/** Enqueued by the commit, or not at all. */
+export const stageJob = (unit: Unit, staged: StagedJob): void => {
+  const { headers, payload } = staged.job
+  const entry = { count: 1, fields: [headers, payload] }
+  // No topic has a part in it: see `Emitted`.
+  unit.emit({
+    topic: undefined as never,
+    codec: undefined as never,
+    partition: 0,
+    event: undefined,
+    entry,
+    job: staged
+  })
+}
 
 const isEncodeError = (error: unknown): error is EncodeError =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "EncodeError"

@@ -70,6 +70,6 @@ export const homeOf = (definition: Definition): Effect.Effect<Home, EngineError,
 
 export const boundTo = (definition: Definition): Home | undefined => homes.get(definition)
 
-/** How many partitions a table has, as far as that is known here. @internal */
-export const partitionsOf = ({ definition }: State<string, any, any>): number | undefined =>
-  homes.get(definition)?.partitions ?? definition.partitions
+/** How many partitions a table has, as far as that is known here. */
+export const partitionsOf = (table: State<string, any, any>): number | undefined =>
+  homes.get(table.definition)?.partitions ?? table.definition.partitions

@@ -6,6 +6,8 @@ import { Cause, Context, Effect, Exit, type Fiber, Logger } from "effect"
 import { Broker } from "../../Broker.ts"
 import { Coordinator } from "../../Coordinator.ts"
 import type * as Engine from "../../Engine.ts"
+import { make, Scheduler, ticking } from "../../internal/schedule/scheduler.ts"
+import { JobStore } from "../../JobStore.ts"
 import type * as Part from "../../Part.ts"
 import { Serializer } from "../../Serializer.ts"
 import { TableStore } from "../../TableStore.ts"
@@ -81,6 +83,8 @@ export class Cluster {
       Context.add(Broker, ports.Broker),
       Context.add(Coordinator, ports.Coordinator),
       Context.add(TableStore, ports.TableStore),
+      Context.add(JobStore, ports.JobStore),
+      Context.add(Scheduler, Effect.runSync(make(ticking))),
       Context.add(
         Serializer,
         serializer._tag === "Some" ? serializer.value : Context.get(network.services, Serializer)

@@ -9,6 +9,7 @@ import { Coordinator } from "../../Coordinator.ts"
 import * as Engine from "../../Engine.ts"
 import type { EngineError } from "../../Errors.ts"
 import { Copies, type Copy } from "../../internal/copies.ts"
+import { JobStore } from "../../JobStore.ts"
 import { TableStore } from "../../TableStore.ts"
 import { isHint, mapMethods, type Ports, unreachable } from "../ports.ts"
 import type { Choices } from "./choices.ts"
@@ -92,7 +93,8 @@ export class Network {
       const ports = {
         Broker: broker,
         Coordinator: Context.get(services, Coordinator),
-        TableStore: Context.get(services, TableStore)
+        TableStore: Context.get(services, TableStore),
+        JobStore: Context.get(services, JobStore)
       }
       this.lose(() => true)
       this.server = { context, ports, copy: () => take() }
@@ -188,7 +190,9 @@ export class Network {
       mapMethods(port(this.server), (method, _, args) => {
         const call = () =>
           (port(this.server) as Record<string, (...args: ReadonlyArray<unknown>) => unknown>)[method]!(...args)
-        if (method === "wakes") return this.wakes(client, call as () => Stream.Stream<void, EngineError>)
+        if (method === "wakes" || method === "signals") {
+          return this.wakes(client, call as () => Stream.Stream<unknown, EngineError>)
+        }
         if (method === "reader") return this.reader(client, args[0] as number)
         // What the type system cannot follow: every other method gives an effect without requirements.
         const sent = this.send(client, method, call as () => Effect.Effect<unknown, unknown>)
@@ -197,7 +201,8 @@ export class Network {
     return {
       Broker: over(({ ports }) => ports.Broker),
       Coordinator: over(({ ports }) => ports.Coordinator),
-      TableStore: over(({ ports }) => ports.TableStore)
+      TableStore: over(({ ports }) => ports.TableStore),
+      JobStore: over(({ ports }) => ports.JobStore)
     }
   }
 
@@ -247,14 +252,17 @@ export class Network {
     }
   }
 
-  private wakes(client: Process, subscribe: () => Stream.Stream<void, EngineError>): Stream.Stream<void, EngineError> {
-    return Stream.callback<void, EngineError>(
+  private wakes(
+    client: Process,
+    subscribe: () => Stream.Stream<unknown, EngineError>
+  ): Stream.Stream<unknown, EngineError> {
+    return Stream.callback<unknown, EngineError>(
       (queue) =>
         Effect.flatMap(Effect.scope, (scope) => {
           const told = Effect.suspend(() =>
-            Stream.runForEach(subscribe(), () =>
+            Stream.runForEach(subscribe(), (told) =>
               Effect.sync(() => {
-                this.world.at(client, this.latency(), () => Queue.offerUnsafe(queue, undefined))
+                this.world.at(client, this.latency(), () => Queue.offerUnsafe(queue, told))
               })
             )
           )

@@ -1,7 +1,9 @@
 /** A part as one process of a simulation runs it: what its handler begins and ends is written down, and it may be slow. */
 import { Effect, Exit, Stream } from "effect"
 import type { Event } from "../../Event.ts"
+import { isProcessing } from "../../internal/run/definition.ts"
 import type * as Part from "../../Part.ts"
+import type { Processor } from "../../Processor.ts"
 import type { Happened } from "../History.ts"
 
 export interface Recording {
@@ -12,7 +14,10 @@ export interface Recording {
   readonly delay: () => Effect.Effect<void> | undefined
 }
 
-export const recorded = (part: Part.Any, recording: Recording): Part.Any => {
+export const recorded = (part: Part.Any, recording: Recording): Part.Any =>
+  isProcessing(part) ? recordedProcessor(part as Processor<unknown, unknown>, recording) : part
+
+const recordedProcessor = (part: Processor<unknown, unknown>, recording: Recording): Part.Any => {
   const { by, delay, record } = recording
   const processor = part.name
   const note = (_tag: "Began" | "Ended", { epoch, key, offset, partition, topic }: Event<unknown>): void =>

@@ -1,0 +1,339 @@
+/**
+ * The job store on SQLite: every method is one transaction, on Effect's clock; those that clear a whole queue are several.
+ * The rules are those of the Redis one, step by step.
+ *
+ * Gotcha: a worker of another process that shares the file is woken by every change of the file, so what changes nothing
+ * must write nothing: idle workers would wake each other for ever.
+ */
+import { Effect, Layer, Stream } from "effect"
+import type { EngineError } from "../Errors.ts"
+import { type Counts, JobStore, maxJobs, type Signal, type State } from "../JobStore.ts"
+import { Sqlite } from "./client.ts"
+import { enqueue } from "./jobEnqueue.ts"
+import { exchange, hasExpired, isInVain, tidy } from "./jobExchange.ts"
+import { type Books, cancelled, claimsOf, lose, makeReady, openLane, over, takeBack } from "./jobLife.ts"
+import { columns, createTables, find, itemOf, type Row, stateOf, update, work } from "./jobRows.ts"
+
+/** Rows of a page, and of one transaction that clears. */
+const pageRows = 100
+const sliceRows = 500
+
+const make = Effect.gen(function* () {
+  const sqlite = yield* Sqlite
+  yield* sqlite.transaction("create job tables", createTables)
+  const prefix = `${sqlite.namespace}:`
+  const told = (queue: string) => `told:${queue}`
+
+  const booksOf = (db: Books["db"], queue: string, now: number): Books => ({
+    db,
+    queue: prefix + queue,
+    now,
+    work: false,
+    told: false
+  })
+  const change = <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>
+    sqlite.transaction(operation, (db, now) => {
+      const books = booksOf(db, queue, now)
+      const answer = f(books)
+      if (books.work) sqlite.notify(work(queue))
+      if (books.told) sqlite.notify(told(queue))
+      return answer
+    })
+  const look = <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>
+    sqlite.query(operation, (db, now) => f(booksOf(db, queue, now)))
+
+  /** One transaction after the other, until one does less than it could. */
+  const slices = (operation: string, queue: string, f: (books: Books) => number): Effect.Effect<number, EngineError> =>
+    Effect.gen(function* () {
+      let sum = 0
+      while (true) {
+        const count = yield* change(operation, queue, f)
+        sum += count
+        if (count < sliceRows) return sum
+      }
+    })
+
+  const rowsOf = ({ db, queue }: Books, where: string, ...values: ReadonlyArray<string | number>): ReadonlyArray<Row> =>
+    db.prepare(`SELECT ${columns} FROM jobs WHERE queue = ? AND ${where} LIMIT ${sliceRows}`).all<Row>(queue, ...values)
+
+  const dead = (
+    queue: string,
+    ids: ReadonlyArray<string> | undefined,
+    what: (books: Books, row: Row) => void
+  ): Effect.Effect<number, EngineError> => {
+    if (ids === undefined) {
+      return Effect.flatMap(
+        look("dead jobs", queue, (books) => books.now),
+        (began) =>
+          slices("dead jobs", queue, (books) => {
+            // Not those that die again meanwhile.
+            const rows = rowsOf(books, "state = 4 AND at <= ? ORDER BY at, row", began)
+            for (const row of rows) what(books, row)
+            return rows.length
+          })
+      )
+    }
+    return change("dead jobs", queue, (books) => {
+      let count = 0
+      for (const id of ids) {
+        const row = find(books.db, books.queue, id, books.now)
+        if (row?.state !== 4) continue
+        what(books, row)
+        count++
+      }
+      return count
+    })
+  }
+
+  const signals = (queue: string): Stream.Stream<Signal, EngineError> => {
+    const stream = (channel: string, first: number, ask: () => Effect.Effect<ReadonlyArray<Signal>, EngineError>) =>
+      Stream.fromPull(
+        Effect.sync(() => {
+          let since = first
+          return Effect.gen(function* () {
+            while (true) {
+              yield* sqlite.changed(channel, since)
+              since = sqlite.ticket(channel)
+              const [first, ...rest] = yield* ask()
+              if (first !== undefined) return [first, ...rest] as const
+            }
+          })
+        })
+      )
+    let due = 0
+    // The tickets are taken before anything is waited for: what happens from here on is told.
+    return Stream.suspend(() =>
+      Stream.merge(
+        stream(work(queue), sqlite.ticket(work(queue)), () =>
+          look("wakes", queue, ({ db, now, queue }) => {
+            const first = db
+              .prepareArrays("SELECT min(at) FROM jobs WHERE queue = ? AND state = 1")
+              .get<[number]>(queue)
+            const ready = db.prepareArrays("SELECT 1 FROM jobs WHERE queue = ? AND state = 0 LIMIT 1").get(queue)
+            const at = first?.[0] ?? 0
+            const moved = at !== due
+            due = at
+            return ready !== undefined || moved || (at > 0 && at <= now) ? [{ _tag: "Work", id: undefined }] : []
+          })
+        ),
+        stream(told(queue), sqlite.ticket(told(queue)), () =>
+          look("told", queue, ({ db, queue }) => {
+            const stop = db
+              .prepareArrays("SELECT id FROM jobs WHERE queue = ? AND state = 3 AND stop = 1")
+              .all<[string]>(queue)
+            return [
+              ...stop.map(([id]): Signal => ({ _tag: "Cancelled", id })),
+              { _tag: "Settled", id: undefined },
+              { _tag: "Progress", id: undefined }
+            ]
+          })
+        )
+      )
+    )
+  }
+
+  return JobStore.of({
+    enqueue: (queue, jobs) =>
+      jobs.length > maxJobs
+        ? Effect.die(new Error(`${jobs.length} jobs at once; ${maxJobs} are possible`))
+        : change("enqueue", queue, (books) => enqueue(books, jobs)),
+    open: (queue, worker, lease) =>
+      change("open", queue, ({ db, now, queue: stored }) => {
+        const { lastInsertRowid } = db
+          .prepare("INSERT INTO job_sessions (queue, worker, ends) VALUES (?, ?, ?)")
+          .run(stored, worker, now + Math.ceil(lease))
+        return { queue, slot: Number(lastInsertRowid) }
+      }),
+    exchange: Effect.fnUntraced(function* (request) {
+      const { queue } = request.session
+      if (request.settle.length === 0) {
+        const answer = yield* look("exchange", queue, (books) =>
+          isInVain(books, request) ? exchange(books, request, true) : undefined
+        )
+        if (answer !== undefined) return answer
+      }
+      return yield* change("exchange", queue, (books) => exchange(books, request, false))
+    }),
+    extend: (session, lease, number, held) =>
+      change("extend", session.queue, (books) => {
+        const { db, now, queue } = books
+        const { slot } = session
+        const row = db
+          .prepareArrays("SELECT ends FROM job_sessions WHERE slot = ? AND queue = ?")
+          .get<[number]>(slot, queue)
+        if (row === undefined) return "Unknown"
+        // Late itself, so the others may be: it was the machine that was away.
+        if (row[0] < now)
+          db.prepare("UPDATE queues SET grace = ? WHERE queue = ?").run(Math.ceil(now + lease / 3), queue)
+        db.prepare("UPDATE job_sessions SET ends = ? WHERE slot = ?").run(now + Math.ceil(lease), slot)
+        const mine = new Map(claimsOf(books, slot).map((row) => [row.id, row]))
+        const lost: Array<string> = []
+        const stop: Array<string> = []
+        for (const { claim, id } of held) {
+          const row = mine.get(id)
+          if (row?.claim !== claim) lost.push(id)
+          else {
+            mine.delete(id)
+            if (row.stop === 1) stop.push(id)
+          }
+        }
+        for (const row of mine.values()) if (row.claim! <= number) takeBack(books, row)
+        tidy(books)
+        return { lost, cancelled: stop, expired: hasExpired(books) }
+      }),
+    close: ({ queue, slot }) =>
+      change("close", queue, (books) => {
+        for (const row of claimsOf(books, slot)) takeBack(books, row)
+        books.db.prepare("DELETE FROM job_sessions WHERE slot = ?").run(slot)
+      }),
+    sweep: (queue) =>
+      change("sweep", queue, (books) => {
+        const { db, now, queue } = books
+        const [grace] = db.prepareArrays("SELECT grace FROM queues WHERE queue = ?").get<[number]>(queue) ?? [0]
+        const all = db.prepareArrays("SELECT slot, ends FROM job_sessions WHERE queue = ?").all<[number, number]>(queue)
+        const ended = all.filter(([, ends]) => ends <= now)
+        if (now < grace || ended.length === 0) return 0
+        // Many at once: it was the machine that was away. They get a third of a lease to say something.
+        if (ended.length >= 2 && 2 * ended.length > all.length && (grace === 0 || now > grace + graceMillis)) {
+          db.prepare("UPDATE queues SET grace = ? WHERE queue = ?").run(now + Math.ceil(graceMillis / 3), queue)
+          return 0
+        }
+        let count = 0
+        for (const [slot] of ended) {
+          for (const row of claimsOf(books, slot)) {
+            lose(books, row)
+            count++
+          }
+          db.prepare("DELETE FROM job_sessions WHERE slot = ?").run(slot)
+        }
+        return count
+      }),
+    cancel: (queue, id, ttl) =>
+      change("cancel", queue, (books) => {
+        const row = find(books.db, books.queue, id, books.now)
+        if (row === undefined || row.state >= 4) return false
+        if (row.state === 3) update(books.db, row.row, { stop: 1 })
+        else cancelled(books, row, Math.ceil(ttl))
+        books.told = true
+        return true
+      }),
+    promote: (queue, id) =>
+      change("promote", queue, (books) => {
+        const row = find(books.db, books.queue, id, books.now)
+        if (row?.state !== 1) return false
+        makeReady(books, row, books.now)
+        return true
+      }),
+    progress: ({ queue, slot }, { claim, id }, value) =>
+      change("progress", queue, (books) => {
+        const row = find(books.db, books.queue, id, books.now)
+        if (row?.state !== 3 || row.slot !== slot || row.claim !== claim) return false
+        update(books.db, row.row, { progress: value })
+        books.told = true
+        return true
+      }),
+    get: (queue, id) =>
+      look("read job", queue, ({ db, now, queue }) => {
+        const row = find(db, queue, id, now)
+        return row === undefined ? undefined : itemOf(row, now)
+      }),
+    list: (queue, state, { cursor, name }) =>
+      look("list jobs", queue, ({ db, now, queue }) => {
+        const due =
+          state === "ready" ? "(state = 0 OR (state = 1 AND at <= ?1))" : `state = ${stateOf(state)} AND ?1 >= 0`
+        const open = state === "delayed" ? "AND at > ?1" : state === "done" ? "AND expires > ?1" : ""
+        const rows = db
+          .prepare(
+            `SELECT ${columns} FROM jobs WHERE queue = ?2 AND row > ?3 AND ${due} ${open}
+             AND (?4 IS NULL OR name = ?4) ORDER BY row LIMIT ${pageRows}`
+          )
+          .all<Row>(now, queue, Number(cursor), name ?? null)
+        return {
+          items: rows.map((row) => itemOf(row, now)),
+          next: rows.length < pageRows ? undefined : String(rows[pageRows - 1]!.row)
+        }
+      }),
+    counts: (queue) =>
+      look("count jobs", queue, ({ db, now, queue }): Counts => {
+        const rows = db
+          .prepareArrays(
+            `SELECT CASE WHEN state = 1 AND at <= ?1 THEN 0 ELSE state END AS s, count(*) FROM jobs
+             WHERE queue = ?2 AND (expires IS NULL OR expires > ?1) GROUP BY s`
+          )
+          .all<[number, number]>(now, queue)
+        const of = (state: State): number => rows.find(([found]) => found === stateOf(state))?.[1] ?? 0
+        const [ready, delayed, waiting] = [of("ready"), of("delayed"), of("waiting")]
+        return { ready, delayed, waiting, active: of("active"), dead: of("dead"), done: of("done") + of("cancelled") }
+      }),
+    queues: sqlite.query("queues", (db) =>
+      db
+        .prepareArrays("SELECT queue FROM queues WHERE substr(queue, 1, ?) = ? ORDER BY queue")
+        .all<[string]>(prefix.length, prefix)
+        .map(([queue]) => queue.slice(prefix.length))
+    ),
+    configure: (queue, { keepDead, keepDone, limit }) =>
+      change("configure", queue, (books) => {
+        books.work = true
+        books.db.prepare("INSERT OR IGNORE INTO queues (queue) VALUES (?)").run(books.queue)
+        books.db
+          .prepare(
+            "UPDATE queues SET limit_count = ?, limit_per = ?, keep_done = ?, dead_count = ?, dead_age = ? WHERE queue = ?"
+          )
+          .run(
+            limit?.count ?? null,
+            limit === undefined ? null : Math.ceil(limit.per),
+            keepDone ?? null,
+            keepDead?.count ?? null,
+            keepDead?.age === undefined ? null : Math.ceil(keepDead.age),
+            books.queue
+          )
+      }),
+    pause: (queue, paused) =>
+      change("pause", queue, (books) => {
+        books.db
+          .prepare("INSERT INTO queues (queue, paused) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET paused = ?2")
+          .run(books.queue, paused ? 1 : 0)
+        books.work = true
+      }),
+    isPaused: (queue) =>
+      look("queue", queue, ({ db, queue }) => {
+        const row = db.prepareArrays("SELECT paused FROM queues WHERE queue = ?").get<[number]>(queue)
+        return row?.[0] === 1
+      }),
+    redrive: (queue, ids) =>
+      dead(queue, ids, (books, row) => {
+        update(books.db, row.row, { failures: 0, lost: 0, reason: null, since: books.now })
+        openLane(books, row.name, row.lane)
+        makeReady(books, { row: row.row, waits: 0 }, books.now, row.place)
+      }),
+    bury: (queue, ids) => dead(queue, ids, ({ db }, { row }) => db.prepare("DELETE FROM jobs WHERE row = ?").run(row)),
+    flush: (queue) =>
+      slices("flush", queue, (books) => {
+        const rows = rowsOf(books, "state < 3 ORDER BY row")
+        for (const row of rows) {
+          books.db.prepare("DELETE FROM jobs WHERE row = ?").run(row.row)
+          over(books, row.id, false)
+        }
+        return rows.length
+      }),
+    remove: (queue) =>
+      Effect.asVoid(
+        slices("remove queue", queue, ({ db, queue }) => {
+          const some = `SELECT row FROM jobs WHERE queue = ? LIMIT ${sliceRows}`
+          const { changes } = db.prepare(`DELETE FROM jobs WHERE row IN (${some})`).run(queue)
+          if (Number(changes) < sliceRows) {
+            for (const table of ["queues", "job_lanes", "job_keys", "job_parents", "job_sessions"]) {
+              db.prepare(`DELETE FROM ${table} WHERE queue = ?`).run(queue)
+            }
+          }
+          return Number(changes)
+        })
+      ),
+    signals
+  })
+})
+
+/** How long members of a queue may have been away together. */
+const graceMillis = 10_000
+
+export const layer: Layer.Layer<JobStore, EngineError, Sqlite> = Layer.effect(JobStore, make)

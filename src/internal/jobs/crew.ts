@@ -1,0 +1,105 @@
+/** All job handlers of one worker: one runner for each queue, one bound for what runs at a time, one end. */
+import { type Clock, type Context, Effect, type Scope } from "effect"
+import type { JobStore } from "../../JobStore.ts"
+import type * as Part from "../../Part.ts"
+import type { Codec } from "../../Serializer.ts"
+import type { Limit } from "../run/partition.ts"
+import type { Counts } from "../run/runner.ts"
+import { QueueRunner } from "./queueRunner.ts"
+import type { Handler } from "./spec.ts"
+
+export interface Post {
+  readonly handler: Handler
+  readonly handle: Handler["handle"]
+  /** What the handler needs. */
+  readonly context: Context.Context<never>
+  readonly counts: Counts
+}
+
+export interface Options {
+  readonly store: JobStore["Service"]
+  readonly serializer: Codec
+  readonly clock: Clock.Clock
+  readonly posts: ReadonlyArray<Post>
+  readonly worker: string
+  readonly concurrency: number
+  /** Milliseconds. */
+  readonly lease: number
+  readonly grace: number
+  readonly limit: Limit | undefined
+  readonly onProgress: () => void
+}
+
+/** Those of the parts that handle jobs, each with what it needs. */
+export const postsOf = <R>(
+  parts: ReadonlyArray<Part.Any>,
+  servicesOf: (part: Part.Any) => Effect.Effect<Context.Context<never>, never, R>,
+  counts: ReadonlyMap<string, Counts>
+): Effect.Effect<ReadonlyArray<Post>, never, R | Scope.Scope> =>
+  Effect.gen(function* () {
+    const posts: Array<Post> = []
+    for (const part of parts) {
+      const handler = part.job
+      if (handler === undefined) continue
+      const context = yield* servicesOf(part)
+      // A handler has its services, and the running job, from who runs it.
+      const prepared = handler.prepare && ((yield* handler.prepare()) as Handler["handle"])
+      posts.push({ handler, handle: prepared ?? handler.handle, context, counts: counts.get(part.name)! })
+    }
+    return posts
+  })
+
+/** What all queues of a worker share. */
+export class Shared {
+  /** Jobs that may be claimed yet. */
+  free: number
+  /** Those that run. */
+  running = 0
+  /** One that twice lost its lease is in hand, alone. */
+  alone = false
+  readonly total: number
+  constructor(total: number) {
+    this.total = total
+    this.free = total
+  }
+  get empty(): boolean {
+    return this.free === this.total
+  }
+}
+
+export interface Crew {
+  /** Claims and runs, until interrupted. */
+  readonly run: Effect.Effect<never>
+  /** Take no more, finish what runs within the grace, hand back the rest. */
+  readonly drain: Effect.Effect<void>
+  /** Nothing is in hand, and all is settled. */
+  readonly quiet: () => boolean
+  /** Jobs that could be run now are ready, or run elsewhere. */
+  readonly behind: Effect.Effect<boolean>
+  readonly report: (now: number) => ReadonlyArray<string>
+}
+
+export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> =>
+  Effect.sync(() => {
+    const queues = Map.groupBy(options.posts, ({ handler }) => handler.spec.queue)
+    const shared = new Shared(options.concurrency)
+    const runners = Array.from(queues, ([queue, posts]) => new QueueRunner({ ...options, queue, posts, shared }))
+    for (const runner of runners) {
+      runner.others = () => {
+        for (const other of runners) if (other !== runner) other.poke()
+      }
+    }
+    return {
+      run: Effect.andThen(
+        Effect.forEach(runners, (runner) => runner.run, { concurrency: "unbounded", discard: true }),
+        Effect.never
+      ),
+      drain: Effect.forEach(runners, (runner) => runner.drain, { concurrency: "unbounded", discard: true }),
+      quiet: () => runners.every((runner) => runner.quiet()),
+      behind: Effect.map(
+        Effect.forEach(runners, (runner) => runner.behind),
+        (each) => each.includes(true)
+      ),
+      report: (now) => runners.flatMap((runner) => runner.report(now))
+    }
+  })

@@ -1,0 +1,122 @@
+/**
+ * Sends jobs to one queue: concurrent callers travel together, several calls on their way. Ids are made here, so a call
+ * whose answer was lost is sent again unchanged.
+ */
+import { randomUUID } from "node:crypto"
+import { Cause, type Context, Effect, Exit, Schedule } from "effect"
+import { EngineError } from "../../Errors.ts"
+import { type Enqueued, type JobStore, maxJobs, type NewJob } from "../../JobStore.ts"
+import { backoff } from "../backoff.ts"
+
+/** Jobs of one call, about, and calls on their way. */
+const batchSize = 250
+const maxCalls = 4
+
+/** How long an engine that is away is asked again. */
+const patiently = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: "30 seconds" }))
+
+type Done = (exit: Exit.Exit<ReadonlyArray<Enqueued>, EngineError>) => void
+
+interface Waiting {
+  readonly jobs: ReadonlyArray<NewJob>
+  /** Of the caller: its clock is the engine's. */
+  readonly context: Context.Context<never>
+  readonly done: Done
+}
+
+export class Enqueuer {
+  private waiting: Array<Waiting> = []
+  private calls = 0
+  private scheduled = false
+  private readonly store: JobStore["Service"]
+  private readonly queue: string
+  constructor(store: JobStore["Service"], queue: string) {
+    this.store = store
+    this.queue = queue
+  }
+
+  /** At most `maxJobs` of one caller stay together: they are stored all at once, or not at all. */
+  submit(jobs: ReadonlyArray<NewJob>, context: Context.Context<never>, done: Done): void {
+    this.waiting.push({ jobs, context, done })
+    if (this.scheduled || this.calls >= maxCalls) return
+    this.scheduled = true
+    // What is enqueued in the same turn travels together.
+    queueMicrotask(this.flush)
+  }
+
+  readonly enqueue = (jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<Enqueued>, EngineError> =>
+    Effect.withFiber((fiber) => Effect.callback((resume) => this.submit(jobs, fiber.context, resume)))
+
+  private readonly flush = (): void => {
+    this.scheduled = false
+    while (this.waiting.length > 0 && this.calls < maxCalls) {
+      let size = 0
+      let take = 0
+      while (take < this.waiting.length) {
+        const next = this.waiting[take]!.jobs.length
+        if (take > 0 && (size + next > maxJobs || size >= batchSize)) break
+        size += next
+        take++
+      }
+      this.send(this.waiting.splice(0, take))
+    }
+  }
+
+  private send(batch: ReadonlyArray<Waiting>): void {
+    this.calls++
+    const jobs = batch.length === 1 ? batch[0]!.jobs : batch.flatMap((one) => one.jobs)
+    const call = Effect.retry(this.store.enqueue(this.queue, jobs), {
+      schedule: patiently,
+      while: (error) => error.reason === "Unreachable"
+    })
+    Effect.runForkWith(batch[0]!.context)(call).addObserver((exit) => {
+      this.calls--
+      let at = 0
+      for (const { done, jobs } of batch) {
+        const from = at
+        at += jobs.length
+        done(
+          Exit.isSuccess(exit)
+            ? Exit.succeed(batch.length === 1 ? exit.value : exit.value.slice(from, at))
+            : failureOf(exit.cause)
+        )
+      }
+      this.flush()
+    })
+  }
+}
+
+const failureOf = (cause: Cause.Cause<EngineError>): Exit.Exit<never, EngineError> =>
+  Cause.hasInterruptsOnly(cause)
+    ? Exit.fail(new EngineError({ operation: "enqueue", reason: "Unreachable", detail: "it was broken off" }))
+    : Exit.failCause(cause)
+
+interface Desk {
+  readonly prefix: string
+  count: number
+  readonly queues: Map<string, Enqueuer>
+}
+
+const desks = new WeakMap<JobStore["Service"], Desk>()
+
+const deskOf = (store: JobStore["Service"]): Desk => {
+  let desk = desks.get(store)
+  if (desk === undefined) {
+    desk = { prefix: randomUUID().replaceAll("-", "").slice(0, 14), count: 0, queues: new Map() }
+    desks.set(store, desk)
+  }
+  return desk
+}
+
+export const enqueuerOf = (store: JobStore["Service"], queue: string): Enqueuer => {
+  const { queues } = deskOf(store)
+  let enqueuer = queues.get(queue)
+  if (enqueuer === undefined) queues.set(queue, (enqueuer = new Enqueuer(store, queue)))
+  return enqueuer
+}
+
+/** Unique; those of one process stand in their order. */
+export const nextId = (store: JobStore["Service"]): string => {
+  const desk = deskOf(store)
+  return `${desk.prefix}-${(desk.count++).toString(36).padStart(7, "0")}`
+}

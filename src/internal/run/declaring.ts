@@ -1,0 +1,29 @@
+/** What the engine must know of the processors of a worker before any of their partitions is claimed. */
+import { Effect } from "effect"
+import { Broker } from "../../Broker.ts"
+import * as Partitioner from "../../Partitioner.ts"
+import { TableStore } from "../../TableStore.ts"
+import { deadTopicsOf } from "../dead/topic.ts"
+import type { Definition } from "./definition.ts"
+
+/** Store the layouts and create the groups, before anything is claimed. */
+export const declare = (parts: ReadonlyArray<{ readonly definition: Definition }>) =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
+    const tables = yield* TableStore
+    if (parts.length === 0) return
+    const all = parts.flatMap(({ definition }) => [...deadTopicsOf(definition), ...definition.topics])
+    yield* broker.declare(Array.from(new Map(all.map((topic) => [topic.name, topic])).values()))
+    for (const { definition } of parts) {
+      const [topic] = definition.topics
+      yield* broker.register(definition.name, definition.topics, definition.startFrom)
+      yield* tables.declare(
+        definition.tables.map((table) => ({
+          name: table.name,
+          processor: definition.name,
+          partitions: topic.partitions,
+          hashed: topic.partitioner === Partitioner.hash
+        }))
+      )
+    }
+  })

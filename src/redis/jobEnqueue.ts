@@ -1,0 +1,232 @@
+/**
+ * Enqueueing: two scripts, one for jobs that are ready at once and alone, and one for all that jobs may ask for (delay,
+ * group, deduplication, jobs to wait for), so that the first pays nothing for the second.
+ */
+import type { Enqueued, NewJob } from "../JobStore.ts"
+import { type Argument, script } from "./client.ts"
+import { before, bind, clock, fields, free, over, put, type QueueKeys, wake } from "./jobKeys.ts"
+
+const lua = String.raw
+const separator = "\u001f"
+
+/** What is stored behind "j<enqueued at>\t". */
+const recordOf = (job: NewJob): string | Uint8Array => {
+  const { after, format, group, headers, id, name, payload, priority } = job
+  const head = `${id}\t${name}\t${priority[0]}\t${format ?? ""}\t${group ?? ""}\t${headers}\t${after?.join(separator) ?? ""}\n`
+  return typeof payload === "string" ? head + payload : Buffer.concat([Buffer.from(head), payload])
+}
+
+const isPlain = ({ after, at, deduplicate, delay, group }: NewJob): boolean =>
+  delay === undefined && at === undefined && group === undefined && deduplicate === undefined && after === undefined
+
+/**
+ * ARGV: queue, then sections of one name and priority: name, number of the list's key, jobs, and for each its place among
+ * all jobs, its id and its record. Gives the places of those that were there.
+ */
+export const enqueue = script<ReadonlyArray<string>>(
+  "enqueueJobs",
+  lua`#!lua
+${bind("jobs", "meta", "names", "gone")}${clock}${wake}
+local head = "j" .. text(now) .. "\t"
+local answer, at, size = {}, 2, #ARGV
+local some = redis.call("EXISTS", gone) == 1
+redis.call("SADD", KEYS[${before + 1}], ARGV[1])
+while at < size do
+  local name, list, n = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
+  at = at + 3
+  local ids, rows, seen = {}, {}, {}
+  for i = 1, n do ids[i] = ARGV[at + 3 * i - 2] end
+  local known = redis.call("HMGET", jobs, unpack(ids))
+  local fresh = 0
+  for i = 1, n do
+    local id, there = ids[i], known[i]
+    if there and string.byte(there) == 102 and tonumber(string.match(there, "^f(%d+)")) <= now then there = false end
+    if there or seen[id] then
+      answer[#answer + 1] = ARGV[at + 3 * i - 3]
+    else
+      seen[id], fresh = true, fresh + 1
+      ids[fresh], rows[2 * fresh - 1], rows[2 * fresh] = id, id, head .. ARGV[at + 3 * i - 1]
+    end
+  end
+  at = at + 3 * n
+  if fresh > 0 then
+    redis.call("HSET", jobs, unpack(rows, 1, 2 * fresh))
+    if some then
+      local left, mark = 0, string.gsub(list, "^.*:ready:([^:]+):(.)$", "%1\t%2\t")
+      for i = 1, fresh do
+        if redis.call("HDEL", gone, mark .. ids[i]) == 0 then left = left + 1; ids[left] = ids[i] end
+      end
+      fresh = left
+    end
+    if fresh > 0 then redis.call("RPUSH", list, unpack(ids, 1, fresh)) end
+    redis.call("SADD", names, name)
+    wake(name)
+  end
+end
+return answer
+`
+)
+
+/**
+ * ARGV: queue, then for each job: id, name, number of its name's first key less one, record, delay ("+<ms>", "@<moment>",
+ * ""), group, then key, time and flags of its deduplication, and the ids it comes after. Gives for each the id that is
+ * there, or "" for its own.
+ */
+export const enqueueAny = script<ReadonlyArray<string>>(
+  "enqueueAnyJobs",
+  lua`#!lua
+${bind("jobs", "state", "meta", "names", "dead", "gone", "forget", "dedup", "waiting", "parents", "lanes", "items", "freed")}
+${bind("progress", "cancels", "awaited")}${clock}${fields}${free}${put}${over}
+local function dueOf(delay)
+  local n = tonumber(string.sub(delay, 2))
+  if not n then return now end
+  return string.sub(delay, 1, 1) == "+" and now + n or n
+end
+local function isPending(id)
+  local record = redis.call("HGET", jobs, id)
+  return record and string.byte(record) == 106 and not redis.call("ZSCORE", dead, id)
+end
+-- The job under the key, if a second one is not wanted; changed as asked for.
+local function under(key, within, flags, base, delay, record)
+  local row = redis.call("HGET", dedup, key)
+  if not row then return end
+  local till, other = string.match(row, "^(%d+) (.*)$")
+  if till == "0" and not isPending(other) or till ~= "0" and tonumber(till) <= now then return end
+  local failures, lost, place, reason, ledger = stateOf(other)
+  local due = place ~= "0" and redis.call("ZSCORE", KEYS[base + 4], place .. other)
+  if due and string.find(flags, "p", 1, true) then
+    local since = string.match(redis.call("HGET", jobs, other), "^(j%d+\t)")
+    redis.call("HSET", jobs, other, since .. other .. string.sub(record, string.find(record, "\t", 1, true), -1))
+  end
+  if due and string.find(flags, "s", 1, true) then
+    redis.call("ZREM", KEYS[base + 4], place .. other)
+    setState(other, failures, lost, later(base, other, dueOf(delay)), reason, ledger)
+  end
+  return other
+end
+-- Jobs that it waits for; nil: one of them is not coming.
+local function unfinished(id, after)
+  local count, whole = 0, true
+  for other in string.gmatch(after, "[^\31]+") do
+    local record = redis.call("HGET", jobs, other)
+    if not record then
+      whole = false
+    elseif string.byte(record) == 102 then
+      if not string.find(record, "^f%d+\t%d+\tS") then whole = false end
+    elseif redis.call("ZSCORE", dead, other) then
+      whole = false
+    else
+      count = count + 1
+      local row = redis.call("HGET", parents, other)
+      redis.call("HSET", parents, other, row and row .. "\t" .. id or id)
+    end
+  end
+  if whole then return count end
+end
+local answer = {}
+redis.call("SADD", KEYS[${before + 1}], ARGV[1])
+for a = 2, #ARGV, 10 do
+  local id, name, base, record, delay, group = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
+  local key, within, flags, after = ARGV[a + 6], tonumber(ARGV[a + 7]), ARGV[a + 8], ARGV[a + 9]
+  local there = redis.call("HGET", jobs, id)
+  if there and string.byte(there) == 102 and tonumber(string.match(there, "^f(%d+)")) <= now then there = false end
+  there = there and id or key ~= "" and under(key, within, flags, base, delay, record)
+  answer[#answer + 1] = there or ""
+  if not there then
+    record = "j" .. text(now) .. "\t" .. record
+    redis.call("HSET", jobs, id, record)
+    redis.call("SADD", names, name)
+    if key ~= "" then
+      redis.call("HSET", dedup, key, (within > 0 and text(now + within) or "0") .. " " .. id)
+      if within > 0 then
+        redis.call("ZADD", forget, text(now + within), "\1" .. id .. "\t" .. key)
+      else
+        redis.call("HSET", dedup, "\1" .. id, key)
+      end
+    end
+    local count = after == "" and 0 or unfinished(id, after)
+    local due = dueOf(delay)
+    if not count then
+      die(id, 0, 0, "Child", '{"at":' .. text(now) .. ',"exit":"Child"}\n')
+      over(id, false)
+    elseif count > 0 then
+      redis.call("HSET", waiting, id, count)
+    elseif due > now then
+      setState(id, 0, 0, later(base, id, due), "", "")
+    else
+      put(base, id, record, false)
+    end
+    wake(name)
+  end
+end
+return answer
+`
+)
+
+interface Call {
+  readonly script: typeof enqueue
+  readonly keys: ReadonlyArray<string>
+  readonly args: ReadonlyArray<Argument>
+  readonly answer: (reply: ReadonlyArray<string>) => ReadonlyArray<Enqueued>
+}
+
+/** The keys of all queues of a shard come behind the fixed ones, then those of each name. */
+const first = before + 1
+
+const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
+  const names: Array<string> = []
+  const sections = new Map<string, Array<Argument>>()
+  for (let i = 0; i < jobs.length; i++) {
+    const job = jobs[i]!
+    const at = `${job.name}:${job.priority[0]}`
+    let section = sections.get(at)
+    if (section === undefined) {
+      let name = names.indexOf(job.name)
+      if (name < 0) name = names.push(job.name) - 1
+      const list = first + 5 * name + 1 + "hml".indexOf(job.priority[0]!)
+      sections.set(at, (section = [job.name, list, 0]))
+    }
+    section.push(i, job.id, recordOf(job))
+  }
+  const args: Array<Argument> = [queue.queue]
+  for (const section of sections.values()) {
+    section[2] = (section.length - 3) / 3
+    for (const argument of section) args.push(argument)
+  }
+  return {
+    script: enqueue,
+    keys: keysFor(queue, names),
+    args,
+    answer: (there) => {
+      const answer = jobs.map(({ id }) => ({ id, repeated: false }))
+      for (const place of there) answer[Number(place)]!.repeated = true
+      return answer
+    }
+  }
+}
+
+const any = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
+  const names = Array.from(new Set(jobs.map((job) => job.name)))
+  const args: Array<Argument> = [queue.queue]
+  for (const job of jobs) {
+    const { after, at, deduplicate, delay, group, id, name } = job
+    const due = delay !== undefined ? `+${Math.ceil(delay)}` : at !== undefined ? `@${Math.ceil(at)}` : ""
+    const { key = "", replace = false, restart = false, within = 0 } = deduplicate ?? {}
+    const flags = `${replace ? "p" : ""}${restart ? "s" : ""}`
+    args.push(id, name, first + 5 * names.indexOf(name), recordOf(job), due, group ?? "")
+    args.push(key, Math.ceil(within), flags, after?.join(separator) ?? "")
+  }
+  return {
+    script: enqueueAny,
+    keys: keysFor(queue, names),
+    args,
+    answer: (there) => there.map((id, i) => ({ id: id === "" ? jobs[i]!.id : id, repeated: id !== "" }))
+  }
+}
+
+const keysFor = (queue: QueueKeys, names: ReadonlyArray<string>): ReadonlyArray<string> =>
+  queue.fixed.concat(queue.queues, ...names.map((name) => queue.of(name)))
+
+/** What to run for these jobs. */
+export const callOf = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call =>
+  jobs.every(isPlain) ? plain(queue, jobs) : any(queue, jobs)

@@ -1,0 +1,216 @@
+/**
+ * The exchange: one script that settles what a worker has done and claims what it does next. What most jobs never need
+ * (retries, groups, cancelled ones, somebody who waits) is asked for once per run, by one EXISTS, and not at all per job.
+ */
+import type { Exchange, Settlement } from "../JobStore.ts"
+import { type Argument, script } from "./client.ts"
+import { claimRare, take } from "./jobClaim.ts"
+import { before, bind, clock, type QueueKeys } from "./jobKeys.ts"
+import { purge, settleDone, settleRare } from "./jobSettle.ts"
+
+const lua = String.raw
+
+/** A slot's claims are scores above `slot * 2^31`. */
+export const claimsPerSlot = 2 ** 31
+
+/**
+ * ARGV: slot, number, lease, count, high, medium, low, alone, names; for each name: itself, room, concurrency of a group (0:
+ * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, jobs, and for each id,
+ * claim and record; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
+ * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, and states.
+ */
+export const exchange = script<ReadonlyArray<unknown>>(
+  "exchangeJobs",
+  lua`#!lua flags=allow-oom
+${bind("jobs", "state", "active", "leases", "sessions", "meta", "dead", "gone", "cancels", "awaited", "forget", "progress")}
+${bind("dedup", "waiting", "parents", "lanes", "items", "freed")}${clock}
+local slot, number = ARGV[1], tonumber(ARGV[2])
+local from = slot * ${claimsPerSlot}
+local row = redis.call("HGET", sessions, slot)
+if not row then return { "0" } end
+local worker, last, refusedThen, claimedThen = string.match(row, "^([^\n]*)\n(%d+)\n([^\n]*)\n(.*)$")
+last = tonumber(last)
+if number < last then return { "0" } end
+local count, names = tonumber(ARGV[4]), tonumber(ARGV[9])
+local refused, ids, room, missed, done, nextLook = {}, {}, {}, false, 0, nil
+local function look(at) if not nextLook or at < nextLook then nextLook = at end end
+if number == last then
+  look(now)
+  for id in string.gmatch(refusedThen, "[^\t]+") do refused[#refused + 1] = id end
+  for id in string.gmatch(claimedThen, "[^\t]+") do
+    if tonumber(redis.call("ZSCORE", active, id) or -1) == from + number then ids[#ids + 1] = id end
+  end
+else
+  local finish, bury, settleOther
+  local at = 10 + 5 * names
+  local some = at <= #ARGV and
+    redis.call("EXISTS", state, lanes, awaited, progress, cancels, parents, dedup) > 0
+  if some or ARGV[at] == "O" then
+    some = true
+    ${settleRare}
+  end
+  ${settleDone}
+  while ARGV[at] do
+    if ARGV[at] == "D" then at = settleDone(at) else at = settleOther(at) end
+  end
+  local settings = redis.call("HMGET", meta, "paused", "limit", "used", "keepDone")
+  if settings[1] then count = 0 end
+  local window, used, per
+  if settings[2] and count > 0 then
+    local limit
+    limit, per = string.match(settings[2], "^(%d+) (%d+)$")
+    window, used = string.match(settings[3] or "0 0", "^(%d+) (%d+)$")
+    window, used = tonumber(window), tonumber(used)
+    if now >= window + per then window, used = now, 0 end
+    if used + count > tonumber(limit) then look(window + per) end
+    count = math.min(count, tonumber(limit) - used)
+  end
+  if count > 0 then
+    local promote, takeFreed, nextOf, limitCount, limitPer
+    local rare = redis.call("EXISTS", freed, lanes, gone)
+    local stale = rare > 0 and redis.call("EXISTS", gone) == 1
+    if rare > 0 then
+      ${claimRare}
+    end
+    local wanted = count
+    for i = 1, names do
+      local base = ${before} + 5 * (i - 1)
+      room[i] = tonumber(ARGV[6 + 5 * i])
+      if rare > 0 then takeFreed(base, ARGV[5 + 5 * i]) end
+      local due = redis.call("ZRANGE", KEYS[base + 4], 0, 0, "WITHSCORES")
+      if due[2] and tonumber(due[2]) <= now then
+        if not promote then
+          rare = 1
+          ${claimRare}
+        end
+        promote(base, KEYS[base + 4])
+        due = redis.call("ZRANGE", KEYS[base + 4], 0, 0, "WITHSCORES")
+      end
+      if due[2] then look(tonumber(due[2])) end
+    end
+    ${take}
+    for i = 1, names do
+      if ARGV[8] == "1" and #ids == 0 and room[i] > 0 then
+        local id = redis.call("LPOP", KEYS[${before} + 5 * i])
+        if id then ids[1], count = id, 0 end
+      end
+    end
+    local empty = {}
+    for list = 1, 3 do
+      local share = math.min(count, tonumber(ARGV[4 + list]))
+      for i = 1, names do
+        local most = math.min(room[i], math.ceil(share / (names - i + 1)))
+        if most > 0 then
+          local n = take(i, list, most)
+          share = share - n
+          if n < most and not missed and ARGV[7 + 5 * i] == "0" then empty[3 * i + list] = true end
+        end
+      end
+    end
+    for list = 1, 3 do
+      for i = 1, names do
+        local most = math.min(room[i], count)
+        if most > 0 and not empty[3 * i + list] then
+          -- A group that may run more of its jobs stands in the list again.
+          while take(i, list, most) > 0 and ARGV[7 + 5 * i] ~= "0" and room[i] > 0 and count > 0 do
+            most = math.min(room[i], count)
+          end
+        end
+      end
+    end
+    if missed then look(now) end
+    if count > 0 then
+      local idle = {}
+      for i = 1, names do
+        if room[i] > 0 then idle[#idle + 1] = "w:" .. ARGV[5 + 5 * i]; idle[#idle + 1] = "1" end
+      end
+      if #idle > 0 then redis.call("HSET", meta, unpack(idle)) end
+    end
+    if window and #ids > 0 then redis.call("HSET", meta, "used", text(window) .. " " .. text(used + #ids)) end
+    if #ids > 0 then
+      local scores, token = {}, text(from + number)
+      for i = 1, #ids do scores[2 * i - 1], scores[2 * i] = token, ids[i] end
+      redis.call("ZADD", active, unpack(scores))
+    end
+  end
+  if #ids > 0 or at > 10 + 5 * names then
+    redis.call("HSET", sessions, slot, worker .. "\n" .. ARGV[2] .. "\n" .. table.concat(refused, "\t") .. "\n" ..
+      table.concat(ids, "\t"))
+  end
+  if done > 0 then
+    ${purge}
+    purge(done, tonumber(settings[4] or ${1_000_000}))
+  end
+end
+local suspects, expired = 0, 0
+if #ids < tonumber(ARGV[4]) then
+  for i = 1, names do suspects = suspects + redis.call("LLEN", KEYS[${before} + 5 * i]) end
+  local lease = redis.call("ZRANGE", leases, 0, 0, "WITHSCORES")
+  if lease[2] and tonumber(lease[2]) <= now then expired = 1 end
+end
+local answer = { "1", text(now), nextLook and text(nextLook) or "", suspects, expired, refused, {}, {} }
+if #ids > 0 then
+  answer[7] = redis.call("HMGET", jobs, unpack(ids))
+  if redis.call("EXISTS", state) == 1 then answer[8] = redis.call("HMGET", state, unpack(ids)) end
+end
+return answer
+`
+)
+
+/** What a finished job's row holds behind "f<expires>\t<at>\t<S or C>\t". */
+const finishedOf = ({ failures, name, priority }: Settlement["job"], format: string | undefined): string =>
+  `${name}\t${priority[0]}\t${failures}\t${format ?? ""}\t0\n`
+
+const kinds = { Retry: "R", Dead: "X", Cancelled: "C", Back: "B" } as const
+
+/** The arguments of one exchange. */
+export const exchangeArgs = ({
+  alone,
+  count,
+  lease,
+  number,
+  rooms,
+  session,
+  settle,
+  shares
+}: Exchange): ReadonlyArray<Argument> => {
+  const args: Array<Argument> = [session.slot, number, lease, count, ...shares, alone ? "1" : "0", rooms.length]
+  for (const { count, group, name } of rooms) {
+    args.push(name, count, group?.concurrency ?? 0, group?.limit?.count ?? 0, Math.ceil(group?.limit?.per ?? 0))
+  }
+  const sections = new Map<number, Array<Argument>>()
+  for (let i = 0; i < settle.length; i++) {
+    const { job, outcome } = settle[i]!
+    if (outcome._tag === "Done") {
+      const ttl = Math.ceil(outcome.ttl)
+      let section = sections.get(ttl)
+      if (section === undefined) sections.set(ttl, (section = []))
+      const head = finishedOf(job, outcome.format)
+      const { result } = outcome
+      section.push(
+        job.id,
+        job.claim,
+        typeof result === "string" ? head + result : Buffer.concat([Buffer.from(head), result])
+      )
+    }
+  }
+  // These first: the script looks at the first one to see whether there are any.
+  for (const { job, outcome } of settle) {
+    if (outcome._tag === "Done") continue
+    const name = rooms.findIndex((room) => room.name === job.name)
+    const delay = outcome._tag === "Retry" ? outcome.delay : outcome._tag === "Cancelled" ? outcome.ttl : 0
+    const counted = outcome._tag === "Retry" && outcome.counted ? 1 : 0
+    const entry = outcome._tag === "Retry" || outcome._tag === "Dead" ? outcome.entry : ""
+    const word =
+      outcome._tag === "Dead" ? outcome.reason : outcome._tag === "Cancelled" ? finishedOf(job, undefined) : ""
+    args.push("O", job.id, job.claim, kinds[outcome._tag], before + 5 * name, Math.ceil(delay), counted, entry, word)
+  }
+  for (const [ttl, section] of sections) {
+    args.push("D", ttl, section.length / 3)
+    for (const argument of section) args.push(argument)
+  }
+  return args
+}
+
+export const exchangeKeys = (queue: QueueKeys, { rooms }: Exchange): ReadonlyArray<string> =>
+  queue.with(rooms.map((room) => room.name))
