@@ -97,6 +97,20 @@ describe("two topics", () => {
     })
   )
 
+  inOurDays("a seek that resets the tables lets go of what is held: all comes as if for the first time", () =>
+    Effect.gen(function* () {
+      const { left, part, right } = joining("outer", options)
+      yield* Topic.publishAll(left, [half(0, 1), half(1_000, 2, "b"), half(60_000, 3)])
+      yield* Topic.publishAll(right, [half(2_000, 11), half(3_000, 12, "c"), half(60_000, 13)])
+      yield* drain([part])
+      const first = yield* told
+      assert.deepStrictEqual(first.toSorted(), ["-/12", "1/11", "2/-", "3/13"])
+      yield* Processor.seek("joining", "earliest", { resetTables: true })
+      yield* drain([part])
+      assert.deepStrictEqual((yield* told).slice(first.length).toSorted(), first.toSorted())
+    })
+  )
+
   inOurDays("events in a partition that was chosen for them meet there", () =>
     Effect.gen(function* () {
       const [left, right] = [sideOf("left", 4), sideOf("right", 4)]
