@@ -105,7 +105,7 @@ describe("two topics", () => {
       yield* drain([part])
       const first = yield* told
       assert.deepStrictEqual(first.toSorted(), ["-/12", "1/11", "2/-", "3/13"])
-      yield* Processor.seek("joining", "earliest", { resetTables: true })
+      yield* Processor.seek(part, "earliest", { resetTables: true })
       yield* drain([part])
       assert.deepStrictEqual((yield* told).slice(first.length).toSorted(), first.toSorted())
     })
