@@ -83,7 +83,7 @@ const refused: ReadonlyArray<readonly [string, () => unknown, string]> = [
   [
     "a source that is no topic",
     () => make({ topic: { name: "join", partitions: 4 } }),
-    "processor p: join is not a topic"
+    "processor p: join is neither a topic nor a join"
   ],
   ["one topic twice", () => make({ topic: [topic, topic] }), "processor p: a topic is named twice"],
   [
