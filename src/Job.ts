@@ -10,6 +10,7 @@ import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type { DecodeError, EncodeError, EngineError, JobFailed } from "./Errors.ts"
 import type { UnitOfWork } from "./Event.ts"
 import * as Bulk from "./internal/jobs/bulk.ts"
+import { attempt } from "./internal/jobs/codec.ts"
 import { codecOf } from "./internal/jobs/codecs.ts"
 import { answer, Current as Running } from "./internal/jobs/current.ts"
 import { enqueuerOf } from "./internal/jobs/enqueuer.ts"
@@ -308,7 +309,7 @@ const store = (
     const store = Context.get(context, JobStore)
     const unit = stages ? unitIn(fiber.context) : undefined
     return Effect.flatMap(
-      Bulk.attempt(() => prepare(job.spec, payload, options, store, Context.get(context, Serializer))),
+      attempt(() => prepare(job.spec, payload, options, store, Context.get(context, Serializer))),
       (prepared): Effect.Effect<Handle, EngineError> => {
         if (unit === undefined) return Effect.map(enqueuerOf(store, job.queue).enqueue([prepared]), ([one]) => one!)
         stageJob(unit, { queue: job.queue, job: prepared })
@@ -425,7 +426,7 @@ const asked = <A>(
     const serializer = yield* Serializer
     const item = yield* (yield* JobStore).get(job.queue, id, false)
     if (item === undefined || item.name !== job.name) return Option.none()
-    return Option.some(yield* Bulk.attempt<A, DecodeError>(() => f(item, serializer)))
+    return Option.some(yield* attempt<A, DecodeError>(() => f(item, serializer)))
   })
 
 /** All that is known of a job; none if it is not known, or forgotten. */
@@ -456,7 +457,7 @@ export const changes = <P, S, Err, Pr>(
   changesOf(job.spec, id).pipe(
     Stream.mapEffect((item) =>
       Effect.flatMap(Serializer, (serializer) =>
-        Bulk.attempt<Info<any, any, any>, DecodeError>(() => infoOf(job.spec, serializer, item))
+        attempt<Info<any, any, any>, DecodeError>(() => infoOf(job.spec, serializer, item))
       )
     )
   )

@@ -1,5 +1,15 @@
 /** How long to wait before asking an engine again: twice as long each time, up to a most, never all at the same moment. */
-import { type Duration, Schedule } from "effect"
+import { type Duration, Effect, Schedule } from "effect"
+import type { EngineError } from "../Errors.ts"
 
 export const backoff = (first: Duration.Input, most: Duration.Input) =>
   Schedule.min([Schedule.exponential(first), Schedule.spaced(most)]).pipe(Schedule.jittered)
+
+/** For callers outside of a worker: what cannot reach the engine fails after so long. */
+export const forAWhile = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: "30 seconds" }))
+
+const patient = backoff("50 millis", "2 seconds")
+
+/** For the owner of a partition: waits while the engine is away. What the engine cannot do at all is a defect. */
+export const untilAnswered = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
+  Effect.orDie(Effect.retry(read, { schedule: patient, while: (error) => error.reason !== "Unsupported" }))

@@ -24,10 +24,11 @@ return id
 `
 )
 
-/** Undefined: these are no case for it. */
-export const request = (tag: string, appends: ReadonlyArray<Append>): Request | undefined => {
-  if (appends.length > 1) return undefined
-  const { entries, number, partition, producer, publisher, topic } = appends[0]!
+/** Undefined: this one is no case for it. */
+export const request = (
+  tag: string,
+  { entries, number, partition, producer, publisher, topic }: Append
+): Request | undefined => {
   const [entry, ...others] = entries
   const isPlain = others.length === 0 && producer === undefined && entry?.count === 1 && entry.id === undefined
   if (!isPlain || entry.fields.length === 0 || entry.fields.length > maxFields) return undefined

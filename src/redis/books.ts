@@ -5,6 +5,7 @@
  * Gotcha: a script may only touch keys that were declared, and a caller cannot know which groups a dead member was in.
  * So a script that needs further groups writes nothing and answers `Declare` with their names; the caller sends it again.
  */
+import * as Lua from "./lua.ts"
 
 /** Keys that every script is given, in this order, and those that follow for each group that it may touch. */
 export const sharedKeys = ["members", "incarnations", "replaced", "stated", "groups", "due", "away"]
@@ -82,9 +83,7 @@ end
 export const head = /* lua */ `#!lua flags=allow-oom
 local leases, incarnations, replaced, stated = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local metas, dues, away = KEYS[5], KEYS[6], KEYS[7]
-local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-`
+${Lua.clock}`
 
 /**
  * The books. Within a group a member is its slot, a number from 1 to 65,534; owners, targets and epochs are strings with

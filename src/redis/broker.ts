@@ -89,7 +89,8 @@ const make = Effect.gen(function* () {
         Effect.flatMap((request) => write(Append.append, request, durability)),
         Effect.map((reply) => Append.answers(part, reply))
       )
-    const one = AppendOne.request(tagOf(appends[0]!.partition), appends)
+    const [first, ...others] = appends
+    const one = first && others.length === 0 ? AppendOne.request(tagOf(first.partition), first) : undefined
     if (one !== undefined) {
       return Effect.flatMap(write(AppendOne.appendOne, one, durability), (id) =>
         id === null ? call(appends) : Effect.succeed(AppendOne.answer(id))
@@ -277,13 +278,7 @@ const make = Effect.gen(function* () {
       const names = [keys.owner(tag, processor), keys.tables(tag, processor)]
       for (const log of part) names.push(...logKeys(tag, log))
       for (const table of tables) {
-        for (const partition of partitions) {
-          names.push(
-            keys.table(tag, processor, table, partition),
-            keys.due(tag, processor, table, partition),
-            keys.windows(tag, processor, table, partition)
-          )
-        }
+        for (const partition of partitions) names.push(...keys.ofTable(tag, processor, table, partition))
       }
       for (const partition of partitions) {
         names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
@@ -331,13 +326,7 @@ const make = Effect.gen(function* () {
         names.push(log, count)
         args.push(Commit.keepOf(retention), `${partition}:${topic}`, ...Position.placeArguments(place))
       }
-      for (const table of tables) {
-        names.push(
-          keys.table(tag, processor, table, partition),
-          keys.due(tag, processor, table, partition),
-          keys.windows(tag, processor, table, partition)
-        )
-      }
+      for (const table of tables) names.push(...keys.ofTable(tag, processor, table, partition))
       if (request.reset) {
         names.push(...Parking.keysOf(tag, processor, partition), keys.outbox(tag, processor, partition))
       }

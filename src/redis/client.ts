@@ -69,6 +69,12 @@ export class Redis extends Context.Service<
       args: ReadonlyArray<Argument>,
       session?: number
     ): Effect.Effect<A, EngineError>
+    /** The same with binary replies. */
+    runBuffer<A>(
+      script: Script<unknown>,
+      keys: ReadonlyArray<string>,
+      args: ReadonlyArray<Argument>
+    ): Effect.Effect<A, EngineError>
     /** Another number after every connection that was lost. A `run` of an earlier session is `Unreachable`, and not sent. */
     session(): number
     /** `run`, then WAIT or WAITAOF right behind it, on a connection of its own. */
@@ -262,22 +268,28 @@ const make = Effect.fnUntraced(function* (options: Options) {
   yield* followFailovers(link.native)
   const runDurable = yield* makeDurable(link, server)
   const subscribe = yield* makeSubscriber(link, keys.topics(namespace))
+  const run = <A>(
+    { lua, name, sha }: Script<unknown>,
+    keyNames: ReadonlyArray<string>,
+    args: ReadonlyArray<Argument>,
+    binary: boolean,
+    session?: number
+  ): Effect.Effect<A, EngineError> =>
+    Effect.catchTag(
+      link.send<A>("evalsha", shape(keyNames, args, sha), binary, name, session),
+      "EngineError",
+      // It was not run when the server does not know it, so sending it anew is safe.
+      (error) =>
+        isNoScript(error) ? link.send<A>("eval", shape(keyNames, args, lua), binary, name, session) : Effect.fail(error)
+    )
   return Redis.of({
     namespace,
     shards,
     call: (command, ...args) => link.send(command, args, false),
     callBuffer: (command, ...args) => link.send(command, args, true),
     session: () => link.session,
-    run: <A>(script: Script<A>, keyNames: ReadonlyArray<string>, args: ReadonlyArray<Argument>, session?: number) =>
-      Effect.catchTag(
-        link.send<A>("evalsha", shape(keyNames, args, script.sha), false, script.name, session),
-        "EngineError",
-        // It was not run when the server does not know it, so sending it anew is safe.
-        (error) =>
-          isNoScript(error)
-            ? link.send<A>("eval", shape(keyNames, args, script.lua), false, script.name, session)
-            : Effect.fail(error)
-      ),
+    run: (script, keyNames, args, session) => run(script, keyNames, args, false, session),
+    runBuffer: (script, keyNames, args) => run(script, keyNames, args, true),
     runDurable,
     open: (key) => link.open(key),
     connection: (key) =>

@@ -33,6 +33,7 @@
  * Messages on the channel `K:meta`: "w<name>", "c<id>" (cancelled), "s<id>" (settled), "p<id>" (progress).
  */
 import { shardTag } from "./keys.ts"
+import * as Lua from "./lua.ts"
 
 const fixed = [
   ...["jobs", "state", "active", "leases", "sessions", "meta", "names", "dead", "gone", "cancels", "awaited", "forget"],
@@ -90,8 +91,7 @@ const lua = String.raw
 
 /** Lua: the server's time in milliseconds, as `now`, and numbers as text. */
 export const clock = lua`
-local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+${Lua.clock}
 local function text(n) return string.format("%.0f", n) end
 `
 

@@ -62,20 +62,6 @@ const make = Effect.gen(function* () {
     return keys
   }
 
-  /** Values are bytes, so this answers with bytes. */
-  const runBuffer = <A>(
-    script: Script<unknown>,
-    keys: ReadonlyArray<string>,
-    args: ReadonlyArray<Argument>
-  ): Effect.Effect<A, EngineError> => {
-    const rest: Array<Argument> = [keys.length, ...keys]
-    for (const argument of args) rest.push(argument)
-    return Effect.catchTag(redis.callBuffer<A>("evalsha", script.sha, ...rest), "EngineError", (error) =>
-      // It was not run when the server does not know it, so sending it anew is safe.
-      error.detail.startsWith("NOSCRIPT") ? redis.callBuffer<A>("eval", script.lua, ...rest) : Effect.fail(error)
-    )
-  }
-
   const namesOf = (queue: QueueKeys): Effect.Effect<ReadonlyArray<string>, EngineError> =>
     Effect.map(redis.call<ReadonlyArray<string>>("smembers", queue.key("names")), (names) => names.toSorted())
 
@@ -97,7 +83,7 @@ const make = Effect.gen(function* () {
 
   /** Reads jobs; one in due is delayed until its moment. */
   const read = Effect.fnUntraced(function* (queue: QueueKeys, ids: ReadonlyArray<string>, watch: boolean) {
-    const [time, ...rows] = yield* runBuffer<readonly [Buffer, ...ReadonlyArray<Row>]>(Books.read, queue.fixed, [
+    const [time, ...rows] = yield* redis.runBuffer<readonly [Buffer, ...ReadonlyArray<Row>]>(Books.read, queue.fixed, [
       watch ? "1" : "0",
       ...ids
     ])
@@ -115,9 +101,10 @@ const make = Effect.gen(function* () {
     return found
   })
 
-  const scan = (key: string, cursor: string, command: "hscan", value: boolean) =>
+  /** A page of a hash: its fields, or its values. */
+  const scan = (key: string, cursor: string, value: boolean) =>
     Effect.map(
-      redis.call<readonly [string, ReadonlyArray<string>]>(command, key, cursor, "COUNT", pageSize),
+      redis.call<readonly [string, ReadonlyArray<string>]>("hscan", key, cursor, "COUNT", pageSize),
       ([next, rows]) => ({
         ids: rows.filter((_, i) => (i % 2 === 1) === value),
         next: next === "0" ? undefined : next
@@ -146,9 +133,9 @@ const make = Effect.gen(function* () {
             const [high, medium, low, , suspects] = keys.of(name)
             return [list(suspects!), list(high!), list(medium!), list(low!), due(name)]
           }),
-          (cursor: string) => scan(keys.key("items"), cursor, "hscan", true),
+          (cursor: string) => scan(keys.key("items"), cursor, true),
           (cursor: string) =>
-            Effect.map(scan(keys.key("freed"), cursor, "hscan", true), ({ ids, next }) => ({
+            Effect.map(scan(keys.key("freed"), cursor, true), ({ ids, next }) => ({
               ids: ids.flatMap((row) => row.split("\t")),
               next
             }))
@@ -156,7 +143,7 @@ const make = Effect.gen(function* () {
       case "delayed":
         return names.map(due)
       case "waiting":
-        return [(cursor: string) => scan(keys.key("waiting"), cursor, "hscan", false)]
+        return [(cursor: string) => scan(keys.key("waiting"), cursor, false)]
       case "active":
       case "dead":
         return [(cursor: string) => range(keys.key(state), false, Number(cursor))]
@@ -204,7 +191,7 @@ const make = Effect.gen(function* () {
       Effect.map(redis.run(Sessions.open, of(queue).fixed, [worker, Math.ceil(lease)]), (slot) => ({ queue, slot })),
     exchange: (request) =>
       Effect.map(
-        runBuffer<Reply>(
+        redis.runBuffer<Reply>(
           Exchange.exchange,
           Exchange.exchangeKeys(of(request.session.queue), request),
           Exchange.exchangeArgs(request)

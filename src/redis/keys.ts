@@ -40,6 +40,12 @@ export const windows = (tag: string, processor: string, name: string, partition:
   `${tag}:windows:${processor}:${name}:${partition}`
 export const due = (tag: string, processor: string, name: string, partition: number): string =>
   `${tag}:due:${processor}:${name}:${partition}`
+/** All that a table has in a partition. */
+export const ofTable = (tag: string, processor: string, name: string, partition: number): ReadonlyArray<string> => [
+  table(tag, processor, name, partition),
+  due(tag, processor, name, partition),
+  windows(tag, processor, name, partition)
+]
 export const parked = (tag: string, processor: string, partition: number): string =>
   `${tag}:parked:${processor}:${partition}`
 export const lanes = (tag: string, processor: string, partition: number): string =>

@@ -5,6 +5,12 @@
  * epochs stay text, and are compared by length and text, which is exact at any size.
  */
 
+/** The server's time in milliseconds, as `now`. */
+export const clock = /* lua */ `
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+`
+
 /** Decimal numbers of any size, and entry ids. */
 export const ids = /* lua */ `
 local function bigger(a, b)

@@ -180,20 +180,11 @@ const toPage = ([more, ...entries]: Reply): ParkedPage => {
   return { events, next: more.length > 0 ? events[events.length - 1]?.id : undefined }
 }
 
-/** Values are bytes, so this one is not for `run`, which answers with text. */
 export const readPage = (
   redis: Redis["Service"],
   names: ReadonlyArray<string>,
   lane: string,
   after: string | undefined,
   count: number
-): Effect.Effect<ParkedPage, EngineError> => {
-  const send = (command: string, first: string) =>
-    redis.callBuffer<Reply>(command, first, names.length, ...names, lane, after ?? "", count)
-  return Effect.map(
-    Effect.catchTag(send("evalsha", page.sha), "EngineError", (error) =>
-      error.detail.startsWith("NOSCRIPT") ? send("eval", page.lua) : Effect.fail(error)
-    ),
-    toPage
-  )
-}
+): Effect.Effect<ParkedPage, EngineError> =>
+  Effect.map(redis.runBuffer<Reply>(page, names, [lane, after ?? "", count]), toPage)

@@ -5,18 +5,14 @@
 import { Effect } from "effect"
 import type { EngineError } from "../Errors.ts"
 import type { Due, TableStore, TimedRow } from "../TableStore.ts"
-import { type Argument, type Redis, type Script, script } from "./client.ts"
-
-const clock = /* lua */ `
-local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-`
+import { type Redis, script } from "./client.ts"
+import * as Lua from "./lua.ts"
 
 /** KEYS: rows, due. ARGV: keys. Gives values, then the milliseconds that each has left ("": it does not expire). */
 export const readTimed = script<unknown>(
   "readTimed",
   /* lua */ `#!lua flags=no-writes
-${clock}
+${Lua.clock}
 local values, ends = redis.call("HMGET", KEYS[1], unpack(ARGV)), redis.call("ZMSCORE", KEYS[2], unpack(ARGV))
 local left = {}
 for i = 1, #ARGV do
@@ -32,7 +28,7 @@ return { values, left }
 export const scanTimed = script<unknown>(
   "scanTimed",
   /* lua */ `#!lua flags=no-writes
-${clock}
+${Lua.clock}
 local page = redis.call("HSCAN", KEYS[1], ARGV[1], "COUNT", ARGV[2])
 local rows = {}
 for i = 1, #page[2], 2 do
@@ -47,7 +43,7 @@ return { page[1], rows }
 export const due = script<readonly [keys: ReadonlyArray<string>, next: string]>(
   "due",
   /* lua */ `#!lua flags=no-writes
-${clock}
+${Lua.clock}
 local all, most = redis.call("ZRANGE", KEYS[1], 0, ARGV[1], "WITHSCORES"), tonumber(ARGV[1])
 local keys = {}
 for i = 1, #all, 2 do
@@ -61,27 +57,13 @@ return { keys, "" }
 
 type Client = Redis["Service"]
 
-/** Values are bytes, so this is not for `run`, which answers with text. */
-const runBuffer = <A>(
-  redis: Client,
-  { lua, sha }: Script<unknown>,
-  keys: ReadonlyArray<string>,
-  args: ReadonlyArray<Argument>
-): Effect.Effect<A, EngineError> => {
-  const send = (command: string, first: string) => redis.callBuffer<A>(command, first, keys.length, ...keys, ...args)
-  return Effect.catchTag(send("evalsha", sha), "EngineError", (error) =>
-    error.detail.startsWith("NOSCRIPT") ? send("eval", lua) : Effect.fail(error)
-  )
-}
-
 export const read = (
   redis: Client,
   keys: ReadonlyArray<string>,
   wanted: ReadonlyArray<string>
 ): Effect.Effect<ReadonlyArray<TimedRow | undefined>, EngineError> =>
   Effect.map(
-    runBuffer<readonly [values: ReadonlyArray<Buffer | null>, left: ReadonlyArray<Buffer>]>(
-      redis,
+    redis.runBuffer<readonly [values: ReadonlyArray<Buffer | null>, left: ReadonlyArray<Buffer>]>(
       readTimed,
       keys,
       wanted
@@ -94,7 +76,7 @@ export const read = (
   )
 
 export const scan = (redis: Client, keys: ReadonlyArray<string>, cursor: string, count: number) =>
-  runBuffer<readonly [next: Buffer, pairs: ReadonlyArray<Buffer>]>(redis, scanTimed, keys, [cursor, count])
+  redis.runBuffer<readonly [next: Buffer, pairs: ReadonlyArray<Buffer>]>(scanTimed, keys, [cursor, count])
 
 export const ask = (redis: Client, key: string, count: number): ReturnType<TableStore["Service"]["due"]> =>
   Effect.map(

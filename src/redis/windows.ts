@@ -7,6 +7,7 @@ import type { Layout, Time, Windows } from "../Broker.ts"
 import type { EngineError } from "../Errors.ts"
 import type { WindowsDue } from "../TableStore.ts"
 import { type Argument, type Redis, script } from "./client.ts"
+import * as Lua from "./lua.ts"
 
 /** The field of the owner hash. */
 const timeField = (partition: number, source: string): string => `${partition}:${source} time`
@@ -51,8 +52,8 @@ export const toTimes = (topics: ReadonlyArray<Layout>, found: ReadonlyArray<stri
 export const due = script<ReadonlyArray<string>>(
   "windowsDue",
   /* lua */ `#!lua flags=no-writes
-local time, most = redis.call("TIME"), tonumber(ARGV[1])
-local answer = { string.format("%.0f", time[1] * 1000 + math.floor(time[2] / 1000)) }
+${Lua.clock}
+local answer, most = { string.format("%.0f", now) }, tonumber(ARGV[1])
 local rows = most > 0 and redis.call("ZRANGE", KEYS[1], 0, most - 1, "WITHSCORES") or {}
 for i = 1, #rows, 2 do
   answer[i + 1], answer[i + 2] = rows[i], string.format("%.0f", rows[i + 1])

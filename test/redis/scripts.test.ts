@@ -76,11 +76,13 @@ describe("scripts", () => {
               look(script, keys)
               return redis.run(script, keys, args)
             },
-            // One that answers with bytes.
-            callBuffer: <A>(command: string, ...args: ReadonlyArray<Redis.Argument>) => {
-              const script = scripts.find(({ lua, sha }) => args[0] === sha || args[0] === lua)
-              if (script !== undefined) look(script, args.slice(2, 2 + Number(args[1])).map(String))
-              return redis.callBuffer<A>(command, ...args)
+            runBuffer: <A>(
+              script: Redis.Script<unknown>,
+              keys: ReadonlyArray<string>,
+              args: ReadonlyArray<Redis.Argument>
+            ) => {
+              look(script, keys)
+              return redis.runBuffer<A>(script, keys, args)
             }
           }
         })

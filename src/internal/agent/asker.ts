@@ -6,11 +6,11 @@
  * Gotcha: the inbox is there before the request is sent, since a reply to an inbox that is not there is dropped.
  */
 import { randomUUID } from "node:crypto"
-import { Context, Effect, type Fiber, Schedule, Semaphore, Tracer } from "effect"
+import { Context, Effect, type Fiber, Semaphore, Tracer } from "effect"
 import { Broker, type Entry } from "../../Broker.ts"
 import { AgentDefect, type DecodeError, type EngineError } from "../../Errors.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
-import { backoff } from "../backoff.ts"
+import { forAWhile } from "../backoff.ts"
 import { type Failure, Item } from "../publish/sender.ts"
 import { text } from "../record/received.ts"
 import type { Encoded } from "../record/record.ts"
@@ -93,7 +93,7 @@ export class Asker {
     const open = Effect.suspend(() => this.broker.openInbox(this.id, shard))
     // Nearly always it is there: what stands around one that is not is made only then.
     return Effect.catch(open, (error) =>
-      isAway(error) ? Effect.retry(open, { schedule: patiently, while: isAway }) : Effect.fail(error)
+      isAway(error) ? Effect.retry(open, { schedule: forAWhile, while: isAway }) : Effect.fail(error)
     )
   }
 
@@ -193,8 +193,6 @@ const fieldOf = ({ fields }: Entry, name: string): string | undefined => {
 }
 
 const isAway = (error: EngineError): boolean => error.reason === "Unreachable" || error.reason === "Full"
-
-const patiently = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: "30 seconds" }))
 
 /** What an entry of the inbox says. */
 const answerOf = ({ contract, serializer }: Open, entry: Entry): Answer => {

@@ -1,11 +1,13 @@
 /** Enqueueing many: bounded in what is on its way, whatever the length of the input. */
 import { Effect, Stream } from "effect"
-import { DecodeError, EncodeError, type EngineError } from "../../Errors.ts"
+import type { EncodeError, EngineError } from "../../Errors.ts"
+import type { EnqueueOptions } from "../../Job.ts"
 import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
 import { stageJob, unitIn } from "../run/unit.ts"
+import { attempt } from "./codec.ts"
 import { enqueuerOf } from "./enqueuer.ts"
-import { type Options, prepare } from "./prepare.ts"
+import { prepare } from "./prepare.ts"
 import type { Spec } from "./spec.ts"
 
 interface Stored {
@@ -17,20 +19,7 @@ interface Stored {
 const chunk = 500
 const ahead = 4
 
-/** What encoding or decoding throws is a failure; all else is a bug. */
-export const attempt = <A, E = EncodeError>(f: () => A): Effect.Effect<A, E> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(f())
-    } catch (error) {
-      // The caller names the one that its function throws.
-      return error instanceof EncodeError || error instanceof DecodeError
-        ? Effect.fail(error as unknown as E)
-        : Effect.die(error)
-    }
-  })
-
-const sender = (spec: Spec, options: Options | undefined) =>
+const sender = (spec: Spec, options: EnqueueOptions | undefined) =>
   Effect.gen(function* () {
     const store = yield* JobStore
     const serializer = yield* Serializer
@@ -47,7 +36,7 @@ const sender = (spec: Spec, options: Options | undefined) =>
       )
   })
 
-export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: Options | undefined) =>
+export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: EnqueueOptions | undefined) =>
   Effect.gen(function* () {
     const send = yield* sender(spec, options)
     const stored = yield* Stream.fromIterable(payloads).pipe(
@@ -62,7 +51,7 @@ export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: Opt
 export const enqueueStream = (
   spec: Spec,
   payloads: Stream.Stream<unknown, any, any>,
-  options: Options | undefined
+  options: EnqueueOptions | undefined
 ): Effect.Effect<number, any, any> =>
   Effect.gen(function* () {
     const send = yield* sender(spec, options)

@@ -2,7 +2,7 @@
  * How the values of jobs become bytes and back: by their schema, and the serializer of the job or of the program. Nothing
  * at all stands for a value whose form is undefined, such as that of `Schema.Void`.
  */
-import { Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { DecodeError, EncodeError } from "../../Errors.ts"
 import { type Codec, open, seal, TooLarge } from "../../Serializer.ts"
 import { reason } from "../record/placement.ts"
@@ -19,6 +19,19 @@ export interface ValueCodec {
   /** Throws a `DecodeError`; `id` is that of the job. */
   readonly decode: (format: string | undefined, data: Uint8Array, id: string) => unknown
 }
+
+/** What encoding or decoding throws is a failure; all else is a bug. */
+export const attempt = <A, E = EncodeError>(f: () => A): Effect.Effect<A, E> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(f())
+    } catch (error) {
+      // The caller names the one that its function throws.
+      return error instanceof EncodeError || error instanceof DecodeError
+        ? Effect.fail(error as unknown as E)
+        : Effect.die(error)
+    }
+  })
 
 const noHeaders = {}
 

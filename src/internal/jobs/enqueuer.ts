@@ -3,17 +3,14 @@
  * whose answer was lost is sent again unchanged.
  */
 import { randomUUID } from "node:crypto"
-import { Cause, type Context, Effect, Exit, Schedule } from "effect"
+import { Cause, type Context, Effect, Exit } from "effect"
 import { EngineError } from "../../Errors.ts"
 import { type Enqueued, type JobStore, maxJobs, type NewJob } from "../../JobStore.ts"
-import { backoff } from "../backoff.ts"
+import { forAWhile } from "../backoff.ts"
 
 /** Jobs of one call, about, and calls on their way. */
 const batchSize = 250
 const maxCalls = 4
-
-/** How long an engine that is away is asked again. */
-const patiently = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: "30 seconds" }))
 
 type Done = (exit: Exit.Exit<ReadonlyArray<Enqueued>, EngineError>) => void
 
@@ -66,7 +63,7 @@ export class Enqueuer {
     this.calls++
     const jobs = batch.length === 1 ? batch[0]!.jobs : batch.flatMap((one) => one.jobs)
     const call = Effect.retry(this.store.enqueue(this.queue, jobs), {
-      schedule: patiently,
+      schedule: forAWhile,
       while: (error) => error.reason === "Unreachable"
     })
     Effect.runForkWith(batch[0]!.context)(call).addObserver((exit) => {

@@ -1,29 +1,13 @@
 /** From a payload and options to what the store takes: ids, keys, groups, times. */
 import { DateTime, Duration } from "effect"
 import { EncodeError } from "../../Errors.ts"
-import type { JobStore, NewJob, Priority, Deduplicate as StoredDeduplicate } from "../../JobStore.ts"
+import type { EnqueueOptions } from "../../Job.ts"
+import type { JobStore, NewJob, Deduplicate as StoredDeduplicate } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 import { reason } from "../record/placement.ts"
 import { codecOf } from "./codecs.ts"
 import { nextId } from "./enqueuer.ts"
 import type { Spec } from "./spec.ts"
-
-export interface Deduplicate {
-  readonly key: string | number | bigint
-  readonly within?: Duration.Input | undefined
-  readonly replace?: boolean | undefined
-  readonly restart?: boolean | undefined
-}
-
-export interface Options {
-  readonly id?: string | undefined
-  readonly priority?: Priority | undefined
-  readonly delay?: Duration.Input | undefined
-  readonly at?: DateTime.Utc | undefined
-  readonly headers?: Readonly<Record<string, string>> | undefined
-  readonly deduplicate?: Deduplicate | undefined
-  readonly after?: Iterable<string | { readonly id: string }> | undefined
-}
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what may not be in a text that stands in a key.
 const control = /[\u0000-\u001f\u007f]/
@@ -49,7 +33,7 @@ const textBy = (spec: Spec, what: string, by: (payload: unknown) => unknown, pay
   return checkText(spec, what, String(given))
 }
 
-const keyOf = (spec: Spec, payload: unknown, { deduplicate }: Options): StoredDeduplicate | undefined => {
+const keyOf = (spec: Spec, payload: unknown, { deduplicate }: EnqueueOptions): StoredDeduplicate | undefined => {
   const own = (key: string) => `${spec.name}/${key}`
   if (deduplicate !== undefined) {
     const { key, replace, restart, within } = deduplicate
@@ -68,7 +52,7 @@ const keyOf = (spec: Spec, payload: unknown, { deduplicate }: Options): StoredDe
 export const prepare = (
   spec: Spec,
   payload: unknown,
-  options: Options | undefined,
+  options: EnqueueOptions | undefined,
   store: JobStore["Service"],
   serializer: Codec
 ): NewJob => {

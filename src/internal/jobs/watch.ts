@@ -3,7 +3,7 @@ import { Effect, type Exit, Queue, type Scope, Stream } from "effect"
 import { type DecodeError, type EngineError, JobFailed } from "../../Errors.ts"
 import { type Item, JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
-import { attempt } from "./bulk.ts"
+import { attempt } from "./codec.ts"
 import { endOf } from "./ledger.ts"
 import type { Spec } from "./spec.ts"
 

@@ -8,7 +8,7 @@ import { Cause, Clock, type Context, Effect, Exit, Schedule } from "effect"
 import type { Append, Appended, Broker, Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError, OffsetConflict, TopicFull } from "../../Errors.ts"
 import type { Any, EmitOptions, PublishError } from "../../Topic.ts"
-import { backoff } from "../backoff.ts"
+import { forAWhile } from "../backoff.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
 import { type Middleware, through } from "./middleware.ts"
@@ -23,9 +23,6 @@ const maxLaneEvents = 500
 /** Events of one call; more only where one partition has them. */
 const minShare = 25
 const maxShare = 2_000
-
-/** How long a lost connection is waited for before publishers fail. */
-const patience = "30 seconds"
 
 /** What one caller wants stored in one partition, in order. */
 export abstract class Item {
@@ -309,7 +306,7 @@ export class Sender {
     return call.pipe(
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Unreachable",
-        schedule: patiently
+        schedule: forAWhile
       }),
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Full" && !this.failsWhenFull,
@@ -456,5 +453,3 @@ const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<
 
 /** A full server: its memory is asked for again. */
 const untilRoom = Schedule.spaced("200 millis")
-
-const patiently = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: patience }))

@@ -147,7 +147,7 @@ const parseArray = <A>(bytes: Uint8Array, single = false): ReadonlyArray<A> => {
 /** An event as the runtime makes it. `failure`: it could not be decoded. */
 export class Received<A> implements Event<A> {
   attempt = 1
-  /** Bookkeeping of the partition's window (see `Partition.close`). */
+  /** Bookkeeping of what is not settled (see `Unsettled`). */
   done = false
   readonly value: A
   readonly source: Source

@@ -8,7 +8,6 @@
 import { Cause, DateTime, Deferred, Effect, Exit, Semaphore } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Closed } from "../../Table.ts"
-import { backoff } from "../backoff.ts"
 import { parseOffset } from "../entryId.ts"
 import { Received, Source } from "../record/received.ts"
 import { startOf } from "../window/aligned.ts"
@@ -25,12 +24,8 @@ import { type Cut, momentOf, type Windows } from "./windows.ts"
 /** Rows that are looked at together. */
 const pageRows = 100
 
-const patient = backoff("50 millis", "2 seconds")
-
 export interface Closings {
   readonly windows: Windows
-  /** Learn what is due, before the first event is handled. */
-  readonly begin: Effect.Effect<void>
   /** Do what is due. Waits until nothing is in hand. */
   readonly close: Effect.Effect<void>
   /** Held while a window is closed: whoever handles events beside the runner takes it too. */
@@ -92,29 +87,6 @@ export const make = (given: Setup, windows: Windows): Closings => {
     }
     return Effect.flatMap(Effect.raceFirst(partition.landing(), partition.bars.await), () => quiet)
   })
-
-  const ask = (cut: Cut) =>
-    Effect.map(
-      Effect.orDie(
-        Effect.retry(windows.ask(cut, pageRows), {
-          schedule: patient,
-          while: (error) => error.reason !== "Unsupported"
-        })
-      ),
-      (answer) => {
-        windows.clock.set(answer.now)
-        return answer.rows
-      }
-    )
-
-  const begin = Effect.andThen(
-    Effect.forEach(windows.tables, (cut) =>
-      Effect.map(ask(cut), ([first]) => {
-        cut.next = first?.at ?? Number.POSITIVE_INFINITY
-      })
-    ),
-    Effect.sync(windows.onDone)
-  )
 
   /** What is staged goes into the next commit, as soon as that has room; false: it never will. */
   const place = (placed: () => void): Effect.Effect<boolean> =>
@@ -232,7 +204,7 @@ export const make = (given: Setup, windows: Windows): Closings => {
     const next = new Map<Cut, number>()
     for (const cut of windows.tables) {
       if (cut.next > windows.watermark(cut)) continue
-      const found = yield* ask(cut)
+      const found = yield* windows.ask(cut, pageRows)
       const upTo = windows.watermark(cut)
       for (const { at, key } of found) if (at <= upTo) all.push({ cut, key, at })
       const later = found.find(({ at }) => at > upTo)
@@ -274,7 +246,6 @@ export const make = (given: Setup, windows: Windows): Closings => {
   )
   return {
     windows,
-    begin,
     close: Effect.catch(Effect.provideContext(close, lane.context), (error) =>
       Effect.andThen(Deferred.fail(halted, error), Effect.never)
     ),

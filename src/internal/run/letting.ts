@@ -8,7 +8,6 @@
  */
 import { Effect } from "effect"
 import { DecodeError } from "../../Errors.ts"
-import { backoff } from "../backoff.ts"
 import { type Item, isItem, over } from "../join/held.ts"
 import type { Received } from "../record/received.ts"
 import { Books } from "./books.ts"
@@ -20,13 +19,9 @@ import type { Hold, Windows } from "./windows.ts"
 /** Rows that are looked at together, beside those of events in hand. */
 const pageRows = 100
 
-const patient = backoff("50 millis", "2 seconds")
-
 export interface Letting {
   /** Where `Partition.lets`, before more events are handed out. */
   readonly gather: Effect.Effect<void>
-  /** Learn what is due, before the first event is handled. */
-  readonly begin: Effect.Effect<void>
   /** Of the events that it hands out. */
   readonly books: Books
 }
@@ -41,29 +36,6 @@ export const make = (setup: Setup, windows: Windows): Letting => {
   const handed = new Set<string>()
   const books = new Books()
   books.log = { done: (event: Received<unknown>) => void handed.delete(nameOf(event as Overdue)) }
-
-  const ask = (hold: Hold, count: number) =>
-    Effect.map(
-      Effect.orDie(
-        Effect.retry(windows.ask(hold, count), {
-          schedule: patient,
-          while: (error) => error.reason !== "Unsupported"
-        })
-      ),
-      (answer) => {
-        windows.clock.set(answer.now)
-        return answer.rows
-      }
-    )
-
-  const begin = Effect.andThen(
-    Effect.forEach(windows.holds, (hold) =>
-      Effect.map(ask(hold, 1), ([first]) => {
-        hold.next = first?.at ?? Number.POSITIVE_INFINITY
-      })
-    ),
-    Effect.sync(windows.onDone)
-  )
 
   const earlier = (hold: Hold, at: number): void => {
     hold.next = Math.min(hold.next, at)
@@ -106,7 +78,7 @@ export const make = (setup: Setup, windows: Windows): Letting => {
     Effect.gen(function* () {
       hold.next = Number.POSITIVE_INFINITY
       const most = pageRows + handed.size
-      const found = yield* ask(hold, most)
+      const found = yield* windows.ask(hold, most)
       const upTo = windows.watermark(hold)
       const later = found.find(({ at }) => at > upTo)
       if (later !== undefined) earlier(hold, later.at)
@@ -137,9 +109,5 @@ export const make = (setup: Setup, windows: Windows): Letting => {
     windows.onDone()
   })
 
-  return {
-    gather,
-    begin,
-    books
-  }
+  return { gather, books }
 }

@@ -8,7 +8,7 @@
 import { Effect, Latch } from "effect"
 import type { EngineError } from "../../Errors.ts"
 import type { TableStore } from "../../TableStore.ts"
-import { backoff } from "../backoff.ts"
+import { untilAnswered } from "../backoff.ts"
 import type { Fetched, TableState } from "./row.ts"
 
 /** How rows are read from the engine: some, or the first page of all. */
@@ -47,15 +47,9 @@ export const storedIn = (
 /** Keys of one question. */
 const mostKeys = 1_000
 
-const retry = backoff("50 millis", "2 seconds")
-
-/** Waits while the engine is away. A schedule is made when it is needed, and not for each row. */
+/** The retry is made when it is needed, and not for each row. */
 const patient = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
-  Effect.catch(read, (error) =>
-    error.reason === "Unsupported"
-      ? Effect.die(error)
-      : Effect.orDie(Effect.retry(read, { schedule: retry, while: (error) => error.reason !== "Unsupported" }))
-  )
+  Effect.catch(read, (error) => (error.reason === "Unsupported" ? Effect.die(error) : untilAnswered(read)))
 
 interface Question {
   readonly table: TableState

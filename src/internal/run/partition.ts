@@ -19,7 +19,7 @@ import { Returned } from "./returned.ts"
 import type { Rows } from "./rows.ts"
 import { Supply } from "./supply.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
-import { Window } from "./window.ts"
+import { Unsettled } from "./unsettled.ts"
 import type { Windows } from "./windows.ts"
 
 /** Events handed out at a time. */
@@ -39,7 +39,7 @@ export class Partition {
   readonly supply: Supply
   /** Events handed out and not done. */
   taken = 0
-  private readonly window = new Window({
+  private readonly unsettled = new Unsettled({
     fits: (changes) => this.fitsAll(changes),
     merge: (changes) => this.merge(changes),
     done: (event) => this.done(event)
@@ -106,7 +106,7 @@ export class Partition {
     this.number = this.first = options.number
     this.logs = options.logs
     this.rows = options.rows
-    this.rows.inHand = (most) => this.window.open(most)
+    this.rows.inHand = (most) => this.unsettled.open(most)
     this.bounds = options.bounds
     this.limit = options.limit
     this.lease = options.lease
@@ -262,24 +262,24 @@ export class Partition {
 
   /** For runners that do not: remember what was handed out, in its order. */
   register(events: ReadonlyArray<Received<unknown>>): void {
-    this.window.add(events)
+    this.unsettled.add(events)
   }
 
   /** Changes of a unit of work that count when its events are done. */
   stage(events: ReadonlyArray<Received<unknown>>, changes: Changes): void {
     const first = events[0]!
     if (this.parking.active && first instanceof Returned) first.changes.push(changes)
-    else this.window.stage(events, changes)
+    else this.unsettled.stage(events, changes)
   }
 
-  /** Close events of the window; whatever is done without a hole before it may be committed. */
+  /** Close events; whatever is done without a hole before it may be committed. */
   close(events: ReadonlyArray<Received<unknown>>): void {
-    this.window.close(events)
+    this.unsettled.close(events)
   }
 
   /** Close everything that was handed out up to and including this event. */
   closeUpTo(event: Received<unknown>): void {
-    this.window.closeUpTo(event)
+    this.unsettled.closeUpTo(event)
   }
 
   private merge(change: Changes): void {
@@ -327,7 +327,7 @@ export class Partition {
 
   /** What an event that came back has changed may go into the commit that is being filled, behind all that is done. */
   takesBack({ changes }: Returned): boolean {
-    return changes.length === 0 || (!this.window.waits && this.fitsAll(changes))
+    return changes.length === 0 || (!this.unsettled.waits && this.fitsAll(changes))
   }
 
   /** It is done, and leaves its lane with this very commit. */
@@ -346,24 +346,24 @@ export class Partition {
 
   /** A policy puts the partition aside at these events: what comes before them is finished, and nothing more started. */
   bar(events: ReadonlyArray<Received<unknown>>, entry: Quarantine): void {
-    this.window.bar(events, entry)
+    this.unsettled.bar(events, entry)
     this.arrival.openUnsafe()
     this.bars.openUnsafe()
   }
 
   /** Not to be started or acknowledged any more. */
   barred(event: Received<unknown>): boolean {
-    return this.window.barred(event)
+    return this.unsettled.barred(event)
   }
 
   /** Why it is to be put aside, once what comes before is finished. */
   get aside(): Quarantine | undefined {
-    return this.window.aside
+    return this.unsettled.aside
   }
 
   /** Events before the barrier that a pipeline has taken and not given back. */
   get unfinished(): number {
-    return this.window.unfinished
+    return this.unsettled.unfinished
   }
 
   /** Rows or emits wait for a commit; asked for by whoever staged them without moving the offset. */
@@ -442,7 +442,7 @@ export class Partition {
       for (const log of this.logs) if (log.topic.name === topic) log.committed = events
     }
     // What is done and did not fit.
-    this.window.advance()
+    this.unsettled.advance()
     if (this.caution !== undefined) this.caution.lifted = true
     if (this.windows?.isDue === true && !this.paused) this.arrival.openUnsafe()
     if (commit.parking !== undefined) {
@@ -491,7 +491,7 @@ export class Partition {
       !this.inFlight &&
       this.staged === 0 &&
       this.logs.every((log) => !log.moved) &&
-      !this.window.waits &&
+      !this.unsettled.waits &&
       !this.parking.dirty &&
       this.windows?.isDirty !== true &&
       this.outbox?.waits !== true
@@ -521,7 +521,7 @@ export class Partition {
     }
     const position = this.logs.map((log) => log.position).join()
     if (this.still?.position !== position) this.still = { position, at: now }
-    const first = this.window.oldest
+    const first = this.unsettled.oldest
     return { offset: first === undefined ? `after ${this.position}` : first.offset, at: this.still.at }
   }
 

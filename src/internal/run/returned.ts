@@ -6,7 +6,7 @@
 import { Effect } from "effect"
 import type { Broker, Entry, Fence, Parked } from "../../Broker.ts"
 import { DecodeError } from "../../Errors.ts"
-import { backoff } from "../backoff.ts"
+import { untilAnswered } from "../backoff.ts"
 import { parseOffset } from "../entryId.ts"
 import { Received } from "../record/received.ts"
 import type { Log } from "./log.ts"
@@ -36,8 +36,6 @@ export class Returned extends Received<unknown> {
 const moved = ({ bytes, detail, partition, reason, topic }: DecodeError, offset: string): DecodeError =>
   new DecodeError({ topic, partition, offset, reason, detail, bytes })
 
-const patient = backoff("50 millis", "2 seconds")
-
 /** Reads the first event of a lane; waits while the engine is away. Undefined: the engine has lost it. */
 export const retriever =
   (options: {
@@ -50,18 +48,15 @@ export const retriever =
   (waiting: Waiting): Effect.Effect<Returned | undefined> => {
     const { broker, fence, logs, partition, processor } = options
     const { after, lane } = waiting
-    return broker.parked({ processor, partition, lane, after, count: 1 }).pipe(
-      Effect.retry({ schedule: patient, while: (error) => error.reason !== "Unsupported" }),
-      Effect.orDie,
-      Effect.map(({ events: [parked] }) => {
-        if (parked === undefined) return undefined
-        const log = logs.find((log) => log.topic.name === parked.topic)
-        if (log === undefined) throw new Error(gone(processor, partition, parked))
-        const entry: Entry = { id: parseOffset(parked.offset)!.id, count: 1, fields: parked.fields }
-        const [event] = log.codec.unpack(entry, partition, 0, log.origin, fence.epoch)
-        return new Returned(event!, parked, waiting)
-      })
-    )
+    const read = broker.parked({ processor, partition, lane, after, count: 1 })
+    return Effect.map(untilAnswered(read), ({ events: [parked] }) => {
+      if (parked === undefined) return undefined
+      const log = logs.find((log) => log.topic.name === parked.topic)
+      if (log === undefined) throw new Error(gone(processor, partition, parked))
+      const entry: Entry = { id: parseOffset(parked.offset)!.id, count: 1, fields: parked.fields }
+      const [event] = log.codec.unpack(entry, partition, 0, log.origin, fence.epoch)
+      return new Returned(event!, parked, waiting)
+    })
   }
 
 const gone = (processor: string, partition: number, { offset, topic }: Parked): string =>

@@ -71,12 +71,9 @@ export const run = (given: Setup, tick: Effect.Effect<never>): Effect.Effect<voi
   const { windows } = given.partition
   if (windows === undefined) return shaped(given)
   const letting = windows.holds.length > 0 ? Letting.make(given, windows) : undefined
-  if (windows.tables.length === 0)
-    return Effect.andThen(letting!.begin, Effect.raceFirst(shaped({ ...given, letting }), tick))
-  const closings = Closing.make(given, windows)
-  const beside = Effect.raceFirst(closings.halted, tick)
-  const begin = letting === undefined ? closings.begin : Effect.andThen(letting.begin, closings.begin)
-  return Effect.andThen(begin, Effect.raceFirst(shaped({ ...given, closings, letting }), beside))
+  const closings = windows.tables.length > 0 ? Closing.make(given, windows) : undefined
+  const beside = closings === undefined ? tick : Effect.raceFirst(closings.halted, tick)
+  return Effect.andThen(windows.begin, Effect.raceFirst(shaped({ ...given, closings, letting }), beside))
 }
 
 const shaped = (setup: Setup): Effect.Effect<void, Halted> => {

@@ -3,13 +3,14 @@
  * A window is closed from the moment its end is not above the watermark; from then on no event changes it, and `closing.ts`
  * does what is due at the next pause between events.
  */
-import type { Effect } from "effect"
+import { Effect } from "effect"
 import type { Claim, Commit } from "../../Broker.ts"
 import type { EngineError } from "../../Errors.ts"
 import type { Event } from "../../Event.ts"
 import type { Definition } from "../../Table.ts"
 import type { WindowsDue } from "../../TableStore.ts"
 import type { Timing } from "../../Window.ts"
+import { untilAnswered } from "../backoff.ts"
 import type { Holding } from "../join/held.ts"
 import type { Received } from "../record/received.ts"
 import type { Windowing } from "../window/definition.ts"
@@ -61,8 +62,7 @@ export class Windows {
   private readonly onLate: () => void
   /** What was due is done. */
   readonly onDone: () => void
-  /** The first rows that are due, as they are stored. */
-  readonly ask: (due: Due, count: number) => Effect.Effect<WindowsDue, EngineError>
+  private readonly due: (table: string, count: number) => Effect.Effect<WindowsDue, EngineError>
   constructor(options: {
     readonly definitions: ReadonlyArray<Definition>
     readonly logs: ReadonlyArray<TimedLog>
@@ -86,11 +86,29 @@ export class Windows {
     this.clock = options.clock
     this.onLate = options.onLate
     this.onDone = options.onDone
-    this.ask = ({ definition }, count) => options.due(definition.name, count)
+    this.due = options.due
     this.usesClock = this.dues.some(({ timing }) => timing.time === "clock")
     const known = options.claimed.times.find(({ source }) => source === "")
     this.reached = this.cutReached = known?.time ?? Number.NEGATIVE_INFINITY
   }
+
+  /** The first rows that are due, as they are stored; waits while the engine is away. */
+  ask({ definition }: Due, count: number): Effect.Effect<WindowsDue["rows"]> {
+    return Effect.map(untilAnswered(this.due(definition.name, count)), ({ now, rows }) => {
+      this.clock.set(now)
+      return rows
+    })
+  }
+
+  /** Learns when something is due, before the first event is handled. */
+  readonly begin: Effect.Effect<void> = Effect.suspend(() => {
+    const each = Effect.forEach(this.dues, (due) =>
+      Effect.map(this.ask(due, 1), ([first]) => {
+        due.next = first?.at ?? Number.POSITIVE_INFINITY
+      })
+    )
+    return Effect.andThen(each, Effect.sync(this.onDone))
+  })
 
   private find(definition: Definition): Due {
     const found = this.dues.find((table) => table.definition === definition)

@@ -16,7 +16,7 @@ export interface Target {
   readonly done: (event: Received<unknown>) => void
 }
 
-export class Window {
+export class Unsettled {
   private events: Array<Received<unknown>> = []
   private head = 0
   /** What a unit changed, beside the last of its events. */
