@@ -2,25 +2,12 @@
  * Real processes that an event kills, again and again: after three of them its partition is put aside, alone, and the rest
  * of the cluster goes on.
  */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule, type Scope, Stream } from "effect"
+import { Effect, Schedule, Stream } from "effect"
 import { Engine, Partitioner, Processor, Table, Topic } from "../../src/index.ts"
 import { totals, work } from "../support/chaos.ts"
+import { urls } from "../support/places.ts"
 import { type Child, start } from "../support/processes.ts"
-import { makeServer } from "../support/redis.ts"
-
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "millrace-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
-
-const engines: ReadonlyArray<readonly [name: string, url: Effect.Effect<string, unknown, Scope.Scope>]> = [
-  ["file", Effect.map(directory, (path) => `file:${join(path, "engine.db")}`)],
-  ["redis", Effect.map(makeServer(), (server) => server.url)]
-]
 
 const keys = Array.from({ length: 40 }, (_, i) => `key-${i}`)
 const partitionOf = (key: string): number => Partitioner.hash(key, work.partitions)
@@ -54,7 +41,7 @@ const settled = (expected: ReadonlyMap<string, number>) =>
     Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 200 })
   )
 
-for (const [name, makeUrl] of engines) {
+for (const [name, makeUrl] of urls) {
   describe(`an event that kills its process, on ${name}`, () => {
     it.live(
       "kills three, then its partition is aside and all others are done; idle ones never count",

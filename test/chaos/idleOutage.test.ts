@@ -3,7 +3,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
 import { Engine, Topic } from "../../src/index.ts"
 import { work } from "../support/chaos.ts"
-import { type Child, start } from "../support/processes.ts"
+import { handled, used } from "../support/outage.ts"
+import { start } from "../support/processes.ts"
 import { makeReplica, makeServer, type Server } from "../support/redis.ts"
 
 const durable = ["--appendonly", "yes", "--repl-diskless-sync-delay", "0"]
@@ -28,18 +29,6 @@ const outages: ReadonlyArray<Outage> = [
     end: (server) => server.call("replicaof", "no", "one")
   }
 ]
-
-/** Milliseconds of processor time that it has used. */
-const used = (child: Child, asked: number) =>
-  Effect.andThen(
-    child.signal("SIGUSR2"),
-    Effect.map(
-      child.until((line) => line.what === "used" && line["asked"] === asked, "what it used"),
-      (line) => Number(line["millis"])
-    )
-  )
-
-const handled = (child: Child, n: number) => child.until((line) => line.what === "handled" && line["n"] === n, `${n}`)
 
 describe("a worker whose server", { concurrent: true }, () => {
   for (const { begin, end, name } of outages) {

@@ -1,21 +1,14 @@
 /** Real processes that run jobs and are killed at random: none is lost, each result is there, killers end up dead. */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { assert, it } from "@effect/vitest"
 import { Effect, Option, Stream } from "effect"
 import { Engine, Job, Queue } from "../../src/index.ts"
 import { chore } from "../support/chores.ts"
+import { fileUrl } from "../support/places.ts"
 import { start } from "../support/processes.ts"
 import { eventually, makeServer } from "../support/redis.ts"
 
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "millrace-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
-
 const engines = [
-  ["a file", Effect.map(directory, (path) => `file:${join(path, "jobs.db")}`)],
+  ["a file", fileUrl],
   ["Redis", Effect.map(makeServer(), ({ url }) => url)]
 ] as const
 

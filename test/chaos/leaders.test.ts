@@ -2,32 +2,19 @@
  * Real processes that lead, and are killed for it, one each second: every tick is claimed exactly once, and what it stores
  * under its number is there exactly once. `LEADER_SECONDS=60` makes it a minute.
  */
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule, type Scope, Stream } from "effect"
+import { Effect, Schedule, Stream } from "effect"
 import { Coordinator, Engine, Topic } from "../../src/index.ts"
 import { ticked } from "../support/chaos.ts"
+import { urls } from "../support/places.ts"
 import { type Child, start } from "../support/processes.ts"
-import { makeServer } from "../support/redis.ts"
 
 const seconds = Number(process.env["LEADER_SECONDS"] ?? 3)
 
 /** Real time: other processes work, and a busy machine takes its time to start them. */
 const soon = Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 10_000 })
 
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "millrace-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
-
-const engines: ReadonlyArray<readonly [name: string, url: Effect.Effect<string, unknown, Scope.Scope>]> = [
-  ["file", Effect.map(directory, (path) => `file:${join(path, "engine.db")}`)],
-  ["redis", Effect.map(makeServer(), (server) => server.url)]
-]
-
-for (const [name, makeUrl] of engines) {
+for (const [name, makeUrl] of urls) {
   describe(`leaders that are killed every second, on ${name}`, () => {
     it.live(
       "each tick is claimed exactly once, and stored exactly once",

@@ -3,20 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Engine, Topic } from "../../src/index.ts"
 import { work } from "../support/chaos.ts"
-import { type Child, start } from "../support/processes.ts"
+import { handled, used } from "../support/outage.ts"
+import { start } from "../support/processes.ts"
 import { eventually, makeServer } from "../support/redis.ts"
-
-/** Milliseconds of processor time that it has used. */
-const used = (child: Child, asked: number) =>
-  Effect.andThen(
-    child.signal("SIGUSR2"),
-    Effect.map(
-      child.until((line) => line.what === "used" && line["asked"] === asked, "what it used"),
-      (line) => Number(line["millis"])
-    )
-  )
-
-const handled = (child: Child, n: number) => child.until((line) => line.what === "handled" && line["n"] === n, `${n}`)
 
 describe("workers whose server is gone for 30 seconds", () => {
   it.live(

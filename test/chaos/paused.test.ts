@@ -2,25 +2,14 @@
  * Real processes that are paused, killed or doubled: whatever they do afterwards, nothing is committed twice and nothing
  * is lost.
  */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule, type Scope, Stream } from "effect"
+import { Effect, Schedule, Stream } from "effect"
 import { Engine, Table, Topic } from "../../src/index.ts"
 import { totals, work } from "../support/chaos.ts"
+import { directory, urls } from "../support/places.ts"
 import { type Line, start } from "../support/processes.ts"
-import { makeServer } from "../support/redis.ts"
-
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "millrace-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
-
-const engines: ReadonlyArray<readonly [name: string, url: Effect.Effect<string, unknown, Scope.Scope>]> = [
-  ["file", Effect.map(directory, (path) => `file:${join(path, "engine.db")}`)],
-  ["redis", Effect.map(makeServer(), (server) => server.url)]
-]
 
 /** Waits, in real time, until the totals of all keys are there, and gives them. */
 const settled = (events: number) =>
@@ -34,7 +23,7 @@ const settled = (events: number) =>
 
 const joined = (line: Line): boolean => line.what === "joined"
 
-for (const [name, makeUrl] of engines) {
+for (const [name, makeUrl] of urls) {
   describe(`processes on ${name}`, () => {
     it.live(
       "a worker paused for longer than its lease cannot commit what it then finishes",

@@ -1,17 +1,12 @@
 /** Signals to real worker processes that handle them: what ends at once, what finishes first, and with which exit code. */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule, Stream } from "effect"
 import { Engine, Table, Topic } from "../../src/index.ts"
 import { totals, work } from "../support/chaos.ts"
+import { directory } from "../support/places.ts"
 import { type Child, start } from "../support/processes.ts"
-
-const directory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "millrace-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
 
 /** A worker whose handler stands before the gate, with one more event behind it. */
 const standing = (env: Record<string, string> = {}) =>
