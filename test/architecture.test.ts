@@ -90,7 +90,8 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Settings.ts",
     "TableStore.ts",
     "internal/quarantine.ts",
-    "internal/schedule/scheduler.ts"
+    "internal/schedule/scheduler.ts",
+    "internal/topicFacts.ts"
   ],
   engine: ["Engine.ts", "Redis.ts"]
 }
