@@ -24,14 +24,16 @@ import {
 import { Broker, type Durability } from "./Broker.ts"
 import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
-import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
+import type { EngineError, MemberReplaced, Misconfigured, ProcessorHalted } from "./Errors.ts"
+import * as Reporting from "./internal/admin/reporting.ts"
 import * as Crew from "./internal/jobs/crew.ts"
-import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { checkCount, checkName } from "./internal/names.ts"
 import { declare } from "./internal/run/declaring.ts"
 import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
+import { attempt, select } from "./internal/run/selecting.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
 import * as Schedules from "./internal/schedule/schedules.ts"
@@ -41,7 +43,6 @@ import { Serializer } from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type * as Table from "./Table.ts"
 import { TableStore } from "./TableStore.ts"
-import type { Any } from "./Topic.ts"
 
 /** What one part did. */
 export interface Counts {
@@ -132,59 +133,6 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
       return Settings.override(settings, { grace, lease, settle }, "Worker.run")
     })
   )
-
-const attempt = <A>(f: () => A): Effect.Effect<A, Misconfigured> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(f())
-    } catch (error) {
-      return error instanceof Misconfigured ? Effect.fail(error) : Effect.die(error)
-    }
-  })
-
-/** The parts to run, or what is wrong with them. */
-const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.Effect<Parts, Misconfigured> =>
-  attempt(() => {
-    const names = parts.map((part) => part.name)
-    const twice = names.find((name, i) => names.indexOf(name) !== i)
-    if (twice !== undefined) {
-      throw new Misconfigured({
-        reason: "DuplicateName",
-        detail: parts.some((part) => part.name === twice && part.job !== undefined)
-          ? `two parts are named ${twice}; a job has one handler in a worker, and no processor has its name`
-          : `two parts are named ${twice}; the name is the consumer group, give each its own`
-      })
-    }
-    const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
-    const processing = parts.filter(isProcessing)
-    for (const part of processing) {
-      for (const table of part.definition.tables) {
-        const other = tables.get(table.name)
-        if (other !== undefined) {
-          throw new Misconfigured({
-            reason: "DuplicateName",
-            detail: `table ${table.name} is declared by ${other.part} and by ${part.name}; a table belongs to one processor`
-          })
-        }
-        tables.set(table.name, { part: part.name, definition: table.definition })
-      }
-    }
-    const topics = new Map<string, Any>()
-    for (const topic of processing.flatMap((part) => part.definition.topics)) {
-      const other = topics.get(topic.name)
-      if (other !== undefined && other.partitions !== topic.partitions) {
-        throw new Misconfigured({
-          reason: "PartitionsMismatch",
-          detail: `topic ${topic.name} is defined with ${other.partitions} and with ${topic.partitions} partitions`
-        })
-      }
-      topics.set(topic.name, topic)
-    }
-    const unknown = only?.find((name) => !names.includes(name))
-    if (unknown !== undefined)
-      throw invalid(`processors: there is no part named ${unknown}; there are ${names.join(", ")}`)
-    return only === undefined ? parts : parts.filter((part) => only.includes(part.name))
-  })
 
 /** How often `idle` asks the engine again when nothing moves here. */
 const otherWorkersMillis = 250
@@ -296,8 +244,22 @@ const startIn = (given: Parts, options: Options) =>
       onChange: (change) => {
         // Who leads is told by `Scheduler.leadership`.
         if (!("processor" in change) || change.processor !== leaderGroup) PubSub.publishUnsafe(changes, change)
+        reporting.changed()
         moved()
       }
+    })
+    const reporting = yield* Reporting.make({
+      coordinator,
+      member,
+      parts: selected.map((part) => ({
+        name: part.name,
+        kind: Reporting.kindOf(part),
+        counts: counts.get(part.name)!
+      })),
+      partitions: (now) => Array.from(groups.values(), (group) => group.doing(now)).flat(),
+      jobs: (now) => crew?.doing(now) ?? [],
+      schedules: schedules.doing,
+      rebalances: () => ownership?.rebalances() ?? 0
     })
     if (owners.size > 0) {
       yield* Effect.forkIn(
@@ -345,6 +307,10 @@ const startIn = (given: Parts, options: Options) =>
       )
     }
 
+    // What is of nobody else's interest is not told: a worker with nothing but schedules of its own asks the engine nothing.
+    const reports = owners.size > 0 || crew !== undefined
+    if (reports) yield* Effect.forkIn(Effect.andThen(joined, reporting.run), scope)
+
     if (options.signals) {
       const clock = yield* Clock.Clock
       yield* Signals.install({
@@ -359,7 +325,13 @@ const startIn = (given: Parts, options: Options) =>
 
     const leave = owners.size === 0 ? Effect.void : ownership.leave
     const drain = yield* Effect.cached(
-      Effect.all([leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)], { concurrency: 3, discard: true })
+      Effect.andThen(
+        Effect.all([leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)], {
+          concurrency: 3,
+          discard: true
+        }),
+        reports ? reporting.end : Effect.void
+      )
     )
     const summary = Effect.sync(
       (): Summary => ({

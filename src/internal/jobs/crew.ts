@@ -5,7 +5,7 @@ import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
-import { QueueRunner } from "./queueRunner.ts"
+import { type Doing, QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
 
 export interface Post {
@@ -77,6 +77,7 @@ export interface Crew {
   /** Jobs that could be run now are ready, or run elsewhere. */
   readonly behind: Effect.Effect<boolean>
   readonly report: (now: number) => ReadonlyArray<string>
+  readonly doing: (now: number) => ReadonlyArray<Doing>
 }
 
 export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> =>
@@ -100,6 +101,7 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
         Effect.forEach(runners, (runner) => runner.behind),
         (each) => each.includes(true)
       ),
-      report: (now) => runners.flatMap((runner) => runner.report(now))
+      report: (now) => runners.flatMap((runner) => runner.report(now)),
+      doing: (now) => runners.flatMap((runner) => runner.doing(now))
     }
   })

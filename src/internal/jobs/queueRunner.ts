@@ -27,6 +27,14 @@ const quick = 5
 /** Without any signal it is looked so often, in parts of the lease. */
 const patient = backoff("20 millis", "1 second")
 
+/** A job in hand, and for how many milliseconds. */
+export interface Doing {
+  readonly queue: string
+  readonly id: string
+  readonly name: string
+  readonly millis: number
+}
+
 export class QueueRunner {
   readonly options: Options
   private readonly posts: ReadonlyMap<string, Post>
@@ -469,9 +477,18 @@ export class QueueRunner {
   )
 
   report(now: number): ReadonlyArray<string> {
-    return Array.from(
-      this.hands.values(),
-      ({ began, job }) => `${job.name}: job ${job.id} of queue ${this.options.queue}, for ${now - began} ms`
+    return this.doing(now).map(
+      ({ id, millis, name, queue }) => `${name}: job ${id} of queue ${queue}, for ${millis} ms`
     )
+  }
+
+  doing(now: number): ReadonlyArray<Doing> {
+    const { queue } = this.options
+    return Array.from(this.hands.values(), ({ began, job }) => ({
+      queue,
+      id: job.id,
+      name: job.name,
+      millis: now - began
+    }))
   }
 }
