@@ -31,11 +31,13 @@ import { checkCount, checkName } from "./internal/names.ts"
 import { declare } from "./internal/run/declaring.ts"
 import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
+import * as Health from "./internal/run/health.ts"
 import { Lease } from "./internal/run/lease.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import { attempt, select } from "./internal/run/selecting.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import { serveWeb } from "./internal/run/web.ts"
 import * as Schedules from "./internal/schedule/schedules.ts"
 import { JobStore } from "./JobStore.ts"
 import type * as Part from "./Part.ts"
@@ -43,6 +45,7 @@ import { Serializer } from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type * as Table from "./Table.ts"
 import { TableStore } from "./TableStore.ts"
+import type { Options as WebOptions } from "./web/Web.ts"
 
 /** What one part did. */
 export interface Counts {
@@ -91,6 +94,11 @@ export interface Options {
    * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
    */
   readonly signals?: boolean | undefined
+  /**
+   * Serve health, metrics, the API and the page over HTTP; `{}` on 127.0.0.1, port 6066. Default: no port is opened. See
+   * `millrace/web`.
+   */
+  readonly web?: WebOptions | undefined
   /** How safe a commit must be. */
   readonly durability?: Durability | undefined
 }
@@ -118,6 +126,7 @@ interface Handle {
   readonly stop: Effect.Effect<Summary, Failure<unknown>>
   readonly idle: Effect.Effect<void, Failure<unknown>>
   readonly changes: Stream.Stream<Change>
+  readonly health: Health.Health
 }
 
 // A service per program, whatever can halt its worker: the error type is checked where the layer is made.
@@ -283,6 +292,8 @@ const startIn = (given: Parts, options: Options) =>
     // Jobs, and schedules of one's own, need no lease of the coordinator.
     const joined = owners.size === 0 ? Effect.void : ownership.joined
     const ready = yield* Deferred.make<void>()
+    const health = Health.watch(ready, end)
+    if (options.web !== undefined) yield* serveWeb(options.web, health)
     yield* Effect.forkIn(
       Effect.ensuring(Effect.andThen(joined, schedules.start), Deferred.succeed(ready, undefined)),
       scope
@@ -325,13 +336,12 @@ const startIn = (given: Parts, options: Options) =>
 
     const leave = owners.size === 0 ? Effect.void : ownership.leave
     const drain = yield* Effect.cached(
-      Effect.andThen(
-        Effect.all([leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)], {
-          concurrency: 3,
-          discard: true
-        }),
-        reports ? reporting.end : Effect.void
-      )
+      Effect.gen(function* () {
+        health.stop()
+        const stopped = [leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)]
+        yield* Effect.all(stopped, { concurrency: 3, discard: true })
+        if (reports) yield* reporting.end
+      })
     )
     const summary = Effect.sync(
       (): Summary => ({
@@ -373,6 +383,7 @@ const startIn = (given: Parts, options: Options) =>
       ),
       idle,
       changes: Stream.fromPubSub(changes),
+      health,
       drain,
       ready: Effect.raceFirst(Deferred.await(ready), Effect.ignore(Deferred.await(end))),
       end: Deferred.await(end),
@@ -403,8 +414,7 @@ export const layer = <const P extends Parts>(
   EngineError | Misconfigured,
   Part.Services<P[number]> | Engine.Services
 > =>
-  Layer.effect(
-    Running,
+  Layer.effectContext(
     Effect.gen(function* () {
       const worker = yield* start(parts, options)
       yield* Effect.addFinalizer(() => worker.drain)
@@ -415,7 +425,7 @@ export const layer = <const P extends Parts>(
         )
       )
       yield* worker.ready
-      return worker
+      return Context.add(Context.make(Running, worker), Health.CurrentHealth, worker.health)
     })
   ) as Layer.Layer<any, any, any>
 

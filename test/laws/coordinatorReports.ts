@@ -29,14 +29,14 @@ export const reports = (law: Law, { advance }: Options): void => {
 
   law("it is forgotten when its time is over, or at once", (coordinator) =>
     Effect.gen(function* () {
-      yield* coordinator.report("a", "x", 30)
+      yield* coordinator.report("a", "x", 400)
       yield* coordinator.report("b", "y", long)
       yield* coordinator.report("c", "z", long)
       yield* coordinator.report("c", "", 0)
       yield* coordinator.report("nobody", "", 0)
       const names = Effect.map(coordinator.reports(), (all) => all.map(({ member }) => member))
       assert.deepStrictEqual(yield* names, ["a", "b"])
-      yield* advance(40)
+      yield* advance(450)
       assert.deepStrictEqual(yield* names, ["b"])
       // Another who begins to speak sweeps; the one that is gone may begin again.
       yield* coordinator.report("d", "w", long)

@@ -1,4 +1,4 @@
-/** Queues and their jobs, by name and id. */
+/** Queues and their jobs, by name and id: looking at them, and what can be done to them without their handlers. */
 import { Effect } from "effect"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
 import { NotFound } from "../../Errors.ts"

@@ -5,7 +5,8 @@ import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
-import { type Doing, QueueRunner } from "./queueRunner.ts"
+import { type Doing, line } from "./doing.ts"
+import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
 
 export interface Post {
@@ -101,7 +102,7 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
         Effect.forEach(runners, (runner) => runner.behind),
         (each) => each.includes(true)
       ),
-      report: (now) => runners.flatMap((runner) => runner.report(now)),
+      report: (now) => runners.flatMap((runner) => runner.doing(now).map(line)),
       doing: (now) => runners.flatMap((runner) => runner.doing(now))
     }
   })

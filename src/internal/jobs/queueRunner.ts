@@ -11,6 +11,7 @@ import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
+import { type Doing, doing } from "./doing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
@@ -26,14 +27,6 @@ const most = 200
 const quick = 5
 /** Without any signal it is looked so often, in parts of the lease. */
 const patient = backoff("20 millis", "1 second")
-
-/** A job in hand, and for how many milliseconds. */
-export interface Doing {
-  readonly queue: string
-  readonly id: string
-  readonly name: string
-  readonly millis: number
-}
 
 export class QueueRunner {
   readonly options: Options
@@ -476,19 +469,7 @@ export class QueueRunner {
     isBehind(this.options.store, this.options.queue, this.posts.keys())
   )
 
-  report(now: number): ReadonlyArray<string> {
-    return this.doing(now).map(
-      ({ id, millis, name, queue }) => `${name}: job ${id} of queue ${queue}, for ${millis} ms`
-    )
-  }
-
   doing(now: number): ReadonlyArray<Doing> {
-    const { queue } = this.options
-    return Array.from(this.hands.values(), ({ began, job }) => ({
-      queue,
-      id: job.id,
-      name: job.name,
-      millis: now - began
-    }))
+    return doing(this.options.queue, this.hands.values(), now)
   }
 }
