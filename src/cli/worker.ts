@@ -1,0 +1,76 @@
+/** `millrace worker <module>`: runs its parts until it is told to stop; SIGTERM and SIGINT drain, and it exits with 0. */
+import { Effect, Option } from "effect"
+import { Command, Flag } from "effect/cli"
+import * as Worker from "../Worker.ts"
+import { withEngine } from "./engine.ts"
+import { WrongUse } from "./failures.ts"
+import { note } from "./globals.ts"
+import { interruptible } from "./interruption.ts"
+import { load, module } from "./modules.ts"
+import { show, table } from "./output.ts"
+
+const summaryLines = ({ parts, rebalances }: Worker.Summary): ReadonlyArray<string> => [
+  ...table(
+    ["part", "processed", "failed", "retried", "ignored", "dead-lettered", "parked", "quarantined"],
+    Object.entries(parts).map(([name, counts]) => [
+      name,
+      counts.processed,
+      counts.failed,
+      counts.retried,
+      counts.ignored,
+      counts.deadLettered,
+      counts.parked,
+      counts.quarantined
+    ])
+  ),
+  `rebalances: ${rebalances}`
+]
+
+export const worker = Command.make(
+  "worker",
+  {
+    module,
+    processors: Flag.String("processors").pipe(
+      Flag.withMetavar("a,b"),
+      Flag.withDescription("Run only these parts"),
+      Flag.optional
+    ),
+    member: Flag.String("member").pipe(
+      Flag.withDescription("A stable name: restarted within the lease, it takes its partitions back"),
+      Flag.optional
+    ),
+    limit: Flag.Int("limit").pipe(Flag.withDescription("End after so many events and jobs"), Flag.optional),
+    grace: Flag.String("grace").pipe(
+      Flag.withMetavar("duration"),
+      Flag.withDescription('How long handlers may take to finish at the end, such as "25 seconds"'),
+      Flag.optional
+    )
+  },
+  Effect.fn(function* ({ grace, limit, member, module, processors }) {
+    const found = yield* load(module)
+    if (found.parts.length === 0) {
+      return yield* new WrongUse({ message: `${module} has nothing to run: its app has no parts, and it exports none` })
+    }
+    const only = Option.map(processors, (text) =>
+      text
+        .split(",")
+        .map((name) => name.trim())
+        .filter((name) => name !== "")
+    )
+    yield* note(`running ${Option.getOrElse(only, () => found.parts.map(({ name }) => name)).join(", ")}`)
+    const summary = yield* Worker.run(found.parts, {
+      processors: Option.getOrUndefined(only),
+      member: Option.getOrUndefined(member),
+      limit: Option.getOrUndefined(limit),
+      grace: Option.getOrUndefined(grace) as Worker.Options["grace"],
+      signals: true
+    }).pipe(withEngine(found.namespace))
+    yield* show(summary, () => summaryLines(summary))
+  }, interruptible)
+).pipe(
+  Command.withDescription("Run the parts of a module: processors, agents, job handlers, schedules"),
+  Command.withExamples([
+    { command: "millrace worker src/app.ts", description: "Run an app" },
+    { command: 'millrace worker "src/**/*.ts" --processors billing,audit', description: "Two parts out of many files" }
+  ])
+)
