@@ -5,6 +5,7 @@ import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
+import { type Doing, line } from "./doing.ts"
 import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
 
@@ -77,6 +78,7 @@ export interface Crew {
   /** Jobs that could be run now are ready, or run elsewhere. */
   readonly behind: Effect.Effect<boolean>
   readonly report: (now: number) => ReadonlyArray<string>
+  readonly doing: (now: number) => ReadonlyArray<Doing>
 }
 
 export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> =>
@@ -100,6 +102,7 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
         Effect.forEach(runners, (runner) => runner.behind),
         (each) => each.includes(true)
       ),
-      report: (now) => runners.flatMap((runner) => runner.report(now))
+      report: (now) => runners.flatMap((runner) => runner.doing(now).map(line)),
+      doing: (now) => runners.flatMap((runner) => runner.doing(now))
     }
   })

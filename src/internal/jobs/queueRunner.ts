@@ -11,6 +11,7 @@ import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
+import { type Doing, doing } from "./doing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
@@ -468,10 +469,7 @@ export class QueueRunner {
     isBehind(this.options.store, this.options.queue, this.posts.keys())
   )
 
-  report(now: number): ReadonlyArray<string> {
-    return Array.from(
-      this.hands.values(),
-      ({ began, job }) => `${job.name}: job ${job.id} of queue ${this.options.queue}, for ${now - began} ms`
-    )
+  doing(now: number): ReadonlyArray<Doing> {
+    return doing(this.options.queue, this.hands.values(), now)
   }
 }
