@@ -6,6 +6,7 @@ import { Effect, Stdio } from "effect"
 import { Flag, Prompt } from "effect/cli"
 import { Failed, WrongUse } from "./failures.ts"
 import { note } from "./globals.ts"
+import { show } from "./output.ts"
 
 export const dryRun = Flag.Boolean("dry-run").pipe(
   Flag.withDescription("Say what would be done, and change nothing"),
@@ -21,9 +22,8 @@ export const yes = Flag.Boolean("yes").pipe(
 )
 
 /** Goes on after a yes; `what` completes "about to ...". */
-export const confirm = (what: string, isSure: boolean) =>
+const confirm = (what: string) =>
   Effect.gen(function* () {
-    if (isSure) return undefined
     const stdio = yield* Stdio.Stdio
     if (!((yield* stdio.stdinIsTerminal) && (yield* stdio.stdoutIsTerminal))) {
       return yield* new WrongUse({ message: `about to ${what}, and nobody can be asked here: add --yes, or --dry-run` })
@@ -37,4 +37,27 @@ export const unless = <A, E, R>(isDry: boolean, what: string, self: Effect.Effec
   Effect.gen(function* () {
     if (isDry) yield* note(`dry run: would ${what}`)
     else yield* self
+  })
+
+/** One change by name, from the look whether it can be done to the line that says that it is. */
+export const change = <A, E1, R1, E2, R2>(
+  flags: { readonly dryRun: boolean; readonly yes?: boolean | undefined },
+  options: {
+    /** Completes "about to ..." and "would ...". */
+    readonly what: string
+    /** Fails if the name is wrong, so that a dry run tells that too. */
+    readonly look: Effect.Effect<unknown, E1, R1>
+    readonly act: Effect.Effect<A, E2, R2>
+    readonly json: (result: A) => unknown
+    readonly line: (result: A) => string
+  }
+) =>
+  Effect.gen(function* () {
+    yield* options.look
+    const doing = Effect.gen(function* () {
+      if (flags.yes === false) yield* confirm(options.what)
+      const result = yield* options.act
+      yield* show(options.json(result), () => [options.line(result)])
+    })
+    yield* unless(flags.dryRun, options.what, doing)
   })

@@ -1,6 +1,7 @@
 /** The engine that a command works on: by flag, else by environment; its namespace also by the app. */
 import { Config, Effect, Layer, Option, Redacted } from "effect"
 import * as Engine from "../Engine.ts"
+import { NotFound } from "../Errors.ts"
 import { WrongUse } from "./failures.ts"
 import { Namespace, Url } from "./globals.ts"
 
@@ -22,8 +23,17 @@ export const options = (appNamespace: string | undefined) =>
 export const engine = (appNamespace?: string | undefined) =>
   Layer.unwrap(Effect.map(options(appNamespace), Engine.layer))
 
-/** Gives an effect the engine; why it cannot be had is its failure. */
+/** Gives an effect the engine; why it cannot be had is its failure. A wrong name is told with where it was looked for. */
 export const withEngine =
   (appNamespace?: string | undefined) =>
   <A, E, R>(self: Effect.Effect<A, E, R>) =>
-    Effect.provide(self, engine(appNamespace))
+    Effect.gen(function* () {
+      const { namespace = "millrace" } = yield* options(appNamespace)
+      return yield* self.pipe(
+        Effect.catchIf(
+          (error) => error instanceof NotFound,
+          ({ message }) => new WrongUse({ message: `${message} (in namespace ${namespace}; see --namespace)` })
+        ),
+        Effect.provide(engine(appNamespace))
+      )
+    })

@@ -4,7 +4,7 @@
  */
 import { Cause, Config, Data } from "effect"
 import { CliError } from "effect/cli"
-import { EncodeError, EngineError, Misconfigured } from "../Errors.ts"
+import { EncodeError, EngineError, Misconfigured, NotFound } from "../Errors.ts"
 
 export const exitCodes = { done: 0, failed: 1, wrongUse: 2, unreachable: 3, interrupted: 130 } as const
 
@@ -31,14 +31,18 @@ export interface Ending {
 
 const ending = (code: number, line: string | undefined, isDefect = false): Ending => ({ code, line, isDefect })
 
+/** Operations that only whoever wants an engine does. */
+const opening = new Set(["connect", "open"])
+
 const codeOf = (error: unknown): number => {
   if (error instanceof EngineError) {
-    const isAway = error.reason === "Unreachable" || error.operation === "connect"
+    const isAway = error.reason === "Unreachable" || opening.has(error.operation)
     return isAway ? exitCodes.unreachable : exitCodes.failed
   }
   const isWrong =
     error instanceof WrongUse ||
     error instanceof Misconfigured ||
+    error instanceof NotFound ||
     error instanceof EncodeError ||
     error instanceof Config.ConfigError
   return isWrong ? exitCodes.wrongUse : exitCodes.failed

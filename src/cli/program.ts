@@ -3,14 +3,23 @@ import { Cause, Console, Effect, Exit, Layer, Stdio } from "effect"
 import { CliConfig, CliOutput, Command } from "effect/cli"
 import { acl } from "./acl.ts"
 import { agents } from "./agents.ts"
+import { dead } from "./dead.ts"
 import { describe } from "./describe.ts"
 import { doctor } from "./doctor.ts"
 import { endingOf, exitCodes, oneLine } from "./failures.ts"
 import { all, builtIns, mayColor, surroundings } from "./globals.ts"
+import { jobs } from "./jobs.ts"
 import { own } from "./own.ts"
+import { parked } from "./parked.ts"
+import { lag, pause, processors, resume, seek } from "./processors.ts"
+import { quarantine } from "./quarantine.ts"
+import { queues } from "./queues.ts"
+import { schedules, workers } from "./schedules.ts"
 import { send } from "./send.ts"
 import { sendmany } from "./sendmany.ts"
+import { tables } from "./tables.ts"
 import { tail } from "./tail.ts"
+import { topics } from "./topics.ts"
 import { worker } from "./worker.ts"
 
 const millrace = (run: Effect.Success<ReturnType<typeof own>>["run"], colors: boolean) =>
@@ -22,7 +31,11 @@ const millrace = (run: Effect.Success<ReturnType<typeof own>>["run"], colors: bo
     Command.withSubcommands([
       { group: "Run", commands: [worker, run] },
       { group: "Events", commands: [send, sendmany, tail, agents] },
-      { group: "Look", commands: [describe, doctor, acl] }
+      {
+        group: "Look",
+        commands: [topics, processors, lag, workers, tables, schedules, describe, doctor, acl]
+      },
+      { group: "Act", commands: [pause, resume, seek, quarantine, parked, dead, jobs, queues] }
     ]),
     Command.provide(surroundings(colors)),
     Command.withGlobalFlags(all)

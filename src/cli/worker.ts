@@ -1,5 +1,5 @@
 /** `millrace worker <module>`: runs its parts until it is told to stop; SIGTERM and SIGINT drain, and it exits with 0. */
-import { Effect, Option } from "effect"
+import { Config, Effect, Option } from "effect"
 import { Command, Flag } from "effect/cli"
 import * as Worker from "../Worker.ts"
 import { withEngine } from "./engine.ts"
@@ -26,6 +26,14 @@ const summaryLines = ({ parts, rebalances }: Worker.Summary): ReadonlyArray<stri
   `rebalances: ${rebalances}`
 ]
 
+/** Asked for by either flag; the token is a secret, so it comes by the environment. */
+const webOf = (port: Option.Option<number>, host: Option.Option<string>) =>
+  Effect.map(Config.option(Config.Redacted("MILLRACE_WEB_TOKEN")), (token): Worker.Options["web"] =>
+    Option.isNone(port) && Option.isNone(host)
+      ? undefined
+      : { port: Option.getOrUndefined(port), host: Option.getOrUndefined(host), token: Option.getOrUndefined(token) }
+  )
+
 export const worker = Command.make(
   "worker",
   {
@@ -39,6 +47,16 @@ export const worker = Command.make(
       Flag.withDescription("A stable name: restarted within the lease, it takes its partitions back"),
       Flag.optional
     ),
+    webPort: Flag.Int("web-port").pipe(
+      Flag.withMetavar("port"),
+      Flag.withDescription("Serve health, metrics, the API and the page on this port"),
+      Flag.optional
+    ),
+    webHost: Flag.String("web-host").pipe(
+      Flag.withMetavar("address"),
+      Flag.withDescription("Listen here instead of 127.0.0.1; beyond this machine only with MILLRACE_WEB_TOKEN"),
+      Flag.optional
+    ),
     limit: Flag.Int("limit").pipe(Flag.withDescription("End after so many events and jobs"), Flag.optional),
     grace: Flag.String("grace").pipe(
       Flag.withMetavar("duration"),
@@ -46,7 +64,7 @@ export const worker = Command.make(
       Flag.optional
     )
   },
-  Effect.fn(function* ({ grace, limit, member, module, processors }) {
+  Effect.fn(function* ({ grace, limit, member, module, processors, webHost, webPort }) {
     const found = yield* load(module)
     if (found.parts.length === 0) {
       return yield* new WrongUse({ message: `${module} has nothing to run: its app has no parts, and it exports none` })
@@ -63,6 +81,7 @@ export const worker = Command.make(
       member: Option.getOrUndefined(member),
       limit: Option.getOrUndefined(limit),
       grace: Option.getOrUndefined(grace) as Worker.Options["grace"],
+      web: yield* webOf(webPort, webHost),
       signals: true
     }).pipe(withEngine(found.namespace))
     yield* show(summary, () => summaryLines(summary))

@@ -1,7 +1,7 @@
 /** The app that the tests of the command line work with: a processor, an agent, a table, a job, a schedule, commands. */
 import { Console, Context, Effect, Layer, Schedule, Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
-import { Agent, App, Job, Policy, Processor, Scheduler, Table, Topic } from "../../src/index.ts"
+import { Agent, App, Job, Policy, Processor, Retention, Scheduler, Table, Topic } from "../../src/index.ts"
 
 class Order extends Schema.Class<Order>("Order")({
   id: Schema.Int,
@@ -15,7 +15,12 @@ class Later extends Schema.TaggedError<Later>()("Later", { id: Schema.Int }) {}
 
 class Greeting extends Context.Service<Greeting, { readonly word: string }>()("test/Greeting") {}
 
-export const orders = Topic.make("orders", { schema: Order, partitionBy: "customer", partitions: 4 })
+export const orders = Topic.make("orders", {
+  schema: Order,
+  partitionBy: "customer",
+  partitions: 4,
+  retention: Retention.forever
+})
 /** Only written to. */
 export const receipts = Topic.make("receipts", { schema: Schema.String, partitions: 1 })
 const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0 })

@@ -83,6 +83,8 @@ export const spawned = (
     readonly stdin?: string | undefined
     /** Called with all that it printed so far; true: send the signal. */
     readonly endWhen?: ((printed: string) => boolean) | undefined
+    /** Look also while it prints nothing: for what is found out elsewhere. */
+    readonly poll?: boolean | undefined
     readonly signal?: NodeJS.Signals | undefined
   } = {}
 ): Effect.Effect<Outcome> =>
@@ -107,10 +109,18 @@ export const spawned = (
       err += data
       look()
     })
+    // Real time: another process works.
+    const timer = options.poll === true ? setInterval(look, 50) : undefined
     child.stdin.on("error", () => undefined)
     child.stdin.end(options.stdin ?? "")
-    child.once("close", (code) => resume(Effect.succeed({ code: code ?? -1, out, err })))
-    return Effect.sync(() => void child.kill("SIGKILL"))
+    child.once("close", (code) => {
+      clearInterval(timer)
+      resume(Effect.succeed({ code: code ?? -1, out, err }))
+    })
+    return Effect.sync(() => {
+      clearInterval(timer)
+      child.kill("SIGKILL")
+    })
   })
 
 export interface Place {
