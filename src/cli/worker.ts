@@ -76,15 +76,20 @@ export const worker = Command.make(
         .filter((name) => name !== "")
     )
     yield* note(`running ${Option.getOrElse(only, () => found.parts.map(({ name }) => name)).join(", ")}`)
-    const summary = yield* Worker.run(found.parts, {
+    const layer = Worker.layer(found.parts, {
       processors: Option.getOrUndefined(only),
       member: Option.getOrUndefined(member),
       limit: Option.getOrUndefined(limit),
       grace: Option.getOrUndefined(grace) as Worker.Options["grace"],
       web: yield* webOf(webPort, webHost),
       signals: true
-    }).pipe(withEngine(found.namespace))
-    yield* show(summary, () => summaryLines(summary))
+    })
+    const print = (summary: Worker.Summary) => show(summary, () => summaryLines(summary))
+    // A signal drains the worker and interrupts this: then it is told from here what was done.
+    const working = Effect.onInterrupt(Effect.flatMap(Worker.join, print), () =>
+      Effect.ignore(Effect.flatMap(Worker.stop, print), { log: true })
+    )
+    yield* Effect.provide(working, layer).pipe(withEngine(found.namespace))
   }, interruptible)
 ).pipe(
   Command.withDescription("Run the parts of a module: processors, agents, job handlers, schedules"),

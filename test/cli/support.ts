@@ -75,52 +75,39 @@ export const run = (
     return { code, out, err }
   })
 
-/** As a process; ended with a signal after `endAfter` of what it prints has come. */
+/** As a process; it is ended by SIGTERM once it has printed something and what is to be done meanwhile is done. */
 export const spawned = (
   args: ReadonlyArray<string>,
   options: {
     readonly env?: Record<string, string> | undefined
-    readonly stdin?: string | undefined
-    /** Called with all that it printed so far; true: send the signal. */
-    readonly endWhen?: ((printed: string) => boolean) | undefined
-    /** Look also while it prints nothing: for what is found out elsewhere. */
-    readonly poll?: boolean | undefined
-    readonly signal?: NodeJS.Signals | undefined
+    readonly endAfter?: { readonly printed: string; readonly meanwhile: Effect.Effect<unknown, unknown> } | undefined
   } = {}
 ): Effect.Effect<Outcome> =>
   Effect.callback<Outcome>((resume) => {
     const child = spawn(process.execPath, [main, ...args], {
       env: { ...process.env, NO_COLOR: "1", ...options.env },
-      stdio: ["pipe", "pipe", "pipe"]
+      stdio: ["ignore", "pipe", "pipe"]
     })
-    let out = ""
-    let err = ""
-    let hasEnded = false
-    const look = (): void => {
-      if (hasEnded || options.endWhen?.(out + err) !== true) return
-      hasEnded = true
-      child.kill(options.signal ?? "SIGTERM")
+    const printed = { out: "", err: "" }
+    let failure: unknown
+    let isEnding = false
+    const look = (stream: "out" | "err") => (data: Buffer) => {
+      printed[stream] += data
+      const { endAfter } = options
+      if (isEnding || endAfter === undefined || !(printed.out + printed.err).includes(endAfter.printed)) return
+      isEnding = true
+      Effect.runPromise(endAfter.meanwhile)
+        .catch((error) => {
+          failure = error
+        })
+        .finally(() => child.kill("SIGTERM"))
     }
-    child.stdout.on("data", (data) => {
-      out += data
-      look()
-    })
-    child.stderr.on("data", (data) => {
-      err += data
-      look()
-    })
-    // Real time: another process works.
-    const timer = options.poll === true ? setInterval(look, 50) : undefined
-    child.stdin.on("error", () => undefined)
-    child.stdin.end(options.stdin ?? "")
-    child.once("close", (code) => {
-      clearInterval(timer)
-      resume(Effect.succeed({ code: code ?? -1, out, err }))
-    })
-    return Effect.sync(() => {
-      clearInterval(timer)
-      child.kill("SIGKILL")
-    })
+    child.stdout.on("data", look("out"))
+    child.stderr.on("data", look("err"))
+    child.once("close", (code) =>
+      resume(failure === undefined ? Effect.succeed({ code: code ?? -1, ...printed }) : Effect.die(failure))
+    )
+    return Effect.sync(() => void child.kill("SIGKILL"))
   })
 
 export interface Place {

@@ -136,34 +136,32 @@ describe("arguments", () => {
       const away = yield* tail(`redis://user:hunter2@127.0.0.1:${port}`)
       refused(away, 3, `127.0.0.1:${port}`)
       assert.notInclude(away.err, "hunter2")
-      refused(yield* run(["tail", shop, "orders", "--url", "memory:", "--end", "--namespace", "a b"]), 2, "a b")
+      refused(yield* run(["tail", shop, "orders", "--url", "file:./x.db", "--end", "--namespace", "a b"]), 2, "a b")
     })
   )
 })
 
 describe("the program, as a process", () => {
-  it.live("prints help, version and completions, and fails with exit codes", () =>
-    Effect.gen(function* () {
-      const [help, version, wrong, away] = yield* Effect.all(
-        [
-          spawned(["--help"]),
-          spawned(["--version"]),
-          spawned(["describe", "nowhere.ts"]),
-          spawned(["tail", shop, "orders"], { env: { MILLRACE_URL: "redis://127.0.0.1:1" } })
-        ],
-        { concurrency: 2 }
-      )
-      assert.include(good(help), "sendmany")
-      assert.match(good(version), /\d+\.\d+\.\d+/)
-      refused(wrong, 2, "there is no file nowhere.ts")
-      refused(away, 3, "127.0.0.1:1")
-    })
-  )
-
-  it.live("takes log level and format from the environment", () =>
-    Effect.gen(function* () {
-      const env = { MILLRACE_URL: "memory:", MILLRACE_LOG_LEVEL: "loud" }
-      refused(yield* spawned(["tail", shop, "orders", "--end"], { env }), 2, "MILLRACE_LOG_LEVEL", "loud")
-    })
+  it.live(
+    "prints help, reads its environment, and fails with exit codes",
+    () =>
+      Effect.gen(function* () {
+        const env = { MILLRACE_URL: "memory:", MILLRACE_LOG_LEVEL: "loud" }
+        const [help, level, wrong, away] = yield* Effect.all(
+          [
+            spawned(["--help"]),
+            spawned(["tail", shop, "orders", "--end"], { env }),
+            spawned(["describe", "nowhere.ts"]),
+            spawned(["tail", shop, "orders"], { env: { MILLRACE_URL: "redis://127.0.0.1:1" } })
+          ],
+          { concurrency: 2 }
+        )
+        assert.include(good(help), "sendmany")
+        refused(level, 2, "MILLRACE_LOG_LEVEL", "loud")
+        refused(wrong, 2, "there is no file nowhere.ts")
+        refused(away, 3, "127.0.0.1:1")
+      }),
+    // Four processes on a machine that may have more to do.
+    120_000
   )
 })
