@@ -23,7 +23,7 @@ export * as Job from "./Job.ts"
 export * as JobStore from "./JobStore.ts"
 /** What belongs together in two topics, or in a topic and a table. */
 export * as Join from "./Join.ts"
-/** What a worker counts. */
+/** What workers and publishers measure. */
 export * as Metrics from "./Metrics.ts"
 /** Something a worker runs. */
 export * as Part from "./Part.ts"
@@ -41,6 +41,8 @@ export * as Redis from "./Redis.ts"
 export * as Retention from "./Retention.ts"
 /** Tasks, timers and cron entries, on every worker or on the leader. */
 export * as Scheduler from "./Scheduler.ts"
+/** Hooks on what workers and publishers do. */
+export * as Sensor from "./Sensor.ts"
 /** How values become bytes. */
 export * as Serializer from "./Serializer.ts"
 /** What workers and processors use where they are not told otherwise. */
@@ -51,6 +53,8 @@ export * as Table from "./Table.ts"
 export * as TableStore from "./TableStore.ts"
 /** A named, durable log split into partitions. */
 export * as Topic from "./Topic.ts"
+/** Traces that go on across processes. */
+export * as Tracing from "./Tracing.ts"
 /** How time is cut into spans. */
 export * as Window from "./Window.ts"
 /** Runs parts. */

@@ -5,6 +5,8 @@ import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
+import { annotated } from "../telemetry/annotating.ts"
+import { instrumented } from "../telemetry/running.ts"
 import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
 
@@ -44,7 +46,9 @@ export const postsOf = <R>(
       const context = yield* servicesOf(part)
       // A handler has its services, and the running job, from who runs it.
       const prepared = handler.prepare && ((yield* handler.prepare()) as Handler["handle"])
-      posts.push({ handler, handle: prepared ?? handler.handle, context, counts: counts.get(part.name)! })
+      const handle = instrumented(handler, prepared ?? handler.handle, context)
+      const place = { queue: handler.spec.queue, job: handler.name }
+      posts.push({ handler, handle, context: annotated(context, place), counts: counts.get(part.name)! })
     }
     return posts
   })
