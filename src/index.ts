@@ -31,6 +31,8 @@ export * as Part from "./Part.ts"
 export * as Partitioner from "./Partitioner.ts"
 /** What becomes of an event whose handling failed. */
 export * as Policy from "./Policy.ts"
+/** Checks of a running system, from one end to the other. */
+export * as Probe from "./Probe.ts"
 /** Named code over the events of a topic. */
 export * as Processor from "./Processor.ts"
 /** The jobs of a queue as a whole. */
