@@ -20,7 +20,7 @@
  * | `millrace_events_stalled_total` | counter | processor | reports of an event that has been in hand for longer than `slowAfter` |
  * | `millrace_commits_total` | counter | processor | commits of a partition |
  * | `millrace_commit_seconds` | histogram | processor | one call that commits what its partitions have done, until it is answered |
- * | `millrace_handler_seconds` | histogram | processor | handling an event: the mean of its chunk or batch; with lanes of every 32nd, in pipelines of units of work |
+ * | `millrace_handler_seconds` | histogram | processor | handling an event: the mean of its chunk or batch, waits between tries included; of every 32nd event where several are handled at once, and of every 32nd unit of work in a pipeline |
  * | `millrace_lag_events` | gauge | processor, topic, partition | events of a partition owned here that are not committed |
  * | `millrace_lag_seconds` | gauge | processor, topic, partition | age of the oldest entry that is not committed |
  * | `millrace_partitions_owned` | gauge | processor | partitions that this process runs |

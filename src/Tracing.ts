@@ -4,7 +4,8 @@
  *
  * Off unless asked for, and then it costs nothing: `Settings.layer({ tracing: { sample: 0.01 } })`, `Worker.run(parts, {
  * tracing: { sample: 0.01 } })` or `MILLRACE_TRACING_SAMPLE=0.01`. What was published in a sampled span is handled in a
- * child of it, of the rest the given share in a span of its own; each try is a span. A batch is one span, with links.
+ * child of it, of the rest the given share in a span of its own; each try is a span. A batch is one span, with links; in
+ * a pipeline each unit of work is one (`Event.mapEffect`, `mapBatch`).
  *
  * All spans, metrics and log lines over OTLP, by Effect's own layer:
  *

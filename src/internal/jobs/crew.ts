@@ -95,7 +95,10 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
     }
     return {
       run: Effect.andThen(
-        Effect.forEach(runners, (runner) => runner.run, { concurrency: "unbounded", discard: true }),
+        Effect.forEach(runners, (runner) => Effect.annotateLogs(runner.run, { queue: runner.options.queue }), {
+          concurrency: "unbounded",
+          discard: true
+        }),
         Effect.never
       ),
       drain: Effect.forEach(runners, (runner) => runner.drain, { concurrency: "unbounded", discard: true }),

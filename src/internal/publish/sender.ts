@@ -440,7 +440,7 @@ export class Sender {
               partition: lane.partition,
               ...(heldBy === undefined ? {} : { heldBy })
             }).message
-          )
+          ).pipe(Effect.annotateLogs({ topic: topic.name, partition: lane.partition }))
         }
         yield* Effect.timeoutOption(broker.awaitRoom(topic, lane.partition), "10 seconds")
       }).pipe(Effect.ensuring(Effect.sync(() => this.free(lane))))

@@ -3,7 +3,7 @@ import { Cause, Deferred, Effect, type Scope } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Event, UnitOfWork } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
-import { observed, timed } from "../telemetry/handling.ts"
+import { observed, sampled } from "../telemetry/handling.ts"
 import { attempt, Lane } from "./lane.ts"
 import type { Book } from "./log.ts"
 import type { Halted, Setup } from "./runner.ts"
@@ -43,7 +43,7 @@ export class Books implements Book {
       const lane = new Lane(setup)
       let result: A | undefined
       const around = wrapped(setup, () =>
-        timed(
+        sampled(
           setup,
           own.length,
           observed(

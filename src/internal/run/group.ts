@@ -319,12 +319,12 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           ),
           now
         }
-        const runs = run(setup, at(number)(windowing.ticking(partition)))
+        const runs = run(setup, windowing.ticking(partition))
         // In the runner's own fiber: however long it takes, the heartbeats go on.
         const runner =
           definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)
         const ready = yield* Deferred.make<void>()
-        const fiber = yield* Effect.forkIn(Effect.andThen(Deferred.await(ready), runner), scope)
+        const fiber = yield* Effect.forkIn(at(number)(Effect.andThen(Deferred.await(ready), runner)), scope)
         fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
           partition.stop()

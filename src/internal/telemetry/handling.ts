@@ -11,7 +11,7 @@ import { sensed } from "./sensing.ts"
 type Events = ReadonlyArray<Received<unknown>>
 type Handled = Effect.Effect<unknown, unknown>
 
-/** Beside others, every so many-th event is timed. */
+/** Beside others, every so many-th is timed. */
 const timedEvery = 32
 
 /** The shape to run. */
@@ -33,11 +33,13 @@ export const instrumented = (setup: Setup): Shape => {
       : (value, event) => observed(setup, [event], suspended(handle, value, event))
   const handle = observes(shape.handler)
   if (isSequential) return { ...shape, handler: handle }
-  let turn = 0
-  const handler = (value: any, event: any): Handled =>
-    turn++ % timedEvery === 0 ? timed(setup, 1, handle(value, event)) : handle(value, event)
+  const handler = (value: any, event: any): Handled => sampled(setup, 1, handle(value, event))
   return { ...shape, handler }
 }
+
+/** The same, timed now and then. */
+export const sampled = (setup: Setup, events: number, effect: Handled): Handled =>
+  setup.meter.turn++ % timedEvery === 0 ? timed(setup, events, effect) : effect
 
 const suspended = <V, E>(handle: (value: V, event: E) => Handled, value: V, event: E): Handled =>
   Effect.suspend(() => handle(value, event))
@@ -72,7 +74,7 @@ const attributesOf = ({ definition }: Setup, events: Events): Record<string, unk
 }
 
 /** How long so many events take. */
-export const timed = ({ meter }: Setup, events: number, effect: Handled): Handled =>
+const timed = ({ meter }: Setup, events: number, effect: Handled): Handled =>
   Effect.suspend(() => {
     const since = meter.clock.currentTimeNanosUnsafe()
     return Effect.onExit(effect, () => Effect.sync(() => meter.handled(since, events)))

@@ -10,6 +10,7 @@ import { type Attributes, level, type Timing, timing, total } from "./series.ts"
 export class ProcessorMeter {
   /** Counted by who does it. */
   received = 0
+  turn = 0
   stalled = 0
   private emitted = 0
   private commits = 0
