@@ -13,6 +13,7 @@ import { enqueue } from "./jobEnqueue.ts"
 import { exchange, hasExpired, isInVain, tidy } from "./jobExchange.ts"
 import { type Books, cancelled, claimsOf, lose, makeReady, openLane, over, takeBack } from "./jobLife.ts"
 import { columns, createTables, find, itemOf, type Row, stateOf, update, work } from "./jobRows.ts"
+import * as Slots from "./jobSlots.ts"
 
 /** Rows of a page, and of one transaction that clears. */
 const pageRows = 100
@@ -101,6 +102,7 @@ const make = Effect.gen(function* () {
         })
       )
     let due = 0
+    let slot: number | undefined
     // The tickets are taken before anything is waited for: what happens from here on is told.
     return Stream.suspend(() =>
       Stream.merge(
@@ -113,7 +115,12 @@ const make = Effect.gen(function* () {
             const at = first?.[0] ?? 0
             const moved = at !== due
             due = at
-            return ready !== undefined || moved || (at > 0 && at <= now) ? [{ _tag: "Work", id: undefined }] : []
+            const signals: Array<Signal> = []
+            if (ready !== undefined || moved || (at > 0 && at <= now)) signals.push({ _tag: "Work", id: undefined })
+            const begins = Slots.earliest({ db, queue })
+            if (begins !== slot) signals.push({ _tag: "Slots", id: undefined })
+            slot = begins
+            return signals
           })
         ),
         stream(told(queue), sqlite.ticket(told(queue)), () =>
@@ -148,11 +155,16 @@ const make = Effect.gen(function* () {
       const { queue } = request.session
       if (request.settle.length === 0) {
         const answer = yield* look("exchange", queue, (books) =>
-          isInVain(books, request) ? exchange(books, request, true) : undefined
+          isInVain(books, request) ? exchange(books, request, undefined) : undefined
         )
         if (answer !== undefined) return answer
       }
-      return yield* change("exchange", queue, (books) => exchange(books, request, false))
+      return yield* change("exchange", queue, (books) =>
+        exchange(books, request, (to, job) => {
+          enqueue({ ...books, queue: prefix + to }, [job])
+          sqlite.notify(work(to))
+        })
+      )
     }),
     extend: (session, lease, number, held) =>
       change("extend", session.queue, (books) => {
@@ -322,13 +334,26 @@ const make = Effect.gen(function* () {
           const some = `SELECT row FROM jobs WHERE queue = ? LIMIT ${sliceRows}`
           const { changes } = db.prepare(`DELETE FROM jobs WHERE row IN (${some})`).run(queue)
           if (Number(changes) < sliceRows) {
-            for (const table of ["queues", "job_lanes", "job_keys", "job_parents", "job_sessions"]) {
+            for (const table of ["queues", "job_lanes", "job_keys", "job_parents", "job_sessions", "job_recurrences"]) {
               db.prepare(`DELETE FROM ${table} WHERE queue = ?`).run(queue)
             }
           }
           return Number(changes)
         })
       ),
+    recur: (queue, recurrence) => change("recur", queue, (books) => Slots.recur(books, recurrence)),
+    recurrences: (queue, which) =>
+      look("recurrences", queue, (books) => ({
+        now: books.now,
+        next: Slots.earliest(books),
+        found: Slots.recurrences(books, which)
+      })),
+    fire: (queue, firings) =>
+      change("fire", queue, (books) => {
+        Slots.fire(books, firings)
+        return { now: books.now, next: Slots.earliest(books) }
+      }),
+    alter: (queue, name, to) => change("alter", queue, (books) => Slots.alter(books, name, to)),
     signals
   })
 })

@@ -4,11 +4,11 @@ import type { EncodeError, EngineError } from "../../Errors.ts"
 import type { EnqueueOptions } from "../../Job.ts"
 import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
-import { stageJob, unitIn } from "../run/unit.ts"
 import { attempt } from "./codec.ts"
 import { enqueuerOf } from "./enqueuer.ts"
 import { prepare } from "./prepare.ts"
 import type { Spec } from "./spec.ts"
+import { stagerIn } from "./staging.ts"
 
 interface Stored {
   readonly id: string
@@ -24,16 +24,17 @@ const sender = (spec: Spec, options: EnqueueOptions | undefined) =>
     const store = yield* JobStore
     const serializer = yield* Serializer
     const enqueuer = enqueuerOf(store, spec.queue)
-    const unit = unitIn(yield* Effect.context<never>())
-    return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError> =>
-      Effect.flatMap(
-        attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer))),
-        (jobs): Effect.Effect<ReadonlyArray<Stored>, EngineError> => {
-          if (unit === undefined) return enqueuer.enqueue(jobs)
-          for (const job of jobs) stageJob(unit, { queue: spec.queue, job })
-          return Effect.succeed(jobs.map(({ id }) => ({ id, repeated: undefined })))
-        }
+    const stage = stagerIn(yield* Effect.context<never>())
+    return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError> => {
+      const prepared = attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer)))
+      if (stage === undefined) return Effect.flatMap(prepared, enqueuer.enqueue)
+      return Effect.flatMap(prepared, (jobs) =>
+        attempt(() => {
+          for (const job of jobs) stage({ queue: spec.queue, job })
+          return jobs.map(({ id }) => ({ id, repeated: undefined }))
+        })
       )
+    }
   })
 
 export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: EnqueueOptions | undefined) =>

@@ -11,9 +11,12 @@ import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
+import { Deadlines } from "./deadlines.ts"
+import { Firing } from "./firing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
+import { portion } from "./staging.ts"
 
 interface Options extends CrewOptions {
   readonly queue: string
@@ -38,6 +41,8 @@ export class QueueRunner {
   private readonly running = new Map<string, number>()
   private readonly shares = new Shares()
   private readonly metrics: ReturnType<typeof Metrics.ofQueue>
+  private readonly firing: Firing
+  private readonly deadlines: Deadlines<InHand>
   private session: Session | undefined
   private number = 0
   /** The last exchange that was answered. */
@@ -56,6 +61,9 @@ export class QueueRunner {
     this.options = options
     this.posts = new Map(options.posts.map((post) => [post.handler.name, post]))
     this.metrics = Metrics.ofQueue(options.queue, options.posts[0]!.context)
+    this.firing = new Firing(options.queue, options.store, options.clock)
+    const inHand = () => [...this.hands.values(), ...this.unattended]
+    this.deadlines = new Deadlines(options.clock, inHand, (hand) => this.stop(hand, "Timeout"))
   }
 
   poke(): void {
@@ -119,7 +127,7 @@ export class QueueRunner {
     const { limit, lease, queue, store, worker } = this.options
     this.session ??= yield* store.open(queue, worker, lease)
     const { alone, count, rooms } = this.room()
-    const settling = this.settled.splice(0, most)
+    const settling = this.settled.splice(0, portion(this.settled, most))
     if (count === 0 && settling.length === 0) return
     if (limit !== undefined) limit.remaining -= count
     if (count > 0) {
@@ -154,6 +162,7 @@ export class QueueRunner {
     for (const { hand, outcome } of settling) {
       this.finish(hand, answer.refused.includes(hand.job.id) ? undefined : outcome)
     }
+    this.firing.told({ now: answer.now, next: answer.slot })
     if (answer.expired) yield* this.sweep
   })
 
@@ -260,10 +269,7 @@ export class QueueRunner {
     const refusal = refusalOf(hand, now, serializer)
     if (refusal !== undefined) return this.settle(hand, refusal)
     hand.deadline = now + spec.timeout
-    if (hand.deadline < this.earliest) {
-      this.earliest = hand.deadline
-      this.deadlines.openUnsafe()
-    }
+    this.deadlines.add(hand.deadline)
     shared.running++
     hand.begin(this.runOf(hand))
   }
@@ -283,6 +289,7 @@ export class QueueRunner {
         exit,
         stop: hand.stop,
         answer: hand.answer,
+        staged: hand.staged?.jobs,
         worker,
         now,
         random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
@@ -350,6 +357,8 @@ export class QueueRunner {
         if (signal._tag === "Work") {
           this.hopeful = true
           this.poke()
+        } else if (signal._tag === "Slots") {
+          this.firing.look()
         } else if (signal._tag === "Cancelled" && signal.id !== undefined) {
           const hand = this.hands.get(signal.id)
           if (hand !== undefined) this.stop(hand, "Cancelled")
@@ -389,36 +398,14 @@ export class QueueRunner {
     }
   })
 
-  private earliest = Number.POSITIVE_INFINITY
-  private readonly deadlines = Latch.makeUnsafe(false)
-
-  /** Sleeps until the earliest deadline, of which there is usually none for a long time. */
-  private readonly watch = Effect.gen({ self: this }, function* () {
-    while (true) {
-      this.deadlines.closeUnsafe()
-      const wait = this.earliest - this.now()
-      if (wait > 0) {
-        yield* wait === Number.POSITIVE_INFINITY
-          ? this.deadlines.await
-          : Effect.timeoutOption(this.deadlines.await, Math.min(wait, 2 ** 30))
-      }
-      const now = this.now()
-      if (now < this.earliest) continue
-      this.earliest = Number.POSITIVE_INFINITY
-      for (const hand of [...this.hands.values(), ...this.unattended]) {
-        if (hand.deadline <= now) this.stop(hand, "Timeout")
-        else if (hand.deadline < this.earliest) this.earliest = hand.deadline
-      }
-    }
-  })
-
   readonly run: Effect.Effect<void> = Effect.suspend(() =>
     Effect.all(
       [
         // First of all, so that nothing is missed.
         this.listen,
         this.beat,
-        this.watch,
+        this.deadlines.watch,
+        this.firing.run,
         this.loop.pipe(
           Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
           Effect.retry(patient),
