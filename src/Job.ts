@@ -14,12 +14,13 @@ import {
   type Exit,
   Layer,
   Option,
-  Schema,
+  type Schema,
   type Scope,
   Stream
 } from "effect"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
-import type { DecodeError, EncodeError, EngineError, JobFailed } from "./Errors.ts"
+import type { Durability } from "./Broker.ts"
+import type { DecodeError, DurabilityNotReached, EncodeError, EngineError, JobFailed } from "./Errors.ts"
 import * as Bulk from "./internal/jobs/bulk.ts"
 import { attempt } from "./internal/jobs/codec.ts"
 import { codecOf } from "./internal/jobs/codecs.ts"
@@ -30,11 +31,12 @@ import { make as makePart } from "./internal/jobs/part.ts"
 import { prepare } from "./internal/jobs/prepare.ts"
 import * as Recurring from "./internal/jobs/recurring.ts"
 import type { Backoff, Run, Spec } from "./internal/jobs/spec.ts"
+import { defaultBackoff, specOf } from "./internal/jobs/specOf.ts"
 import { stagerIn } from "./internal/jobs/staging.ts"
 import { serve } from "./internal/jobs/thread.ts"
 import { handlerIn } from "./internal/jobs/threads.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
-import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { checkCount } from "./internal/names.ts"
 import { type Item, JobStore, type Priority, type State } from "./JobStore.ts"
 import type { Part } from "./Part.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
@@ -136,6 +138,11 @@ export interface EnqueueOptions {
   readonly after?: Iterable<string | Handle> | undefined
 }
 
+/** How safe a job is to be before it is answered; default `"memory"`. In a handler it is as safe as what stores it. */
+export interface Safe {
+  readonly durability?: Durability | undefined
+}
+
 /** What enqueueing and asking need. */
 export type Client = JobStore | Serializer
 
@@ -146,56 +153,7 @@ const Proto = {
   }
 }
 
-const day = 24 * 60 * 60_000
-
-/** `max(10 s, min(5 s * 2^n, 1 day))`. */
-export const defaultBackoff = (retry: number): Duration.Duration =>
-  Duration.millis(Math.max(10_000, Math.min(5_000 * 2 ** retry, day)))
-
-const millisOf = (at: string, input: Duration.Input, least: number): number => {
-  const millis = Option.map(Duration.fromInput(input), Duration.toMillis)
-  if (Option.isNone(millis) || !Number.isFinite(millis.value) || millis.value < least) {
-    throw invalid(`${at} must be a duration of at least ${least} ms, not ${JSON.stringify(input)}`)
-  }
-  return millis.value
-}
-
-const priorities: ReadonlyArray<string> = ["high", "medium", "low"]
-
-const specOf = (name: string, options: Options<any, any, any, any>): Spec => {
-  const at = `job ${checkName("job", name)}`
-  const { group, jitter = 0, key, priority = "medium", queue = "default", ttl } = options
-  if (!priorities.includes(priority)) throw invalid(`${at}: priority is "high", "medium" or "low", not "${priority}"`)
-  if (!(jitter >= 0 && jitter <= 1)) throw invalid(`${at}: jitter must be a number from 0 to 1, not ${jitter}`)
-  const limit = group?.limit
-  return {
-    name,
-    queue: checkName("queue", queue),
-    payload: options.payload,
-    success: options.success ?? Schema.Void,
-    error: options.error ?? Schema.Never,
-    progress: options.progress ?? Schema.Never,
-    serializer: options.serializer,
-    maxBytes: checkCount(`${at}: maxBytes`, options.maxBytes ?? 1024 * 1024),
-    priority,
-    retries: checkCount(`${at}: retries`, options.retries ?? 0, 0),
-    backoff: options.backoff ?? defaultBackoff,
-    jitter,
-    retryable: options.retryable,
-    timeout: millisOf(`${at}: timeout`, options.timeout ?? "10 minutes", 1),
-    ttl: ttl === undefined ? undefined : millisOf(`${at}: ttl`, ttl, 1),
-    resultTtl: millisOf(`${at}: resultTtl`, options.resultTtl ?? day, 0),
-    key,
-    group: group && {
-      by: group.by,
-      concurrency: checkCount(`${at}: group.concurrency`, group.concurrency ?? 1),
-      limit: limit && {
-        count: checkCount(`${at}: group.limit.count`, limit.count),
-        per: millisOf(`${at}: group.limit.per`, limit.per, 1)
-      }
-    }
-  }
-}
+export { defaultBackoff }
 
 type Make = <
   P extends Schemas,
@@ -313,10 +271,10 @@ export const bury = (reason: string): Effect.Effect<never, never, Current> => an
 const store = (
   job: Any,
   payload: unknown,
-  options: EnqueueOptions | undefined,
+  options: (EnqueueOptions & Safe) | undefined,
   stages: boolean
-): Effect.Effect<Handle, EncodeError | EngineError, Client> =>
-  Effect.withFiber((fiber): Effect.Effect<Handle, EncodeError | EngineError> => {
+): Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached, Client> =>
+  Effect.withFiber((fiber): Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached> => {
     const context = fiber.context as Context.Context<Client>
     const store = Context.get(context, JobStore)
     const stage = stages ? stagerIn(fiber.context) : undefined
@@ -327,7 +285,7 @@ const store = (
     })
     return stage === undefined
       ? Effect.flatMap(prepared, (one) =>
-          Effect.map(enqueuerOf(store, job.queue).enqueue([one]), ([stored]) => stored!)
+          Effect.map(enqueuerOf(store, job.queue, options?.durability).enqueue([one]), ([stored]) => stored!)
         )
       : Effect.map(prepared, ({ id }) => ({ id, repeated: undefined }))
   })
@@ -337,25 +295,42 @@ const store = (
  * of the unit of work, and in that of a job of what settles it when it ends well: it is there with that, or not at all. (Of a
  * job that is acknowledged before it runs there is nothing to settle, so it acts at once.)
  */
-export const enqueue = <P, S, Err, Pr>(
-  job: Job<P, S, Err, Pr>,
-  payload: NoInfer<P>,
-  options?: EnqueueOptions
-): Effect.Effect<Handle, EncodeError | EngineError, Client> => store(job, payload, options, true)
+export const enqueue: {
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    payload: NoInfer<P>,
+    options?: EnqueueOptions & { readonly durability?: undefined }
+  ): Effect.Effect<Handle, EncodeError | EngineError, Client>
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    payload: NoInfer<P>,
+    options: EnqueueOptions & Safe
+  ): Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached, Client>
+} = (job: Any, payload: unknown, options?: EnqueueOptions & Safe): any => store(job, payload, options, true)
 
 /** Store many: an iterable gives their handles, in order; a stream of any length is stored in bounded memory and counted. */
 export const enqueueAll: {
   <P, S, Err, Pr>(
     job: Job<P, S, Err, Pr>,
     payloads: Iterable<NoInfer<P>>,
-    options?: Omit<EnqueueOptions, "id">
+    options?: Omit<EnqueueOptions, "id"> & { readonly durability?: undefined }
   ): Effect.Effect<ReadonlyArray<Handle>, EncodeError | EngineError, Client>
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    payloads: Iterable<NoInfer<P>>,
+    options: Omit<EnqueueOptions, "id"> & Safe
+  ): Effect.Effect<ReadonlyArray<Handle>, EncodeError | EngineError | DurabilityNotReached, Client>
   <P, S, Err, Pr, E, R>(
     job: Job<P, S, Err, Pr>,
     payloads: Stream.Stream<NoInfer<P>, E, R>,
-    options?: Omit<EnqueueOptions, "id">
+    options?: Omit<EnqueueOptions, "id"> & { readonly durability?: undefined }
   ): Effect.Effect<number, EncodeError | EngineError | E, Client | R>
-} = (job: Any, payloads: Iterable<unknown> | Stream.Stream<unknown, any, any>, options?: EnqueueOptions): any =>
+  <P, S, Err, Pr, E, R>(
+    job: Job<P, S, Err, Pr>,
+    payloads: Stream.Stream<NoInfer<P>, E, R>,
+    options: Omit<EnqueueOptions, "id"> & Safe
+  ): Effect.Effect<number, EncodeError | EngineError | DurabilityNotReached | E, Client | R>
+} = (job: Any, payloads: Iterable<unknown> | Stream.Stream<unknown, any, any>, options?: EnqueueOptions & Safe): any =>
   Stream.isStream(payloads)
     ? Bulk.enqueueStream(job.spec, payloads as Stream.Stream<unknown, any, any>, options)
     : Bulk.enqueueAll(job.spec, payloads as Iterable<unknown>, options)

@@ -7,7 +7,8 @@
  * jobs costs one write.
  */
 import { Context, type Effect, type Stream } from "effect"
-import type { EngineError } from "./Errors.ts"
+import type { Durability } from "./Broker.ts"
+import type { DurabilityNotReached, EngineError } from "./Errors.ts"
 
 export type Priority = "high" | "medium" | "low"
 
@@ -257,10 +258,15 @@ export const defaultKeepDone = 1_000_000
 export class JobStore extends Context.Service<
   JobStore,
   {
-    /** All of one queue, at most `maxJobs`; answered in their order. */
-    enqueue(queue: string, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<Enqueued>, EngineError>
+    /** All of one queue, at most `maxJobs`; answered in their order. Default durability: `"memory"`. */
+    enqueue(
+      queue: string,
+      jobs: ReadonlyArray<NewJob>,
+      durability?: Durability
+    ): Effect.Effect<ReadonlyArray<Enqueued>, EngineError | DurabilityNotReached>
     open(queue: string, worker: string, lease: number): Effect.Effect<Session, EngineError>
-    exchange(request: Exchange): Effect.Effect<Exchanged, EngineError>
+    /** The durability is that of settlements. What fails with `DurabilityNotReached` was done: ask again without one. */
+    exchange(request: Exchange, durability?: Durability): Effect.Effect<Exchanged, EngineError | DurabilityNotReached>
     /**
      * Keeps the lease. What the session was given up to exchange `number` and does not hold is ready again at once, not
      * counted as lost. `Unknown`: everything is lost.

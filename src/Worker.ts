@@ -90,7 +90,7 @@ export interface Options {
    * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
    */
   readonly signals?: boolean | undefined
-  /** How safe a commit must be. */
+  /** How safe a commit, or what settles a job, must be. */
   readonly durability?: Durability | undefined
 }
 
@@ -337,6 +337,7 @@ const startIn = (given: Parts, options: Options) =>
         lease: settings.lease,
         grace: settings.grace,
         limit,
+        durability: options.durability ?? "memory",
         onProgress: moved
       })
       yield* Effect.forkIn(

@@ -6,8 +6,10 @@
  * must write nothing: idle workers would wake each other for ever.
  */
 import { Effect, Layer, Stream } from "effect"
-import type { EngineError } from "../Errors.ts"
+import type { Durability } from "../Broker.ts"
+import type { DurabilityNotReached, EngineError } from "../Errors.ts"
 import { type Counts, JobStore, maxJobs, type Signal, type State } from "../JobStore.ts"
+import { reached } from "./broker.ts"
 import { Sqlite } from "./client.ts"
 import { enqueue } from "./jobEnqueue.ts"
 import { exchange, hasExpired, isInVain, tidy } from "./jobExchange.ts"
@@ -32,14 +34,30 @@ const make = Effect.gen(function* () {
     work: false,
     told: false
   })
-  const change = <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>
-    sqlite.transaction(operation, (db, now) => {
-      const books = booksOf(db, queue, now)
-      const answer = f(books)
-      if (books.work) sqlite.notify(work(queue))
-      if (books.told) sqlite.notify(told(queue))
-      return answer
-    })
+  const write = <A>(operation: string, queue: string, f: (books: Books) => A, fsync?: boolean) =>
+    sqlite.transaction(
+      operation,
+      (db, now) => {
+        const books = booksOf(db, queue, now)
+        const answer = f(books)
+        if (books.work) sqlite.notify(work(queue))
+        if (books.told) sqlite.notify(told(queue))
+        return answer
+      },
+      { fsync }
+    )
+  const change: {
+    <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError>
+    <A>(
+      operation: string,
+      queue: string,
+      f: (books: Books) => A,
+      durability: Durability | undefined
+    ): Effect.Effect<A, EngineError | DurabilityNotReached>
+  } = <A>(operation: string, queue: string, f: (books: Books) => A, durability: Durability = "memory"): any =>
+    durability === "memory"
+      ? write(operation, queue, f)
+      : Effect.tap(write(operation, queue, f, durability === "fsync"), reached(sqlite.isFile, durability))
   const look = <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>
     sqlite.query(operation, (db, now) => f(booksOf(db, queue, now)))
 
@@ -140,10 +158,10 @@ const make = Effect.gen(function* () {
   }
 
   return JobStore.of({
-    enqueue: (queue, jobs) =>
+    enqueue: (queue, jobs, durability) =>
       jobs.length > maxJobs
         ? Effect.die(new Error(`${jobs.length} jobs at once; ${maxJobs} are possible`))
-        : change("enqueue", queue, (books) => enqueue(books, jobs)),
+        : change("enqueue", queue, (books) => enqueue(books, jobs), durability),
     open: (queue, worker, lease) =>
       change("open", queue, ({ db, now, queue: stored }) => {
         const { lastInsertRowid } = db
@@ -151,7 +169,7 @@ const make = Effect.gen(function* () {
           .run(stored, worker, now + Math.ceil(lease))
         return { queue, slot: Number(lastInsertRowid) }
       }),
-    exchange: Effect.fnUntraced(function* (request) {
+    exchange: Effect.fnUntraced(function* (request, durability) {
       const { queue } = request.session
       if (request.settle.length === 0) {
         const answer = yield* look("exchange", queue, (books) =>
@@ -159,12 +177,12 @@ const make = Effect.gen(function* () {
         )
         if (answer !== undefined) return answer
       }
-      return yield* change("exchange", queue, (books) =>
+      const settling = (books: Books) =>
         exchange(books, request, (to, job) => {
           enqueue({ ...books, queue: prefix + to }, [job])
           sqlite.notify(work(to))
         })
-      )
+      return yield* change("exchange", queue, settling, request.settle.length === 0 ? undefined : durability)
     }),
     extend: (session, lease, number, held) =>
       change("extend", session.queue, (books) => {

@@ -209,18 +209,23 @@ const make = Effect.gen(function* () {
   }
 
   return JobStore.of({
-    enqueue: (queue, jobs) => {
+    enqueue: (queue, jobs, durability = "memory") => {
       if (jobs.length === 0) return Effect.succeed([])
       if (jobs.length > maxJobs) return Effect.die(new Error(`${jobs.length} jobs at once; ${maxJobs} are possible`))
       const { answer, args, keys, script } = Enqueue.callOf(of(queue), jobs)
-      return Effect.map(redis.run(script, keys, args), answer)
+      const stored =
+        durability === "memory" ? redis.run(script, keys, args) : redis.runDurable(script, keys, args, durability)
+      return Effect.map(stored, answer)
     },
     open: (queue, worker, lease) =>
       Effect.map(redis.run(Sessions.open, of(queue).fixed, [worker, Math.ceil(lease)]), (slot) => ({ queue, slot })),
-    exchange: (request) => {
+    exchange: (request, durability = "memory") => {
       const { args, keys, script } = Exchange.callOf(of(request.session.queue), of, request)
+      const plain = redis.runBuffer<Reply>(script, keys, args)
+      // The second one changes nothing, and answers as the first one did: in bytes.
+      const isSafe = durability === "memory" || request.settle.length === 0
       return Effect.map(
-        redis.runBuffer<Reply>(script, keys, args),
+        isSafe ? plain : Effect.andThen(redis.runDurable(script, keys, args, durability), plain),
         ([known, now, next, suspects, expired, refused, records, states, slot, outbox]) => {
           if (known.toString() !== "1") return { _tag: "Unknown" }
           if (outbox.length > 0) post(request.session.queue)

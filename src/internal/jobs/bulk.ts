@@ -1,7 +1,7 @@
 /** Enqueueing many: bounded in what is on its way, whatever the length of the input. */
 import { Effect, Stream } from "effect"
-import type { EncodeError, EngineError } from "../../Errors.ts"
-import type { EnqueueOptions } from "../../Job.ts"
+import type { DurabilityNotReached, EncodeError, EngineError } from "../../Errors.ts"
+import type { EnqueueOptions, Safe } from "../../Job.ts"
 import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
 import { attempt } from "./codec.ts"
@@ -19,13 +19,17 @@ interface Stored {
 const chunk = 500
 const ahead = 4
 
-const sender = (spec: Spec, options: EnqueueOptions | undefined) =>
+type Options = EnqueueOptions & Safe
+
+const sender = (spec: Spec, options: Options | undefined) =>
   Effect.gen(function* () {
     const store = yield* JobStore
     const serializer = yield* Serializer
-    const enqueuer = enqueuerOf(store, spec.queue)
+    const enqueuer = enqueuerOf(store, spec.queue, options?.durability)
     const stage = stagerIn(yield* Effect.context<never>())
-    return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError> => {
+    return (
+      payloads: ReadonlyArray<unknown>
+    ): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError | DurabilityNotReached> => {
       const prepared = attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer)))
       if (stage === undefined) return Effect.flatMap(prepared, enqueuer.enqueue)
       return Effect.flatMap(prepared, (jobs) =>
@@ -37,7 +41,7 @@ const sender = (spec: Spec, options: EnqueueOptions | undefined) =>
     }
   })
 
-export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: EnqueueOptions | undefined) =>
+export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: Options | undefined) =>
   Effect.gen(function* () {
     const send = yield* sender(spec, options)
     const stored = yield* Stream.fromIterable(payloads).pipe(
@@ -52,7 +56,7 @@ export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: Enq
 export const enqueueStream = (
   spec: Spec,
   payloads: Stream.Stream<unknown, any, any>,
-  options: EnqueueOptions | undefined
+  options: Options | undefined
 ): Effect.Effect<number, any, any> =>
   Effect.gen(function* () {
     const send = yield* sender(spec, options)

@@ -20,7 +20,8 @@ const fromHandler = (job: Handler, layers: Common["layers"]): Part<any, any> =>
     name: job.name,
     definition: { name: job.name, layers },
     job,
-    with: (changes: Partial<Common>) => fromHandler(job, changes.layers ?? layers)
+    with: (changes: Partial<Common> & { readonly job?: Handler }) =>
+      fromHandler(changes.job ?? job, changes.layers ?? layers)
   })
 
 export const make = <E, R>(

@@ -9,6 +9,7 @@ import type { EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
 import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
+import { answered } from "./answered.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
 import { Deadlines } from "./deadlines.ts"
@@ -146,11 +147,7 @@ export class QueueRunner {
       shares: this.shares.next(count),
       alone
     }
-    // The same one again, until it is answered: what it did is known by its number.
-    const answer = yield* Effect.retry(store.exchange(request), {
-      schedule: patient,
-      while: (error) => error.reason === "Unreachable" || error.reason === "Full"
-    })
+    const answer = yield* answered(store, request, this.options.durability)
     this.answered = number
     if (answer._tag === "Unknown") {
       if (limit !== undefined) limit.remaining += count
