@@ -186,6 +186,19 @@ export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfi
   }
 }
 
+/** A name that nobody has declared here, or something that is not there (any more); `known` is what there is instead. */
+export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", {
+  kind: Schema.String,
+  name: Schema.String,
+  known: Schema.Array(Schema.String)
+}) {
+  override get message(): string {
+    const others = this.known.slice(0, 20).join(", ")
+    const there = this.known.length === 0 ? "" : `; there are ${others}${this.known.length > 20 ? ", ..." : ""}`
+    return `there is no ${this.kind} ${JSON.stringify(this.name)}${there}`
+  }
+}
+
 /** No reply in time. The request may still be handled; its reply is dropped then. */
 export class AgentTimeout extends Schema.TaggedError<AgentTimeout>()("AgentTimeout", {
   agent: Schema.String,
@@ -219,6 +232,21 @@ export class AskCycle extends Schema.TaggedError<AskCycle>()("AskCycle", {
     return (
       `a handler of agent "${this.agent}" asks its own partition ${this.partition}, which waits for this handler: ` +
       `use Agent.cast, or another agent`
+    )
+  }
+}
+
+/** A run of a probe did not get a signal that it waits for: what sends it is late, or does not run. */
+export class SignalTimeout extends Schema.TaggedError<SignalTimeout>()("SignalTimeout", {
+  probe: Schema.String,
+  run: Schema.String,
+  signal: Schema.String,
+  millis: Schema.Number
+}) {
+  override get message(): string {
+    return (
+      `run ${this.run} of probe "${this.probe}" had no signal "${this.signal}" within ${this.millis} ms: see what became ` +
+      `of ${this.run} on its way to Probe.signal`
     )
   }
 }

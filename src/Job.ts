@@ -37,6 +37,7 @@ import { serve } from "./internal/jobs/thread.ts"
 import { handlerIn } from "./internal/jobs/threads.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
 import { checkCount } from "./internal/names.ts"
+import { traced } from "./internal/telemetry/tracing.ts"
 import { type Item, JobStore, type Priority, type State } from "./JobStore.ts"
 import type { Part } from "./Part.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
@@ -279,7 +280,7 @@ const store = (
     const store = Context.get(context, JobStore)
     const stage = stages ? stagerIn(fiber.context) : undefined
     const prepared = attempt(() => {
-      const one = prepare(job.spec, payload, options, store, Context.get(context, Serializer))
+      const one = prepare(job.spec, payload, traced(fiber, options), store, Context.get(context, Serializer))
       stage?.({ queue: job.queue, job: one })
       return one
     })

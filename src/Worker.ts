@@ -5,7 +5,6 @@
  */
 
 import { randomUUID } from "node:crypto"
-import { hostname } from "node:os"
 import {
   Cause,
   Clock,
@@ -24,24 +23,33 @@ import {
 import { Broker, type Durability } from "./Broker.ts"
 import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
-import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
+import type { EngineError, MemberReplaced, Misconfigured, ProcessorHalted } from "./Errors.ts"
+import * as Reporting from "./internal/admin/reporting.ts"
 import * as Crew from "./internal/jobs/crew.ts"
-import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { checkCount, checkName } from "./internal/names.ts"
 import { declare } from "./internal/run/declaring.ts"
 import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
+import * as Health from "./internal/run/health.ts"
 import { Lease } from "./internal/run/lease.ts"
+import { memberOf } from "./internal/run/member.ts"
 import * as Ownership from "./internal/run/ownership.ts"
+import { attempt, select } from "./internal/run/selecting.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import { serveWeb } from "./internal/run/web.ts"
 import * as Schedules from "./internal/schedule/schedules.ts"
+import { placeOf } from "./internal/telemetry/annotating.ts"
+import { collecting } from "./internal/telemetry/collecting.ts"
+import { metered } from "./internal/telemetry/handover.ts"
+import { traceable } from "./internal/telemetry/tracing.ts"
 import { JobStore } from "./JobStore.ts"
 import type * as Part from "./Part.ts"
 import { Serializer } from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type * as Table from "./Table.ts"
 import { TableStore } from "./TableStore.ts"
-import type { Any } from "./Topic.ts"
+import type { Options as WebOptions } from "./web/Web.ts"
 
 /** What one part did. */
 export interface Counts {
@@ -77,6 +85,8 @@ export interface Options {
   readonly lease?: Duration.Input | undefined
   /** How long membership must be quiet before partitions are dealt out; default 50 milliseconds. */
   readonly settle?: Duration.Input | undefined
+  /** How many events, batches and jobs are handled in a span of their own (see `Settings`); default none. */
+  readonly tracing?: { readonly sample?: number | undefined } | undefined
   /** Job handlers: how many jobs run at a time, of all kinds together; default 100. */
   readonly jobs?: { readonly concurrency?: number | undefined } | undefined
   /** End after so many events and runs of jobs, exactly. */
@@ -90,6 +100,11 @@ export interface Options {
    * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
    */
   readonly signals?: boolean | undefined
+  /**
+   * Serve health, metrics, the API and the page over HTTP; `{}` on 127.0.0.1, port 6066. Default: no port is opened. See
+   * `millrace/web`.
+   */
+  readonly web?: WebOptions | undefined
   /** How safe a commit, or what settles a job, must be. */
   readonly durability?: Durability | undefined
 }
@@ -117,6 +132,7 @@ interface Handle {
   readonly stop: Effect.Effect<Summary, Failure<unknown>>
   readonly idle: Effect.Effect<void, Failure<unknown>>
   readonly changes: Stream.Stream<Change>
+  readonly health: Health.Health
 }
 
 // A service per program, whatever can halt its worker: the error type is checked where the layer is made.
@@ -128,68 +144,16 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
       if (options.limit !== undefined) checkCount("limit", options.limit)
       if (options.member !== undefined) checkName("member", options.member)
       if (options.jobs?.concurrency !== undefined) checkCount("jobs.concurrency", options.jobs.concurrency, 1, 10_000)
-      const { grace, lease, settle } = options
-      return Settings.override(settings, { grace, lease, settle }, "Worker.run")
+      const { grace, lease, settle, tracing } = options
+      return Settings.override(settings, { grace, lease, settle, tracing }, "Worker.run")
     })
   )
-
-const attempt = <A>(f: () => A): Effect.Effect<A, Misconfigured> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(f())
-    } catch (error) {
-      return error instanceof Misconfigured ? Effect.fail(error) : Effect.die(error)
-    }
-  })
-
-/** The parts to run, or what is wrong with them. */
-const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.Effect<Parts, Misconfigured> =>
-  attempt(() => {
-    const names = parts.map((part) => part.name)
-    const twice = names.find((name, i) => names.indexOf(name) !== i)
-    if (twice !== undefined) {
-      throw new Misconfigured({
-        reason: "DuplicateName",
-        detail: parts.some((part) => part.name === twice && part.job !== undefined)
-          ? `two parts are named ${twice}; a job has one handler in a worker, and no processor has its name`
-          : `two parts are named ${twice}; the name is the consumer group, give each its own`
-      })
-    }
-    const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
-    const processing = parts.filter(isProcessing)
-    for (const part of processing) {
-      for (const table of part.definition.tables) {
-        const other = tables.get(table.name)
-        if (other !== undefined) {
-          throw new Misconfigured({
-            reason: "DuplicateName",
-            detail: `table ${table.name} is declared by ${other.part} and by ${part.name}; a table belongs to one processor`
-          })
-        }
-        tables.set(table.name, { part: part.name, definition: table.definition })
-      }
-    }
-    const topics = new Map<string, Any>()
-    for (const topic of processing.flatMap((part) => part.definition.topics)) {
-      const other = topics.get(topic.name)
-      if (other !== undefined && other.partitions !== topic.partitions) {
-        throw new Misconfigured({
-          reason: "PartitionsMismatch",
-          detail: `topic ${topic.name} is defined with ${other.partitions} and with ${topic.partitions} partitions`
-        })
-      }
-      topics.set(topic.name, topic)
-    }
-    const unknown = only?.find((name) => !names.includes(name))
-    if (unknown !== undefined)
-      throw invalid(`processors: there is no part named ${unknown}; there are ${names.join(", ")}`)
-    return only === undefined ? parts : parts.filter((part) => only.includes(part.name))
-  })
 
 /** How often `idle` asks the engine again when nothing moves here. */
 const otherWorkersMillis = 250
 
 interface Started extends Handle {
+  readonly member: string
   readonly drain: Effect.Effect<void>
   readonly ready: Effect.Effect<void>
   readonly end: Effect.Effect<void, Failure<unknown>>
@@ -198,25 +162,23 @@ interface Started extends Handle {
 
 // In a scope of its own, which closes after the drain that is the caller's finalizer, whatever was forked last.
 const start = (given: Parts, options: Options) =>
-  Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (scope) => Scope.provide(startIn(given, options), scope))
+  Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (scope) => {
+    const incarnation = randomUUID()
+    const member = memberOf(options.member, incarnation)
+    const started = Scope.provide(startIn(given, options, member, incarnation), scope)
+    return Effect.annotateLogs(started, { member })
+  })
 
-const startIn = (given: Parts, options: Options) =>
+const startIn = (given: Parts, options: Options, member: string, incarnation: string) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options)
     const selected = yield* select(given, options.processors)
     const parts = selected.filter(isProcessing)
     const scope = yield* Effect.scope
-    const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
+    const outer = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
+    const context = traceable(outer, settings.tracing.sample)
     const broker = yield* Broker
     const coordinator = yield* Coordinator
-    const incarnation = randomUUID()
-    const member =
-      options.member ??
-      `${
-        hostname()
-          .replace(/[^A-Za-z0-9._-]/g, "-")
-          .slice(0, 60) || "worker"
-      }-${incarnation.slice(0, 8)}`
     const counts = new Map(selected.map((part) => [part.name, { ...nothing }]))
     const end = yield* Deferred.make<void, Failure<unknown>>()
     const changes = yield* PubSub.unbounded<Change>()
@@ -277,9 +239,11 @@ const startIn = (given: Parts, options: Options) =>
         onLost: (partition, epoch, inForce) => ownership?.lost(part.name, partition, epoch, inForce),
         onQuarantine: (partition, epoch, entry) => ownership?.quarantine(part.name, partition, epoch, entry),
         onProgress: moved
-      })
-      groups.set(part.name, group)
+      }).pipe(Effect.annotateLogs(placeOf(part.definition, undefined)))
+      groups.set(part.name, metered(group, services))
     }
+    const queues = Array.from(new Set(selected.flatMap((part) => part.job?.spec.queue ?? [])))
+    yield* collecting({ context, broker, coordinator, store: yield* JobStore, groups: [...groups.values()], queues })
 
     yield* declare(parts)
     const owners = new Map<string, Ownership.Owner>(groups)
@@ -296,8 +260,22 @@ const startIn = (given: Parts, options: Options) =>
       onChange: (change) => {
         // Who leads is told by `Scheduler.leadership`.
         if (!("processor" in change) || change.processor !== leaderGroup) PubSub.publishUnsafe(changes, change)
+        reporting.changed()
         moved()
       }
+    })
+    const reporting = yield* Reporting.make({
+      coordinator,
+      member,
+      parts: selected.map((part) => ({
+        name: part.name,
+        kind: Reporting.kindOf(part),
+        counts: counts.get(part.name)!
+      })),
+      partitions: (now) => Array.from(groups.values(), (group) => group.doing(now)).flat(),
+      jobs: (now) => crew?.doing(now) ?? [],
+      schedules: schedules.doing,
+      rebalances: () => ownership?.rebalances() ?? 0
     })
     if (owners.size > 0) {
       yield* Effect.forkIn(
@@ -321,6 +299,8 @@ const startIn = (given: Parts, options: Options) =>
     // Jobs, and schedules of one's own, need no lease of the coordinator.
     const joined = owners.size === 0 ? Effect.void : ownership.joined
     const ready = yield* Deferred.make<void>()
+    const health = Health.watch(ready, end)
+    if (options.web !== undefined) yield* serveWeb(options.web, health)
     yield* Effect.forkIn(
       Effect.ensuring(Effect.andThen(joined, schedules.start), Deferred.succeed(ready, undefined)),
       scope
@@ -346,6 +326,10 @@ const startIn = (given: Parts, options: Options) =>
       )
     }
 
+    // What is of nobody else's interest is not told: a worker with nothing but schedules of its own asks the engine nothing.
+    const reports = owners.size > 0 || crew !== undefined
+    if (reports) yield* Effect.forkIn(Effect.andThen(joined, reporting.run), scope)
+
     if (options.signals) {
       const clock = yield* Clock.Clock
       yield* Signals.install({
@@ -358,9 +342,17 @@ const startIn = (given: Parts, options: Options) =>
       }).pipe(Scope.provide(scope))
     }
 
+    const stopped = schedules.stop(settings.grace)
+    const said = Effect.annotateLogs({ member })
     const leave = owners.size === 0 ? Effect.void : ownership.leave
     const drain = yield* Effect.cached(
-      Effect.all([leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)], { concurrency: 3, discard: true })
+      said(
+        Effect.gen(function* () {
+          health.stop()
+          yield* Effect.all([leave, crew?.drain ?? Effect.void, stopped], { concurrency: 3, discard: true })
+          if (reports) yield* reporting.end
+        })
+      )
     )
     const summary = Effect.sync(
       (): Summary => ({
@@ -395,6 +387,7 @@ const startIn = (given: Parts, options: Options) =>
       }
     })
     const started: Started = {
+      member,
       join,
       stop: Effect.andThen(
         Effect.sync(() => Deferred.doneUnsafe(end, Exit.void)),
@@ -402,6 +395,7 @@ const startIn = (given: Parts, options: Options) =>
       ),
       idle,
       changes: Stream.fromPubSub(changes),
+      health,
       drain,
       ready: Effect.raceFirst(Deferred.await(ready), Effect.ignore(Deferred.await(end))),
       end: Deferred.await(end),
@@ -432,19 +426,20 @@ export const layer = <const P extends Parts>(
   EngineError | Misconfigured,
   Part.Services<P[number]> | Engine.Services
 > =>
-  Layer.effect(
-    Running,
+  Layer.effectContext(
     Effect.gen(function* () {
       const worker = yield* start(parts, options)
       yield* Effect.addFinalizer(() => worker.drain)
       // No background fiber can fail a layer: what halts the worker is met by `launch`, `join`, and in the log.
       yield* Effect.forkScoped(
         Effect.catchCause(worker.join, (cause) =>
-          Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("the worker ended", cause)
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.void
+            : Effect.annotateLogs(Effect.logFatal("the worker ended", cause), { member: worker.member })
         )
       )
       yield* worker.ready
-      return worker
+      return Context.add(Context.make(Running, worker), Health.CurrentHealth, worker.health)
     })
   ) as Layer.Layer<any, any, any>
 

@@ -125,6 +125,7 @@ describe("scripts", () => {
         yield* broker.seek({ ...fence, processor: "p", partition: 2, number: 2, topics: [topic], to, reset: true })
         yield* broker.lag("p")
         yield* broker.inspect(topic, [0, 1, 2, 3])
+        yield* broker.topics()
         yield* broker.trim(kept)
         yield* broker.unregister("p")
         assert.isUndefined(yield* tables.layout("rows"))

@@ -4,6 +4,7 @@ import type { DurabilityNotReached, EncodeError, EngineError } from "../../Error
 import type { EnqueueOptions, Safe } from "../../Job.ts"
 import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
+import { traced } from "../telemetry/tracing.ts"
 import { attempt } from "./codec.ts"
 import { enqueuerOf } from "./enqueuer.ts"
 import { prepare } from "./prepare.ts"
@@ -27,10 +28,11 @@ const sender = (spec: Spec, options: Options | undefined) =>
     const serializer = yield* Serializer
     const enqueuer = enqueuerOf(store, spec.queue, options?.durability)
     const stage = stagerIn(yield* Effect.context<never>())
+    const given = yield* Effect.withFiber((fiber) => Effect.succeed(traced(fiber, options)))
     return (
       payloads: ReadonlyArray<unknown>
     ): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError | DurabilityNotReached> => {
-      const prepared = attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer)))
+      const prepared = attempt(() => payloads.map((payload) => prepare(spec, payload, given, store, serializer)))
       if (stage === undefined) return Effect.flatMap(prepared, enqueuer.enqueue)
       return Effect.flatMap(prepared, (jobs) =>
         attempt(() => {

@@ -6,6 +6,9 @@ import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
+import { annotated } from "../telemetry/annotating.ts"
+import { instrumented } from "../telemetry/running.ts"
+import { type Doing, line } from "./doing.ts"
 import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
 
@@ -47,7 +50,9 @@ export const postsOf = <R>(
       const context = yield* servicesOf(part)
       // A handler has its services, and the running job, from who runs it.
       const prepared = handler.prepare && ((yield* handler.prepare()) as Handler["handle"])
-      posts.push({ handler, handle: prepared ?? handler.handle, context, counts: counts.get(part.name)! })
+      const handle = instrumented(handler, prepared ?? handler.handle, context)
+      const place = { queue: handler.spec.queue, job: handler.name }
+      posts.push({ handler, handle, context: annotated(context, place), counts: counts.get(part.name)! })
     }
     return posts
   })
@@ -80,6 +85,7 @@ export interface Crew {
   /** Jobs that could be run now are ready, or run elsewhere. */
   readonly behind: Effect.Effect<boolean>
   readonly report: (now: number) => ReadonlyArray<string>
+  readonly doing: (now: number) => ReadonlyArray<Doing>
 }
 
 export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> =>
@@ -94,7 +100,10 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
     }
     return {
       run: Effect.andThen(
-        Effect.forEach(runners, (runner) => runner.run, { concurrency: "unbounded", discard: true }),
+        Effect.forEach(runners, (runner) => Effect.annotateLogs(runner.run, { queue: runner.options.queue }), {
+          concurrency: "unbounded",
+          discard: true
+        }),
         Effect.never
       ),
       drain: Effect.forEach(runners, (runner) => runner.drain, { concurrency: "unbounded", discard: true }),
@@ -103,6 +112,7 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
         Effect.forEach(runners, (runner) => runner.behind),
         (each) => each.includes(true)
       ),
-      report: (now) => runners.flatMap((runner) => runner.report(now))
+      report: (now) => runners.flatMap((runner) => runner.doing(now).map(line)),
+      doing: (now) => runners.flatMap((runner) => runner.doing(now))
     }
   })

@@ -7,12 +7,13 @@
 import { Effect, Exit, Fiber, Latch, Random, Schedule, Semaphore, Stream } from "effect"
 import type { EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
-import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
+import { QueueMeter } from "../telemetry/queueMeter.ts"
 import { answered } from "./answered.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
 import { Deadlines } from "./deadlines.ts"
+import { type Doing, doing } from "./doing.ts"
 import { Firing } from "./firing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
@@ -41,7 +42,7 @@ export class QueueRunner {
   private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
   private readonly running = new Map<string, number>()
   private readonly shares = new Shares()
-  private readonly metrics: ReturnType<typeof Metrics.ofQueue>
+  private readonly meter: QueueMeter
   private readonly firing: Firing
   private readonly deadlines: Deadlines<InHand>
   private session: Session | undefined
@@ -61,7 +62,7 @@ export class QueueRunner {
   constructor(options: Options) {
     this.options = options
     this.posts = new Map(options.posts.map((post) => [post.handler.name, post]))
-    this.metrics = Metrics.ofQueue(options.queue, options.posts[0]!.context)
+    this.meter = new QueueMeter(options.queue, options.posts[0]!.context)
     this.firing = new Firing(options.queue, options.store, options.clock)
     const inHand = () => [...this.hands.values(), ...this.unattended]
     this.deadlines = new Deadlines(options.clock, inHand, (hand) => this.stop(hand, "Timeout"))
@@ -206,7 +207,7 @@ export class QueueRunner {
     this.hands.delete(job.id)
     if (hand.onSettled === undefined || outcome === undefined) this.release(hand)
     if (job.lost >= 2) shared.alone = false
-    this.metrics.settled(job.name, outcome)
+    this.meter.settled(job.name, outcome)
     if (outcome !== undefined) hand.onSettled?.()
     if (outcome !== undefined) count(post.counts, outcome)
     if (outcome?._tag === "Dead") tellDead(hand, outcome)
@@ -278,6 +279,7 @@ export class QueueRunner {
       const now = this.now()
       shared.running--
       const took = now - hand.began
+      this.meter.ran(hand.job.name, took)
       this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
       const outcome = outcomeOf({
         spec: hand.post.handler.spec,
@@ -452,10 +454,7 @@ export class QueueRunner {
     isBehind(this.options.store, this.options.queue, this.posts.keys())
   )
 
-  report(now: number): ReadonlyArray<string> {
-    return Array.from(
-      this.hands.values(),
-      ({ began, job }) => `${job.name}: job ${job.id} of queue ${this.options.queue}, for ${now - began} ms`
-    )
+  doing(now: number): ReadonlyArray<Doing> {
+    return doing(this.options.queue, this.hands.values(), now)
   }
 }
