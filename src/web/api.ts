@@ -142,8 +142,28 @@ const Workers = HttpApiGroup.make("workers").add(
   get("workers", "/workers", { success: Schema.Array(Admin.Worker), error })
 )
 
+/** What changes something needs the token; what is only looked at may. */
+const withToken = (document: Record<string, any>): Record<string, any> => {
+  const token = [{ token: [] }]
+  const paths = Object.entries(document["paths"] as Record<string, Record<string, object>>).map(([path, methods]) => [
+    path,
+    Object.fromEntries(
+      Object.entries(methods).map(([method, operation]) => [
+        method,
+        { ...operation, security: method === "get" ? [{}, ...token] : token }
+      ])
+    )
+  ])
+  const securitySchemes = { token: { type: "http", scheme: "bearer" } }
+  return {
+    ...document,
+    paths: Object.fromEntries(paths),
+    components: { ...document["components"], securitySchemes }
+  }
+}
+
 export const Api = HttpApi.make("millrace")
   .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, Workers)
   .middleware(CheckedInput)
   .prefix("/api")
-  .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1" }))
+  .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1", transform: withToken }))
