@@ -23,6 +23,7 @@ import { handlerIn } from "./internal/jobs/threads.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
 import { checkCount, checkName, invalid } from "./internal/names.ts"
 import { stageJob, unitIn } from "./internal/run/unit.ts"
+import { traced } from "./internal/telemetry/tracing.ts"
 import { type Item, JobStore, type Priority, type State } from "./JobStore.ts"
 import type { Part } from "./Part.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
@@ -309,7 +310,7 @@ const store = (
     const store = Context.get(context, JobStore)
     const unit = stages ? unitIn(fiber.context) : undefined
     return Effect.flatMap(
-      attempt(() => prepare(job.spec, payload, options, store, Context.get(context, Serializer))),
+      attempt(() => prepare(job.spec, payload, traced(fiber, options), store, Context.get(context, Serializer))),
       (prepared): Effect.Effect<Handle, EngineError> => {
         if (unit === undefined) return Effect.map(enqueuerOf(store, job.queue).enqueue([prepared]), ([one]) => one!)
         stageJob(unit, { queue: job.queue, job: prepared })

@@ -73,6 +73,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/record/compression.ts",
     "internal/record/encryption.ts",
     "internal/entryId.ts",
+    "internal/finding.ts",
     "internal/record/flat.ts",
     "internal/names.ts",
     "internal/schedule/timing.ts",

@@ -5,6 +5,7 @@ import type { EnqueueOptions } from "../../Job.ts"
 import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
 import { stageJob, unitIn } from "../run/unit.ts"
+import { traced } from "../telemetry/tracing.ts"
 import { attempt } from "./codec.ts"
 import { enqueuerOf } from "./enqueuer.ts"
 import { prepare } from "./prepare.ts"
@@ -25,9 +26,10 @@ const sender = (spec: Spec, options: EnqueueOptions | undefined) =>
     const serializer = yield* Serializer
     const enqueuer = enqueuerOf(store, spec.queue)
     const unit = unitIn(yield* Effect.context<never>())
+    const given = yield* Effect.withFiber((fiber) => Effect.succeed(traced(fiber, options)))
     return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError> =>
       Effect.flatMap(
-        attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer))),
+        attempt(() => payloads.map((payload) => prepare(spec, payload, given, store, serializer))),
         (jobs): Effect.Effect<ReadonlyArray<Stored>, EngineError> => {
           if (unit === undefined) return enqueuer.enqueue(jobs)
           for (const job of jobs) stageJob(unit, { queue: spec.queue, job })

@@ -7,8 +7,8 @@
 import { Effect, Exit, Fiber, Latch, Random, Schedule, Semaphore, Stream } from "effect"
 import type { EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
-import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
+import { QueueMeter } from "../telemetry/queueMeter.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
 import { type Doing, doing } from "./doing.ts"
@@ -38,7 +38,7 @@ export class QueueRunner {
   private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
   private readonly running = new Map<string, number>()
   private readonly shares = new Shares()
-  private readonly metrics: ReturnType<typeof Metrics.ofQueue>
+  private readonly meter: QueueMeter
   private session: Session | undefined
   private number = 0
   /** The last exchange that was answered. */
@@ -56,7 +56,7 @@ export class QueueRunner {
   constructor(options: Options) {
     this.options = options
     this.posts = new Map(options.posts.map((post) => [post.handler.name, post]))
-    this.metrics = Metrics.ofQueue(options.queue, options.posts[0]!.context)
+    this.meter = new QueueMeter(options.queue, options.posts[0]!.context)
   }
 
   poke(): void {
@@ -201,7 +201,7 @@ export class QueueRunner {
     this.hands.delete(job.id)
     if (hand.onSettled === undefined || outcome === undefined) this.release(hand)
     if (job.lost >= 2) shared.alone = false
-    this.metrics.settled(job.name, outcome)
+    this.meter.settled(job.name, outcome)
     if (outcome !== undefined) hand.onSettled?.()
     if (outcome !== undefined) count(post.counts, outcome)
     if (outcome?._tag === "Dead") tellDead(hand, outcome)
@@ -276,6 +276,7 @@ export class QueueRunner {
       const now = this.now()
       shared.running--
       const took = now - hand.began
+      this.meter.ran(hand.job.name, took)
       this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
       const outcome = outcomeOf({
         spec: hand.post.handler.spec,
