@@ -85,10 +85,7 @@ it.live(
         yield* Effect.exit(
           Effect.scoped(run).pipe(Effect.provide(Engine.layer({ url: url(password) })), Effect.provide(loud))
         ),
-        // Errors of the start: a wrong password, a wrong token, a port that is taken.
-        yield* Effect.exit(
-          Effect.void.pipe(Effect.provide(Engine.layer({ url: url(`${password}-wrong`) })), Effect.provide(loud))
-        ),
+        // One of the start: a token that is none.
         yield* Effect.exit(
           Effect.scoped(
             Layer.build(Layer.provide(Web.layer({ token: Redacted.make(`${token} x`) }), Engine.layerMemory))

@@ -295,8 +295,10 @@ export const Part = Schema.Struct({
   deadLettered: Count,
   parked: Count,
   quarantined: Count,
-  /** Events, or runs, that were done in a second, over the last report interval. */
-  perSecond: Schema.Finite
+  /** Events, or runs, that were done in a second, since the report before. */
+  perSecond: Schema.Finite,
+  /** Milliseconds that one took, in the mean, since the report before; null if there was none. */
+  millis: Schema.NullOr(Schema.Finite)
 })
 
 /** What a worker does with a partition now. */
