@@ -105,7 +105,7 @@ export interface Options {
    * `millrace/web`.
    */
   readonly web?: WebOptions | undefined
-  /** How safe a commit must be. */
+  /** How safe a commit, or what settles a job, must be. */
   readonly durability?: Durability | undefined
 }
 
@@ -318,6 +318,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
         lease: settings.lease,
         grace: settings.grace,
         limit,
+        durability: options.durability ?? "memory",
         onProgress: moved
       })
       yield* Effect.forkIn(

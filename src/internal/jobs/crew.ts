@@ -1,5 +1,6 @@
 /** All job handlers of one worker: one runner for each queue, one bound for what runs at a time, one end. */
 import { type Clock, type Context, Effect, type Scope } from "effect"
+import type { Durability } from "../../Broker.ts"
 import type { JobStore } from "../../JobStore.ts"
 import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
@@ -30,6 +31,8 @@ export interface Options {
   readonly lease: number
   readonly grace: number
   readonly limit: Limit | undefined
+  /** How safe a settlement must be. */
+  readonly durability: Durability
   readonly onProgress: () => void
 }
 
