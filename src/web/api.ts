@@ -137,6 +137,16 @@ const Queues = HttpApiGroup.make("queues").add(
   post("cancelJob", "/queues/:name/jobs/:id/cancel", { params: job, success: Done, error })
 )
 
+const schedule = { name: Name, schedule: Name }
+const scheduleAt = "/queues/:name/schedules/:schedule"
+
+const JobSchedules = HttpApiGroup.make("jobSchedules").add(
+  get("jobSchedules", "/job-schedules", { success: Schema.Array(Admin.JobSchedule), error }),
+  post("pauseSchedule", `${scheduleAt}/pause`, { params: schedule, success: Done, error }),
+  post("resumeSchedule", `${scheduleAt}/resume`, { params: schedule, success: Done, error }),
+  post("removeSchedule", `${scheduleAt}/remove`, { params: schedule, success: Done, error })
+)
+
 const Workers = HttpApiGroup.make("workers").add(
   get("schedules", "/schedules", { success: Schema.Array(Admin.Schedule), error }),
   get("workers", "/workers", { success: Schema.Array(Admin.Worker), error })
@@ -163,7 +173,7 @@ const withToken = (document: Record<string, any>): Record<string, any> => {
 }
 
 export const Api = HttpApi.make("millrace")
-  .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, Workers)
+  .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, JobSchedules, Workers)
   .middleware(CheckedInput)
   .prefix("/api")
   .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1", transform: withToken }))

@@ -64,6 +64,7 @@ const looks = (
   ["/queues/post/jobs?state=dead", Admin.jobs("post", "dead")],
   ["/queues/post/jobs?state=dead&job=other", Admin.jobs("post", "dead", { name: "other" })],
   [`/queues/post/jobs/${job}`, Admin.job("post", job)],
+  ["/job-schedules", Admin.jobSchedules],
   ["/schedules", Admin.schedules]
 ]
 
