@@ -12,7 +12,7 @@ import { makeOrder, makeOrders, namespace, streamsOf } from "./events.ts"
 import * as Hand from "./handwritten.ts"
 import { type Measure, Meter } from "./measure.ts"
 import * as Ours from "./ours.ts"
-import { watched } from "./telemetry.ts"
+import { plain, watched } from "./telemetry.ts"
 
 export interface Sizes {
   readonly events: number
@@ -402,7 +402,7 @@ const long = (events: number): number => events * 5
 const consumingWatched = (id: string, label: string, sample: number | undefined, against?: string): Variant =>
   ours(id, label, against, (meter, { events }, round) => {
     const work = Ours.consume(meter, "generator", "watched", `${id}-${round}`, long(events))
-    return sample === undefined ? work : watched(work, sample)
+    return sample === undefined ? plain(work) : watched(work, sample)
   })
 
 const telemetry: Section = {
