@@ -150,7 +150,7 @@ const toHandler = (
     return all
   }
   const processor = make(finish)
-  return Object.assign(processor.with({ wraps: [answersFailures(contract)] }), {
+  return Object.assign(processor.with({ wraps: [answersFailures(contract)], agent: contract }), {
     "~millrace/Handler": (_: unknown) => _,
     sinking: (target: unknown) => toHandler(make, { contract } as Agent<any, any, any>, [...sinks, sinkOf(target)])
   })

@@ -5,17 +5,28 @@
 import { Effect, type Layer } from "effect"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type * as Engine from "./Engine.ts"
+import * as AsyncApi from "./internal/asyncApi.ts"
+import { catalogOf } from "./internal/catalog.ts"
 import { checkName } from "./internal/names.ts"
 import type * as Part from "./Part.ts"
 import * as Worker from "./Worker.ts"
 
 type Covariant<A> = (_: never) => A
 
+/** A command of the program's own, for `millrace run`: as `Command.make` of `effect/cli` gives it. */
+export interface Command<out R> {
+  readonly "~effect/cli/Command": { readonly R: Covariant<R> }
+  readonly name: string
+}
+
 export interface App<out E, out R> extends Pipeable {
   readonly "~millrace/App": { readonly _E: Covariant<E>; readonly _R: Covariant<R> }
   readonly name: string
   readonly version: string | undefined
   readonly parts: ReadonlyArray<Part.Part<E, R>>
+  readonly commands: ReadonlyArray<Command<unknown>>
+  /** @internal What commands are given beside the engine. */
+  readonly layer: Layer.Layer<any, never, any> | undefined
 }
 
 const Proto = {
@@ -25,15 +36,19 @@ const Proto = {
   }
 }
 
-/** Collect parts. `layer` gives them what they need; `middleware` is put around each, outside its own. */
+/**
+ * Collect parts. `layer` gives them what they need; `middleware` is put around each, outside its own. `commands` are run by
+ * the command line (`millrace run`), and may need what the engine and `layer` give.
+ */
 export const make = <const P extends ReadonlyArray<Part.Any>, ROut = never, RIn = never>(options: {
   readonly name: string
   readonly version?: string | undefined
   readonly parts: P & Worker.Declared<Part.Services<P[number]>>
   readonly layer?: Layer.Layer<ROut, never, RIn> | undefined
   readonly middleware?: (<E, R>(part: Part.Part<E, R>) => Part.Part<E, R>) | undefined
+  readonly commands?: ReadonlyArray<Command<Engine.Services | ROut>> | undefined
 }): App<Part.Error<P[number]>, Exclude<Part.Services<P[number]>, ROut> | RIn> => {
-  const { layer, middleware, parts } = options
+  const { commands = [], layer, middleware, parts } = options
   return Object.assign(Object.create(Proto), {
     name: checkName("app", options.name),
     version: options.version === undefined ? undefined : checkName("app version", options.version),
@@ -42,7 +57,9 @@ export const make = <const P extends ReadonlyArray<Part.Any>, ROut = never, RIn 
       return layer === undefined
         ? wrapped
         : wrapped.with({ layers: [...wrapped.definition.layers, layer as Layer.Layer<any, never>] })
-    })
+    }),
+    commands,
+    layer
   })
 }
 
@@ -59,3 +76,10 @@ export const run = <E, R>(
     Worker.Failure<E>,
     R | Engine.Services
   >
+
+/**
+ * What it reads, answers and runs, with all schemas, as an AsyncAPI 3.0 document (JSON). Topics that are only written to
+ * are in no part, so they are not in it.
+ */
+export const asyncApi = (app: App<unknown, unknown>): AsyncApi.Document =>
+  AsyncApi.build({ title: app.name, version: app.version ?? "0.0.0" }, catalogOf(app.parts))

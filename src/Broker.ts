@@ -18,6 +18,27 @@ export interface Layout {
   readonly name: string
   readonly partitions: number
   readonly retention: Retention
+  /** Its entries hold the fields of a record. Kept, as the retention is, for those who have no definition of the topic. */
+  readonly flat?: boolean | undefined
+  /** It takes dead letters. */
+  readonly letters?: boolean | undefined
+}
+
+/** A topic as the engine has it. */
+export interface StoredTopic {
+  readonly name: string
+  readonly partitions: number
+  /** As it was declared last; undefined where a release before this one declared it. */
+  readonly retention: Retention | undefined
+  readonly flat: boolean
+  readonly letters: boolean
+}
+
+/** A processor as the engine has it; its topics by name. */
+export interface StoredProcessor {
+  readonly name: string
+  readonly partitions: number
+  readonly topics: ReadonlyArray<string>
 }
 
 /** A record batch as stored: `count` events in fields that alternate name and value (see `internal/record/record.ts`). */
@@ -113,6 +134,8 @@ export interface LogInfo {
   readonly added: number
   /** Events beyond one per entry, ever added. */
   readonly extra: number
+  /** Retained events. */
+  readonly events: number
 }
 
 /** Where a new processor starts. Times are milliseconds since 1970. */
@@ -311,6 +334,10 @@ export class Broker extends Context.Service<
     readonly shards: number
     /** Store the layout at first use; a stored one with other partitions (or other shards) is `LayoutMismatch`. */
     declare(topics: ReadonlyArray<Layout>): Effect.Effect<void, EngineError | Misconfigured>
+    /** What was ever declared, by name. */
+    topics(): Effect.Effect<ReadonlyArray<StoredTopic>, EngineError>
+    /** What is registered, by name. */
+    processors(): Effect.Effect<ReadonlyArray<StoredProcessor>, EngineError>
     /** All of one shard; each append is judged for itself, and answered in its place. */
     append(
       appends: ReadonlyArray<Append>,

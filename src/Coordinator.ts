@@ -97,6 +97,14 @@ export interface TakenTicks {
   readonly began: number
 }
 
+/** What a member says about itself. */
+export interface Report {
+  readonly member: string
+  readonly text: string
+  /** When it was said, in milliseconds since 1970 on the engine's clock. */
+  readonly at: number
+}
+
 /** `Past`: it was claimed before and is done, or a later one was. `Fenced`: the epoch is not the leader's. */
 export type TickClaim = "Claimed" | "Past" | "Fenced"
 
@@ -141,5 +149,9 @@ export class Coordinator extends Context.Service<
     finishTick(schedule: string, tick: number, epoch: bigint): Effect.Effect<void, EngineError>
     /** Every schedule that a leader has taken, by name. */
     ticks(): Effect.Effect<ReadonlyArray<Ticks>, EngineError>
+    /** Say something about oneself, in place of what was said before; forgotten after so many milliseconds, 0: at once. */
+    report(member: string, text: string, millis: number): Effect.Effect<void, EngineError>
+    /** What members say that is not forgotten, by name. */
+    reports(): Effect.Effect<ReadonlyArray<Report>, EngineError>
   }
 >()("millrace/Coordinator") {}

@@ -15,8 +15,10 @@ import type { EngineError, Misconfigured } from "./Errors.ts"
 import * as EmbeddedBroker from "./embedded/broker.ts"
 import * as Embedded from "./embedded/client.ts"
 import * as EmbeddedCoordinator from "./embedded/coordinator.ts"
+import * as EmbeddedExamine from "./embedded/examine.ts"
 import * as EmbeddedJobStore from "./embedded/jobStore.ts"
 import * as EmbeddedTableStore from "./embedded/tableStore.ts"
+import { type Finding, finding } from "./internal/finding.ts"
 import { invalid, isName } from "./internal/names.ts"
 import * as Scheduler from "./internal/schedule/scheduler.ts"
 import * as Url from "./internal/url.ts"
@@ -87,6 +89,19 @@ export const layerRedis = (options: Redis.Options): Layer.Layer<Services, Failur
 /** The engine that the URL names. */
 export const layer = (options: Options): Layer.Layer<Services, Failure> => select("the engine's URL", options)
 
+/** @internal What `MILLRACE_SHARDS` says. */
+export const shardsConfig: Effect.Effect<number | undefined, Config.ConfigError | Misconfigured> = Effect.gen(
+  function* () {
+    const shards = yield* Config.option(Config.String("MILLRACE_SHARDS"))
+    const count = Option.getOrUndefined(Option.map(shards, Number))
+    if (count !== undefined && !(Number.isSafeInteger(count) && count >= 1 && count <= 16_384)) {
+      const given = JSON.stringify(Option.getOrUndefined(shards))
+      return yield* invalid(`MILLRACE_SHARDS is ${given}: give a whole number from 1 to 16384`)
+    }
+    return count
+  }
+)
+
 /**
  * The engine that `MILLRACE_URL` names, with `MILLRACE_NAMESPACE` and `MILLRACE_SHARDS` if they are set; and the
  * settings of the other variables (`Settings.layerConfig`, `Settings.layerLogger`).
@@ -95,16 +110,10 @@ export const layerConfig: Layer.Layer<Services, Failure | Config.ConfigError> = 
   Effect.gen(function* () {
     const url = yield* Config.option(Config.Redacted("MILLRACE_URL"))
     const namespace = yield* Config.option(Config.String("MILLRACE_NAMESPACE"))
-    const shards = yield* Config.option(Config.String("MILLRACE_SHARDS"))
-    const count = Option.getOrUndefined(Option.map(shards, Number))
-    if (count !== undefined && !(Number.isSafeInteger(count) && count >= 1 && count <= 16_384)) {
-      const given = JSON.stringify(Option.getOrUndefined(shards))
-      return yield* invalid(`MILLRACE_SHARDS is ${given}: give a whole number from 1 to 16384`)
-    }
     return select("MILLRACE_URL", {
       url: Option.getOrUndefined(url),
       namespace: Option.getOrUndefined(namespace),
-      shards: count
+      shards: yield* shardsConfig
     })
   })
 ).pipe(Layer.merge(Layer.provideMerge(Settings.layerLogger, Settings.layerConfig)))
@@ -132,6 +141,24 @@ const select = (
       return layerEmbedded({ file: target.file, namespace, fsync })
     case "Redis":
       return layerRedis({ url: target.url, namespace, shards })
+  }
+}
+
+export type { Finding }
+
+/** Look at the engine that the URL names, before trusting it: one finding for each check. */
+export const examine = (options: Options): Effect.Effect<ReadonlyArray<Finding>, Failure> => {
+  const { namespace, shards } = options
+  const parsed = Url.parse("the engine's URL", options.url)
+  if (Result.isFailure(parsed)) return Effect.fail(parsed.failure)
+  const target = parsed.success
+  switch (target._tag) {
+    case "Memory":
+      return Effect.succeed([finding("persistence", "warning", "memory: everything is gone with the process")])
+    case "File":
+      return EmbeddedExamine.examine({ file: target.file, namespace })
+    case "Redis":
+      return Effect.scoped(Redis.examine({ url: target.url, namespace, shards }))
   }
 }
 

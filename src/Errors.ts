@@ -186,6 +186,19 @@ export class Misconfigured extends Schema.TaggedError<Misconfigured>()("Misconfi
   }
 }
 
+/** A name that nobody has declared here, or something that is not there (any more); `known` is what there is instead. */
+export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", {
+  kind: Schema.String,
+  name: Schema.String,
+  known: Schema.Array(Schema.String)
+}) {
+  override get message(): string {
+    const others = this.known.slice(0, 20).join(", ")
+    const there = this.known.length === 0 ? "" : `; there are ${others}${this.known.length > 20 ? ", ..." : ""}`
+    return `there is no ${this.kind} ${JSON.stringify(this.name)}${there}`
+  }
+}
+
 /** No reply in time. The request may still be handled; its reply is dropped then. */
 export class AgentTimeout extends Schema.TaggedError<AgentTimeout>()("AgentTimeout", {
   agent: Schema.String,

@@ -42,7 +42,7 @@ export class TableStore extends Context.Service<
       partition: number,
       keys: ReadonlyArray<string>
     ): Effect.Effect<ReadonlyArray<Uint8Array | undefined>, EngineError>
-    /** The same in a table whose rows expire: one that has expired is not there. */
+    /** The same in a table whose rows expire, or may: one that has expired is not there. */
     readTimed(
       processor: string,
       table: string,
@@ -78,5 +78,7 @@ export class TableStore extends Context.Service<
     /** Store where tables live; one that another processor has, or with other partitions, is `LayoutMismatch`. */
     declare(tables: ReadonlyArray<TableLayout>): Effect.Effect<void, EngineError | Misconfigured>
     layout(table: string): Effect.Effect<TableLayout | undefined, EngineError>
+    /** All tables that are declared, by name. */
+    layouts(): Effect.Effect<ReadonlyArray<TableLayout>, EngineError>
   }
 >()("millrace/TableStore") {}

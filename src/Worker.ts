@@ -23,17 +23,21 @@ import {
 import { Broker, type Durability } from "./Broker.ts"
 import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
-import { type EngineError, type MemberReplaced, Misconfigured, type ProcessorHalted } from "./Errors.ts"
+import type { EngineError, MemberReplaced, Misconfigured, ProcessorHalted } from "./Errors.ts"
+import * as Reporting from "./internal/admin/reporting.ts"
 import * as Crew from "./internal/jobs/crew.ts"
-import { checkCount, checkName, invalid } from "./internal/names.ts"
+import { checkCount, checkName } from "./internal/names.ts"
 import { declare } from "./internal/run/declaring.ts"
 import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
+import * as Health from "./internal/run/health.ts"
 import { Lease } from "./internal/run/lease.ts"
 import { memberOf } from "./internal/run/member.ts"
 import * as Ownership from "./internal/run/ownership.ts"
+import { attempt, select } from "./internal/run/selecting.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
+import { serveWeb } from "./internal/run/web.ts"
 import * as Schedules from "./internal/schedule/schedules.ts"
 import { placeOf } from "./internal/telemetry/annotating.ts"
 import { collecting } from "./internal/telemetry/collecting.ts"
@@ -45,7 +49,7 @@ import { Serializer } from "./Serializer.ts"
 import * as Settings from "./Settings.ts"
 import type * as Table from "./Table.ts"
 import { TableStore } from "./TableStore.ts"
-import type { Any } from "./Topic.ts"
+import type { Options as WebOptions } from "./web/Web.ts"
 
 /** What one part did. */
 export interface Counts {
@@ -96,7 +100,12 @@ export interface Options {
    * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
    */
   readonly signals?: boolean | undefined
-  /** How safe a commit must be. */
+  /**
+   * Serve health, metrics, the API and the page over HTTP; `{}` on 127.0.0.1, port 6066. Default: no port is opened. See
+   * `millrace/web`.
+   */
+  readonly web?: WebOptions | undefined
+  /** How safe a commit, or what settles a job, must be. */
   readonly durability?: Durability | undefined
 }
 
@@ -123,6 +132,7 @@ interface Handle {
   readonly stop: Effect.Effect<Summary, Failure<unknown>>
   readonly idle: Effect.Effect<void, Failure<unknown>>
   readonly changes: Stream.Stream<Change>
+  readonly health: Health.Health
 }
 
 // A service per program, whatever can halt its worker: the error type is checked where the layer is made.
@@ -138,59 +148,6 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
       return Settings.override(settings, { grace, lease, settle, tracing }, "Worker.run")
     })
   )
-
-const attempt = <A>(f: () => A): Effect.Effect<A, Misconfigured> =>
-  Effect.suspend(() => {
-    try {
-      return Effect.succeed(f())
-    } catch (error) {
-      return error instanceof Misconfigured ? Effect.fail(error) : Effect.die(error)
-    }
-  })
-
-/** The parts to run, or what is wrong with them. */
-const select = (parts: Parts, only: ReadonlyArray<string> | undefined): Effect.Effect<Parts, Misconfigured> =>
-  attempt(() => {
-    const names = parts.map((part) => part.name)
-    const twice = names.find((name, i) => names.indexOf(name) !== i)
-    if (twice !== undefined) {
-      throw new Misconfigured({
-        reason: "DuplicateName",
-        detail: parts.some((part) => part.name === twice && part.job !== undefined)
-          ? `two parts are named ${twice}; a job has one handler in a worker, and no processor has its name`
-          : `two parts are named ${twice}; the name is the consumer group, give each its own`
-      })
-    }
-    const tables = new Map<string, { readonly part: string; readonly definition: unknown }>()
-    const processing = parts.filter(isProcessing)
-    for (const part of processing) {
-      for (const table of part.definition.tables) {
-        const other = tables.get(table.name)
-        if (other !== undefined) {
-          throw new Misconfigured({
-            reason: "DuplicateName",
-            detail: `table ${table.name} is declared by ${other.part} and by ${part.name}; a table belongs to one processor`
-          })
-        }
-        tables.set(table.name, { part: part.name, definition: table.definition })
-      }
-    }
-    const topics = new Map<string, Any>()
-    for (const topic of processing.flatMap((part) => part.definition.topics)) {
-      const other = topics.get(topic.name)
-      if (other !== undefined && other.partitions !== topic.partitions) {
-        throw new Misconfigured({
-          reason: "PartitionsMismatch",
-          detail: `topic ${topic.name} is defined with ${other.partitions} and with ${topic.partitions} partitions`
-        })
-      }
-      topics.set(topic.name, topic)
-    }
-    const unknown = only?.find((name) => !names.includes(name))
-    if (unknown !== undefined)
-      throw invalid(`processors: there is no part named ${unknown}; there are ${names.join(", ")}`)
-    return only === undefined ? parts : parts.filter((part) => only.includes(part.name))
-  })
 
 /** How often `idle` asks the engine again when nothing moves here. */
 const otherWorkersMillis = 250
@@ -303,8 +260,22 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       onChange: (change) => {
         // Who leads is told by `Scheduler.leadership`.
         if (!("processor" in change) || change.processor !== leaderGroup) PubSub.publishUnsafe(changes, change)
+        reporting.changed()
         moved()
       }
+    })
+    const reporting = yield* Reporting.make({
+      coordinator,
+      member,
+      parts: selected.map((part) => ({
+        name: part.name,
+        kind: Reporting.kindOf(part),
+        counts: counts.get(part.name)!
+      })),
+      partitions: (now) => Array.from(groups.values(), (group) => group.doing(now)).flat(),
+      jobs: (now) => crew?.doing(now) ?? [],
+      schedules: schedules.doing,
+      rebalances: () => ownership?.rebalances() ?? 0
     })
     if (owners.size > 0) {
       yield* Effect.forkIn(
@@ -328,6 +299,8 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
     // Jobs, and schedules of one's own, need no lease of the coordinator.
     const joined = owners.size === 0 ? Effect.void : ownership.joined
     const ready = yield* Deferred.make<void>()
+    const health = Health.watch(ready, end)
+    if (options.web !== undefined) yield* serveWeb(options.web, health)
     yield* Effect.forkIn(
       Effect.ensuring(Effect.andThen(joined, schedules.start), Deferred.succeed(ready, undefined)),
       scope
@@ -344,6 +317,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
         lease: settings.lease,
         grace: settings.grace,
         limit,
+        durability: options.durability ?? "memory",
         onProgress: moved
       })
       yield* Effect.forkIn(
@@ -351,6 +325,10 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
         scope
       )
     }
+
+    // What is of nobody else's interest is not told: a worker with nothing but schedules of its own asks the engine nothing.
+    const reports = owners.size > 0 || crew !== undefined
+    if (reports) yield* Effect.forkIn(Effect.andThen(joined, reporting.run), scope)
 
     if (options.signals) {
       const clock = yield* Clock.Clock
@@ -368,7 +346,13 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
     const said = Effect.annotateLogs({ member })
     const leave = owners.size === 0 ? Effect.void : ownership.leave
     const drain = yield* Effect.cached(
-      said(Effect.all([leave, crew?.drain ?? Effect.void, stopped], { concurrency: 3, discard: true }))
+      said(
+        Effect.gen(function* () {
+          health.stop()
+          yield* Effect.all([leave, crew?.drain ?? Effect.void, stopped], { concurrency: 3, discard: true })
+          if (reports) yield* reporting.end
+        })
+      )
     )
     const summary = Effect.sync(
       (): Summary => ({
@@ -411,6 +395,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       ),
       idle,
       changes: Stream.fromPubSub(changes),
+      health,
       drain,
       ready: Effect.raceFirst(Deferred.await(ready), Effect.ignore(Deferred.await(end))),
       end: Deferred.await(end),
@@ -441,8 +426,7 @@ export const layer = <const P extends Parts>(
   EngineError | Misconfigured,
   Part.Services<P[number]> | Engine.Services
 > =>
-  Layer.effect(
-    Running,
+  Layer.effectContext(
     Effect.gen(function* () {
       const worker = yield* start(parts, options)
       yield* Effect.addFinalizer(() => worker.drain)
@@ -455,7 +439,7 @@ export const layer = <const P extends Parts>(
         )
       )
       yield* worker.ready
-      return worker
+      return Context.add(Context.make(Running, worker), Health.CurrentHealth, worker.health)
     })
   ) as Layer.Layer<any, any, any>
 

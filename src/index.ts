@@ -3,6 +3,8 @@
  * Each export is a module: `Topic.make`, `Processor.make`, `Worker.run`.
  */
 
+/** What can be seen and done from outside, by name. */
+export * as Admin from "./Admin.ts"
 /** An address that answers: cast to it, ask it. */
 export * as Agent from "./Agent.ts"
 /** Parts under a name. */

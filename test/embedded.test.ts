@@ -274,7 +274,7 @@ describe("changes", () => {
         const sqlite = yield* Sqlite
         const ticket = sqlite.ticket("any")
         const other = new DatabaseSync(file)
-        other.exec("INSERT INTO topics VALUES ('x', 1)")
+        other.exec("INSERT INTO topics (name, partitions) VALUES ('x', 1)")
         other.close()
         yield* sqlite.changed("any", ticket)
       }).pipe(Effect.provide(engineOf({ file })))

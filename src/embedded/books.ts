@@ -47,6 +47,11 @@ CREATE TABLE IF NOT EXISTS coordinator_open_ticks (
   namespace TEXT NOT NULL, schedule TEXT NOT NULL, tick INTEGER NOT NULL, epoch INTEGER NOT NULL,
   PRIMARY KEY (namespace, schedule, tick)
 ) WITHOUT ROWID;
+-- What members say about themselves, when, and until when it is kept.
+CREATE TABLE IF NOT EXISTS coordinator_reports (
+  namespace TEXT NOT NULL, member TEXT NOT NULL, at INTEGER NOT NULL, until INTEGER NOT NULL, text TEXT NOT NULL,
+  PRIMARY KEY (namespace, member)
+) WITHOUT ROWID;
 -- When the engine was found to have been away, and until when nobody is dropped for it.
 CREATE TABLE IF NOT EXISTS coordinator_away (
   namespace TEXT PRIMARY KEY, noticed INTEGER NOT NULL, until INTEGER NOT NULL

@@ -4,8 +4,18 @@
  * answered `DurabilityNotReached` by a file. Memory takes any durability as reached: it is what tests run on.
  */
 import { Clock, Effect, Layer } from "effect"
-import { type Append, type Appended, Broker, type Durability, type Lag, type Layout } from "../Broker.ts"
+import {
+  type Append,
+  type Appended,
+  Broker,
+  type Durability,
+  type Lag,
+  type Layout,
+  type StoredProcessor,
+  type StoredTopic
+} from "../Broker.ts"
 import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors.ts"
+import * as TopicFacts from "../internal/topicFacts.ts"
 import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import * as Commits from "./commit.ts"
@@ -30,7 +40,7 @@ type Write = <A>(
   durability?: Durability
 ) => Effect.Effect<A, EngineError>
 
-const reached = (isFile: boolean, durability: Durability): Effect.Effect<void, DurabilityNotReached> =>
+export const reached = (isFile: boolean, durability: Durability): Effect.Effect<void, DurabilityNotReached> =>
   isFile && typeof durability === "object" && durability.replicas > 0
     ? Effect.fail(new DurabilityNotReached({ wanted: durability.replicas, reached: 0 }))
     : Effect.void
@@ -55,10 +65,27 @@ const contradiction = (db: Statements, names: Names, topics: ReadonlyArray<Layou
 const declare = (db: Statements, names: Names, topics: ReadonlyArray<Layout>): Misconfigured | undefined => {
   const wrong = contradiction(db, names, topics)
   if (wrong !== undefined) return wrong
-  const insert = db.prepare("INSERT OR IGNORE INTO topics (name, partitions) VALUES (?, ?)")
-  for (const topic of topics) insert.run(names.stored(topic.name), topic.partitions)
+  const insert = db.prepare(
+    `INSERT INTO topics (name, partitions, facts) VALUES (?1, ?2, ?3)
+     ON CONFLICT DO UPDATE SET facts = ?3 WHERE facts IS NOT ?3`
+  )
+  for (const topic of topics) insert.run(names.stored(topic.name), topic.partitions, TopicFacts.encode(topic))
   return undefined
 }
+
+const topics = (db: Statements, names: Names): ReadonlyArray<StoredTopic> =>
+  db
+    .prepareArrays("SELECT name, partitions, facts FROM topics WHERE substr(name, 1, ?) = ? ORDER BY name")
+    .all<[string, number, string | null]>(names.stored("").length, names.stored(""))
+    .map(([name, partitions, facts]) => ({ name: names.plain(name), partitions, ...TopicFacts.decode(facts) }))
+
+const processors = (db: Statements, names: Names): ReadonlyArray<StoredProcessor> =>
+  db
+    .prepareArrays(
+      "SELECT processor, partitions, topics FROM registrations WHERE substr(processor, 1, ?) = ? ORDER BY processor"
+    )
+    .all<[string, number, string]>(names.stored("").length, names.stored(""))
+    .map(([name, partitions, topics]) => ({ name: names.plain(name), partitions, topics: JSON.parse(topics) }))
 
 interface Registration {
   readonly partitions: number
@@ -325,6 +352,8 @@ const make = (engine: Engine): Broker["Service"] => {
     // With one shard nothing is ever emitted to another one.
     deliver: () => Effect.succeed({ upTo: undefined, more: false }),
     declare: (topics) => orFail(write("declare", (db) => declare(db, names, topics))),
+    topics: () => sqlite.query("topics", (db) => topics(db, names)),
+    processors: () => sqlite.query("processors", (db) => processors(db, names)),
     reader: () => Effect.sync(() => makeReader(sqlite, names)),
     inspect: (topic, partitions) =>
       sqlite.query("inspect", (db) =>

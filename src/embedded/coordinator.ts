@@ -11,6 +11,7 @@ import { EngineError, MemberReplaced } from "../Errors.ts"
 import * as Quarantine from "../internal/quarantine.ts"
 import { type Books, createTables, namesIn, openBooks } from "./books.ts"
 import { Sqlite } from "./client.ts"
+import { reportsOf } from "./reports.ts"
 import { sync } from "./sync.ts"
 import { ticksOf } from "./ticks.ts"
 
@@ -66,7 +67,8 @@ const make = Effect.gen(function* () {
     group: (processor) => sqlite.query("group", (db, now) => describe(openBooks(db, namespace, now), processor)),
     takeEpoch: (processor, partition) => change("takeEpoch", (books) => takeEpoch(books, processor, partition)),
     removeGroup: (processor) => change("removeGroup", (books) => removeGroup(books, processor)),
-    ...ticksOf(sqlite)
+    ...ticksOf(sqlite),
+    ...reportsOf(sqlite)
   })
 })
 

@@ -154,8 +154,8 @@ const firstId = (db: Statements, log: number): string => {
 }
 
 export const info = (db: Statements, id: number | undefined, topic: string, partition: number): LogInfo => {
-  if (id === undefined) return { topic, partition, first: "0-0", last: "0-0", length: 0, added: 0, extra: 0 }
-  const { added, events, last, trimmed } = load(db, id)
+  if (id === undefined) return { topic, partition, first: "0-0", last: "0-0", length: 0, added: 0, extra: 0, events: 0 }
+  const { added, events, last, trimmed, trimmedEvents } = load(db, id)
   return {
     topic,
     partition,
@@ -163,7 +163,8 @@ export const info = (db: Statements, id: number | undefined, topic: string, part
     last: formatId(last),
     length: added - trimmed,
     added,
-    extra: events - added
+    extra: events - added,
+    events: events - trimmedEvents
   }
 }
 

@@ -7,8 +7,9 @@
 import type { Statements } from "./client.ts"
 
 const schema = `
+-- facts: see internal/topicFacts.ts.
 CREATE TABLE IF NOT EXISTS topics (
-  name TEXT PRIMARY KEY, partitions INTEGER NOT NULL
+  name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, facts TEXT
 ) WITHOUT ROWID;
 -- One partition of a topic. Entries and events are counted from its beginning; trimmed ones are still counted.
 CREATE TABLE IF NOT EXISTS logs (
@@ -94,9 +95,14 @@ CREATE INDEX IF NOT EXISTS row_ends_due ON row_ends (id, due);
 
 export const createTables = (db: Statements): void => {
   db.exec(schema)
-  // Files of schema 1 have fences without it.
-  const column = "SELECT 1 FROM pragma_table_info('fences') WHERE name = 'trial'"
-  if (db.prepare(column).get() === undefined) db.exec("ALTER TABLE fences ADD COLUMN trial TEXT NOT NULL DEFAULT ''")
+  // Files of schema 1 have fences without it, those of schema 3 topics without theirs.
+  addColumn(db, "fences", "trial", "TEXT NOT NULL DEFAULT ''")
+  addColumn(db, "topics", "facts", "TEXT")
+}
+
+const addColumn = (db: Statements, table: string, column: string, type: string): void => {
+  const found = db.prepare("SELECT 1 FROM pragma_table_info(?) WHERE name = ?").get(table, column)
+  if (found === undefined) db.exec(`ALTER TABLE ${table} ADD COLUMN ${column} ${type}`)
 }
 
 /** Names of one namespace as they are stored, and the numbers that stand for them. */

@@ -25,6 +25,17 @@ const layout = (db: Statements, names: Names, table: string): TableLayout | unde
   }
 }
 
+const layouts = (db: Statements, names: Names): ReadonlyArray<TableLayout> =>
+  db
+    .prepareArrays("SELECT name, processor, partitions, hashed FROM tables WHERE substr(name, 1, ?) = ? ORDER BY name")
+    .all<[string, string, number, number]>(names.stored("").length, names.stored(""))
+    .map(([name, processor, partitions, hashed]) => ({
+      name: names.plain(name),
+      processor: names.plain(processor),
+      partitions,
+      hashed: hashed === 1
+    }))
+
 const contradicts = (stored: TableLayout, table: TableLayout): boolean =>
   stored.processor !== table.processor || stored.partitions !== table.partitions
 
@@ -113,7 +124,8 @@ const make = (sqlite: Sqlite["Service"], names: Names): TableStore["Service"] =>
         sqlite.transaction("declare tables", (db) => declare(db, names, tables)),
         (wrong) => (wrong === undefined ? Effect.void : Effect.fail(wrong))
       ),
-    layout: (table) => sqlite.query("table layout", (db) => layout(db, names, table))
+    layout: (table) => sqlite.query("table layout", (db) => layout(db, names, table)),
+    layouts: () => sqlite.query("tables", (db) => layouts(db, names))
   })
 
 export const layer: Layer.Layer<TableStore, EngineError, Sqlite> = Layer.effect(

@@ -2,10 +2,9 @@
 
 import { randomUUID } from "node:crypto"
 import { Effect, Exit } from "effect"
-import { Broker, type Fence, type Start } from "../Broker.ts"
+import { Broker, type Fence, type Layout, type Start } from "../Broker.ts"
 import { Coordinator } from "../Coordinator.ts"
 import { type EngineError, EventsLost, Misconfigured } from "../Errors.ts"
-import type { Definition } from "./run/definition.ts"
 
 export const partitionsMismatch = (detail: string): Misconfigured =>
   new Misconfigured({ reason: "PartitionsMismatch", detail })
@@ -16,8 +15,15 @@ const running = (operation: string, name: string) =>
     detail: `${operation}: processor ${name} is running; pause it (Processor.pause) or stop its workers first`
   })
 
+/** What has to be known of a processor to move it. */
+export interface Sought {
+  readonly name: string
+  readonly topics: readonly [Layout, ...ReadonlyArray<Layout>]
+  readonly startFrom: Start
+}
+
 export const seek = (
-  definition: Definition,
+  definition: Sought,
   to: Start,
   reset: boolean
 ): Effect.Effect<void, EngineError | EventsLost | Misconfigured, Broker | Coordinator> =>

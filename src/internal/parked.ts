@@ -51,10 +51,15 @@ export const parked = (processor: string): Effect.Effect<ReadonlyArray<Parked>, 
       (partition) => Effect.map(broker.lanes(processor, partition), (lanes) => ({ partition, lanes })),
       { concurrency: 16 }
     )
-    return all.flatMap(({ lanes, partition }) =>
-      lanes.toSorted((a, b) => a.due - b.due).map((lane) => toParked(processor, partition, lane))
-    )
+    return all.flatMap(({ lanes, partition }) => parkedOf(processor, partition, lanes))
   })
+
+/** The lanes of one partition, by when they are tried again. */
+export const parkedOf = (
+  processor: string,
+  partition: number,
+  lanes: ReadonlyArray<StoredLane>
+): ReadonlyArray<Parked> => lanes.toSorted((a, b) => a.due - b.due).map((lane) => toParked(processor, partition, lane))
 
 const refused = (operation: string, detail: string): Misconfigured =>
   new Misconfigured({ reason: "InvalidOption", detail: `${operation}: ${detail}` })

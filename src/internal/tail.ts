@@ -2,7 +2,7 @@
 import { Cause, DateTime, Effect, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { Broker, type Position } from "../Broker.ts"
-import { EngineError, EventsLost } from "../Errors.ts"
+import { type DecodeError, EngineError, EventsLost } from "../Errors.ts"
 import type { Event, Origin } from "../Event.ts"
 import { Serializer } from "../Serializer.ts"
 import * as Settings from "../Settings.ts"
@@ -34,7 +34,16 @@ export interface Options {
   readonly from?: From | undefined
   readonly until?: "now" | undefined
   readonly partitions?: NonEmptyReadonlyArray<number> | undefined
+  /** Told of events that cannot be decoded, which are left out then; without it they are the end. */
+  readonly onUndecodable?: ((error: DecodeError) => Effect.Effect<unknown>) | undefined
 }
+
+const split = (
+  events: ReadonlyArray<Received<unknown>>
+): readonly [good: ReadonlyArray<Received<unknown>>, failures: ReadonlyArray<DecodeError>] => [
+  events.filter((event) => event.failure === undefined),
+  events.flatMap((event) => event.failure ?? [])
+]
 
 export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<A>, any, Broker | Serializer> =>
   Stream.unwrap(
@@ -141,6 +150,12 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
                     // Nothing there although the end is above: it was trimmed meanwhile.
                     if (batches.length === 0 && options.until === "now") return Cause.done()
                     if (events.length === 0) return pull
+                    const { onUndecodable } = options
+                    if (onUndecodable !== undefined) {
+                      const [good, failures] = split(events)
+                      const told = Effect.forEach(failures, onUndecodable, { discard: true })
+                      return Effect.andThen(told, good.length === 0 ? pull : Effect.succeed(good as never))
+                    }
                     const bad = events.findIndex((event) => event.failure !== undefined)
                     if (bad === 0) return Effect.fail(events[0]!.failure!)
                     // What came before it is given first; the failure is met by the next pull.

@@ -8,6 +8,7 @@
 import { Effect, Layer, Random } from "effect"
 import { Broker, type Durability, type Layout, type Append as NewAppend, type Start } from "../Broker.ts"
 import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
+import * as TopicFacts from "../internal/topicFacts.ts"
 import * as Append from "./append.ts"
 import * as AppendOne from "./appendOne.ts"
 import * as Claim from "./claim.ts"
@@ -176,8 +177,12 @@ const make = Effect.gen(function* () {
 
   const declare: Service["declare"] = Effect.fnUntraced(function* (topics) {
     if (topics.length === 0) return
-    const args = topics.flatMap(({ name, partitions }) => [name, `${partitions} ${shards}`])
-    const [name, stored] = yield* redis.run(Layouts.declare, [keys.topics(namespace)], args)
+    const args = topics.flatMap((topic) => [topic.name, `${topic.partitions} ${shards}`, TopicFacts.encode(topic)])
+    const [name, stored] = yield* redis.run(
+      Layouts.declareTopics,
+      [keys.topics(namespace), keys.topicFacts(namespace)],
+      args
+    )
     if (name === undefined || stored === undefined) return
     const asked = topics.find((topic) => topic.name === name)!
     const [partitions, storedShards] = stored.split(" ")
@@ -188,6 +193,24 @@ const make = Effect.gen(function* () {
         `${asked.partitions} in ${shards}: use the stored numbers, or another topic name or namespace`
     })
   })
+
+  const topics: Service["topics"] = Effect.fnUntraced(function* () {
+    const stored = yield* redis.run(Layouts.rowsOf, [keys.topics(namespace)], [])
+    const facts = new Map(Layouts.pairs(yield* redis.run(Layouts.rowsOf, [keys.topicFacts(namespace)], [])))
+    return Layouts.pairs(stored).map(([name, row]) => ({
+      name,
+      partitions: Number.parseInt(row, 10),
+      ...TopicFacts.decode(facts.get(name))
+    }))
+  })
+
+  const processors: Service["processors"] = () =>
+    Effect.map(redis.run(Layouts.rowsOf, [keys.processors(namespace)], []), (rows) =>
+      Layouts.pairs(rows).map(([name, row]) => {
+        const [partitions, topics = ""] = row.split(" ")
+        return { name, partitions: Number(partitions), topics: topics.split(",") }
+      })
+    )
 
   const layoutOf = (processor: string): Effect.Effect<ReadonlyArray<LogOf>, EngineError> =>
     Effect.map(redis.call<string | null>("hget", keys.processors(namespace), processor), (stored) => {
@@ -354,6 +377,8 @@ const make = Effect.gen(function* () {
   return Broker.of({
     shards,
     declare,
+    topics,
+    processors,
     append,
     awaitRoom: (topic, partition) =>
       awaitRoom(redis, logKeys(tagOf(partition), { topic: topic.name, partition }), topic),

@@ -12,24 +12,30 @@ import { parseLanes } from "./parking.ts"
 import { countOf, installed } from "./probation.ts"
 import { toTimes } from "./windows.ts"
 
-/** Length, entries added, first id, last id and extra events of a log, as the scripts give them. */
-export type Facts = readonly [length: string, added: string, first: string, last: string, extra: string]
+/** Length, entries added, first id, last id of a log, its extra events and those of them that are trimmed, as the scripts give them. */
+export type Facts = readonly [length: string, added: string, first: string, last: string, extra: string, gone: string]
 
-export const logInfo = (topic: string, partition: number, [length, added, first, last, extra]: Facts): LogInfo => ({
+export const logInfo = (
+  topic: string,
+  partition: number,
+  [length, added, first, last, extra, gone]: Facts
+): LogInfo => ({
   topic,
   partition,
   first,
   last,
   length: Number(length),
   added: Number(added),
-  extra: Number(extra)
+  extra: Number(extra),
+  events: Number(length) + Number(extra) - Number(gone)
 })
 
 /** Facts of one log. */
 export const factsOf = /* lua */ `
 local function factsOf(log, count)
   local length, added, first, last = stream(log)
-  return { text(length), text(added), first, last, redis.call("HGET", count, "extra") or "0" }
+  local known = redis.call("HMGET", count, "extra", "gone")
+  return { text(length), text(added), first, last, known[1] or "0", known[2] or "0" }
 end
 `
 

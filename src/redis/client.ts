@@ -230,7 +230,8 @@ const makeDurable = Effect.fnUntraced(function* (link: Link, server: Server) {
     })
 })
 
-const make = Effect.fnUntraced(function* (options: Options) {
+/** The shared connection, before anything was asked of its server. */
+export const connect = Effect.fnUntraced(function* (options: Options) {
   const namespace = options.namespace ?? "millrace"
   const shards = options.shards ?? 1
   if (!Number.isSafeInteger(shards) || shards < 1 || shards > 16_384) {
@@ -264,6 +265,11 @@ const make = Effect.fnUntraced(function* (options: Options) {
     (link) => Effect.sync(() => link.close())
   )
   yield* link.ready("connect")
+  return { link, namespace, shards }
+})
+
+const make = Effect.fnUntraced(function* (options: Options) {
+  const { link, namespace, shards } = yield* connect(options)
   const server = yield* checkServer(link.native, link.where)
   yield* followFailovers(link.native)
   const runDurable = yield* makeDurable(link, server)

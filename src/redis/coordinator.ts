@@ -10,6 +10,7 @@
  * | `{ns}:groups` | hash | group → `partitions paused generation counter slot began`, slot being the last one given, began when it last got a member while it had none (ms) |
  * | `{ns}:due` | hash | group → when its targets are to be computed (ms); only while that is open |
  * | `{ns}:ticks` | hash | schedule → its last tick, then ` tick:epoch` for each that is claimed and not done (`ticks.ts`) |
+ * | `{ns}:reports` | hash | member → when it said something about itself, until when it is kept (ms), and what it said (`reports.ts`) |
  * | `{ns}:away` | string | when the server was found to have been away, and until when nobody is dropped for it |
  * | `{ns}:group:<group>:members` | zset | member, by its rank (36 bits) and its slot (16 bits) |
  * | `{ns}:group:<group>:slots` | hash | slot → member |
@@ -27,6 +28,7 @@ import { EngineError, MemberReplaced } from "../Errors.ts"
 import * as Quarantine from "../internal/quarantine.ts"
 import { groupKeys, sharedKeys } from "./books.ts"
 import { Redis } from "./client.ts"
+import { reportsOf } from "./reports.ts"
 import * as Scripts from "./sync.ts"
 import { ticksOf } from "./ticks.ts"
 
@@ -154,7 +156,8 @@ const make = Effect.gen(function* () {
     takeEpoch,
     removeGroup: (processor) =>
       Effect.map(redis.run(Scripts.removeGroup, keys(processor), [processor]), (removed) => removed === 1),
-    ...ticksOf(redis)
+    ...ticksOf(redis),
+    ...reportsOf(redis)
   })
 })
 

@@ -21,6 +21,7 @@
  * | `{ns:s}:producer:<topic>:<p>` | hash | a user's producer to "<sequence> <id>" | for ever |
  * | `{ns:s}:safe` | string | written before WAIT, so that it waits also when a script had nothing to write | for ever |
  * | `{ns}:topics` | hash | topic to "<partitions> <shards>" | for ever |
+ * | `{ns}:topicFacts` | hash | topic to what is kept for tools, as JSON (see `internal/topicFacts.ts`) | for ever |
  * | `{ns}:processors` | hash | processor to "<partitions> <topics, sorted, by commas>" | until removed |
  * | `{ns}:tables` | hash | table to "<processor> <partitions> <1 if placed by hash>" | until the processor is removed |
  *
@@ -61,5 +62,6 @@ export const producer = (tag: string, topic: string, partition: number): string 
   `${tag}:producer:${topic}:${partition}`
 export const safe = (key: string): string => `${key.slice(0, key.indexOf("}") + 1)}:safe`
 export const topics = (namespace: string): string => `{${namespace}}:topics`
+export const topicFacts = (namespace: string): string => `{${namespace}}:topicFacts`
 export const processors = (namespace: string): string => `{${namespace}}:processors`
 export const tableLayouts = (namespace: string): string => `{${namespace}}:tables`

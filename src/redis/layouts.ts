@@ -20,6 +20,37 @@ return {}
 `
 )
 
+/** KEYS: hash, and the hash of what need not agree (see `internal/topicFacts.ts`). ARGV: names, values and facts. */
+export const declareTopics = script<readonly [] | readonly [name: string, stored: string]>(
+  "declareTopics",
+  /* lua */ `#!lua flags=allow-oom
+for i = 1, #ARGV, 3 do
+  local stored = redis.call("HGET", KEYS[1], ARGV[i])
+  if stored and stored ~= ARGV[i + 1] then return { ARGV[i], stored } end
+end
+for i = 1, #ARGV, 3 do
+  redis.call("HSETNX", KEYS[1], ARGV[i], ARGV[i + 1])
+  if redis.call("HGET", KEYS[2], ARGV[i]) ~= ARGV[i + 2] then redis.call("HSET", KEYS[2], ARGV[i], ARGV[i + 2]) end
+end
+return {}
+`
+)
+
+/** KEYS: hash. A script, since ioredis makes an object of the reply to HGETALL. */
+export const rowsOf = script<ReadonlyArray<string>>(
+  "rows",
+  /* lua */ `#!lua flags=no-writes
+return redis.call("HGETALL", KEYS[1])
+`
+)
+
+/** Names and values in turn, as `rowsOf` gives them, by name. */
+export const pairs = (rows: ReadonlyArray<string>): ReadonlyArray<readonly [name: string, value: string]> => {
+  const all: Array<readonly [string, string]> = []
+  for (let i = 0; i < rows.length; i += 2) all.push([rows[i]!, rows[i + 1]!])
+  return all.sort(([a], [b]) => (a < b ? -1 : 1))
+}
+
 /** KEYS: owner, tables set; log and count of each; the tables' hashes and the lanes' keys. ARGV: processor, logs. */
 export const unregister = script<number>(
   "unregister",

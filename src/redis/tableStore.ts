@@ -4,7 +4,7 @@ import { type EngineError, Misconfigured } from "../Errors.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Redis } from "./client.ts"
 import * as keys from "./keys.ts"
-import { declareTables } from "./layouts.ts"
+import { declareTables, pairs, rowsOf } from "./layouts.ts"
 import * as Timed from "./timed.ts"
 import * as Windows from "./windows.ts"
 
@@ -88,6 +88,10 @@ const make = Effect.gen(function* () {
     layout: (table) =>
       Effect.map(redis.call<string | null>("hget", keys.tableLayouts(redis.namespace), table), (stored) =>
         stored === null ? undefined : parseLayout(table, stored)
+      ),
+    layouts: () =>
+      Effect.map(redis.run(rowsOf, [keys.tableLayouts(redis.namespace)], []), (rows) =>
+        pairs(rows).map(([name, stored]) => parseLayout(name, stored))
       )
   })
 })

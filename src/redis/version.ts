@@ -9,9 +9,10 @@ export interface Server {
   readonly waitsForDisk: boolean
 }
 
-const field = (info: string, name: string): string | undefined => new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
+export const field = (info: string, name: string): string | undefined =>
+  new RegExp(`^${name}:(.*?)\\r?$`, "m").exec(info)?.[1]
 
-const atLeast = (version: string, major: number, minor: number): boolean => {
+export const atLeast = (version: string, major: number, minor: number): boolean => {
   const [a = 0, b = 0] = version.split(".").map(Number)
   return a > major || (a === major && b >= minor)
 }

@@ -8,6 +8,7 @@ import type { Broker } from "../../src/Broker.ts"
 import type { TableStore } from "../../src/TableStore.ts"
 import { appendLaws } from "./broker/append.ts"
 import { commitLaws } from "./broker/commit.ts"
+import { listingLaws } from "./broker/listing.ts"
 import { modelLaws } from "./broker/model.ts"
 import { outboxLaws } from "./broker/outbox.ts"
 import { parkedEventLaws } from "./broker/parkedEvents.ts"
@@ -43,6 +44,7 @@ export const brokerLaws = (
     probationLaws(laws)
     retentionLaws(laws)
     startLaws(laws)
+    listingLaws(laws)
     windowLaws(laws)
     modelLaws(laws)
   })

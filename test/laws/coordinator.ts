@@ -21,6 +21,7 @@ import {
 import { FakeMember, keyOf } from "../support/fakeMember.ts"
 import { operations, settling, starts, waking } from "./coordinatorChanges.ts"
 import { quarantines } from "./coordinatorQuarantine.ts"
+import { reports } from "./coordinatorReports.ts"
 import { randomSchedules } from "./coordinatorSchedules.ts"
 import { ticks } from "./coordinatorTicks.ts"
 
@@ -42,6 +43,7 @@ export const coordinatorLaws = (name: string, layer: Layer.Layer<Coordinator, un
     waking(law, advance)
     quarantines(law, advance)
     ticks(law, options)
+    reports(law, options)
     randomSchedules(law, options)
   })
 }

@@ -177,6 +177,32 @@ export const tableStoreLaws = (
       })
     )
 
+    it.effect("tables are listed by name", () =>
+      Effect.gen(function* () {
+        const tables = yield* TableStore
+        const [processor, one, two] = [unique("p"), unique("z"), unique("y")]
+        const all = [one, two].map((name) => ({ name, processor, partitions: 2, hashed: name === one }))
+        yield* tables.declare(all)
+        const ours = (yield* tables.layouts()).filter((table) => table.processor === processor)
+        assert.deepStrictEqual(ours, all.toReversed())
+      })
+    )
+
+    it.effect("rows that never expire are read alike by what reads those that do", () =>
+      Effect.gen(function* () {
+        const tables = yield* TableStore
+        const processor = yield* owner
+        yield* commit(commitOf(processor, fence(1), 1, { rows: [{ table: "t", key: "a", value: "A" }] }))
+        const [found, none] = yield* tables.readTimed(processor, "t", 0, ["a", "none"])
+        assert.deepStrictEqual([text(found!.value), found!.left, none], ["A", undefined, undefined])
+        const page = yield* tables.entries(processor, "t", 0, "", true)
+        assert.deepStrictEqual(
+          page.rows.map(([key, value]) => [key, text(value)]),
+          [["a", "A"]]
+        )
+      })
+    )
+
     it.effect("where a table lives is stored once, and a contradiction is a layout mismatch", () =>
       Effect.gen(function* () {
         const tables = yield* TableStore

@@ -14,7 +14,7 @@ export const deadOf = <A, K>(source: Topic<A, K>, name = `${source.name}.dead`):
   let dead = names.get(name)
   if (dead === undefined) {
     checkName("topic", name)
-    const fields = { ...source, name, retention: Retention.forever }
+    const fields = { ...source, name, retention: Retention.forever, letters: true }
     dead = Object.assign(Object.create(Object.getPrototypeOf(source)), fields) as Topic<A, K>
     names.set(name, dead)
   }

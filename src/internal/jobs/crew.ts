@@ -1,5 +1,6 @@
 /** All job handlers of one worker: one runner for each queue, one bound for what runs at a time, one end. */
 import { type Clock, type Context, Effect, type Scope } from "effect"
+import type { Durability } from "../../Broker.ts"
 import type { JobStore } from "../../JobStore.ts"
 import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
@@ -7,6 +8,7 @@ import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
 import { annotated } from "../telemetry/annotating.ts"
 import { instrumented } from "../telemetry/running.ts"
+import { type Doing, line } from "./doing.ts"
 import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
 
@@ -29,6 +31,8 @@ export interface Options {
   readonly lease: number
   readonly grace: number
   readonly limit: Limit | undefined
+  /** How safe a settlement must be. */
+  readonly durability: Durability
   readonly onProgress: () => void
 }
 
@@ -81,6 +85,7 @@ export interface Crew {
   /** Jobs that could be run now are ready, or run elsewhere. */
   readonly behind: Effect.Effect<boolean>
   readonly report: (now: number) => ReadonlyArray<string>
+  readonly doing: (now: number) => ReadonlyArray<Doing>
 }
 
 export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> =>
@@ -107,6 +112,7 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
         Effect.forEach(runners, (runner) => runner.behind),
         (each) => each.includes(true)
       ),
-      report: (now) => runners.flatMap((runner) => runner.report(now))
+      report: (now) => runners.flatMap((runner) => runner.doing(now).map(line)),
+      doing: (now) => runners.flatMap((runner) => runner.doing(now))
     }
   })

@@ -44,7 +44,7 @@ export const errorLine = (spec: Spec, serializer: Codec, error: unknown, base: O
 export const messageOf = (error: unknown): string =>
   error instanceof Error ? (error.stack ?? `${error.name}: ${error.message}`) : Cause.pretty(Cause.fail(error))
 
-const parse = (text: string): Line => {
+export const parseLine = (text: string): Line => {
   try {
     return JSON.parse(text) as Line
   } catch {
@@ -73,7 +73,7 @@ export interface Attempt {
 }
 
 export const attemptsOf = (spec: Spec, serializer: Codec, item: Item): ReadonlyArray<Attempt> =>
-  item.history.map(parse).map((line) => ({
+  item.history.map(parseLine).map((line) => ({
     at: line.at,
     attempt: line.attempt,
     worker: line.worker,
@@ -92,7 +92,7 @@ export const endOf = (spec: Spec, serializer: Codec, item: Item): Exit.Exit<unkn
       return failed("Cancelled")
     case "dead": {
       const last = item.history[item.history.length - 1]
-      const line = last === undefined ? undefined : parse(last)
+      const line = last === undefined ? undefined : parseLine(last)
       if (item.reason === "Failed" && line?.exit === "Failed") return exitOf(spec, serializer, item.id, line)
       return failed(item.reason === "Failed" ? "Defect" : (item.reason ?? "Lost"), line?.message)
     }

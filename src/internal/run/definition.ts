@@ -5,6 +5,7 @@ import type { Event } from "../../Event.ts"
 import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
+import type { Contract } from "../agent/contract.ts"
 import type { Holding } from "../join/held.ts"
 import { invalid } from "../names.ts"
 import type { CacheBounds } from "./cache.ts"
@@ -94,6 +95,8 @@ export interface Definition extends Common {
   readonly onClaim: ((partition: number) => Effect.Effect<void, never, Scope.Scope>) | undefined
   readonly wraps: ReadonlyArray<Wrap>
   readonly middleware: ReadonlyArray<(events: Events) => Events>
+  /** The contract that it answers for, if it is an agent's handler. */
+  readonly agent?: Contract | undefined
 }
 
 /** Whether a part is a processor. */

@@ -17,7 +17,7 @@ import { watchedTables } from "../telemetry/watchedTables.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
-import { doing } from "./doing.ts"
+import { type Doing, doing, stateOf } from "./doing.ts"
 import { expiring } from "./expiry.ts"
 import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
@@ -89,6 +89,7 @@ export interface Group {
   readonly watch: Effect.Effect<void>
   /** What its partitions are doing, a line for each. */
   readonly report: (now: number) => ReadonlyArray<string>
+  readonly doing: (now: number) => ReadonlyArray<Doing>
 }
 
 /** One report of a slow event in so many milliseconds. */
@@ -441,6 +442,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       report: (now) =>
         running.size === 0
           ? [`${definition.name}: no partitions`]
-          : Array.from(running.values(), ({ partition }) => doing(partition, now))
+          : Array.from(running.values(), ({ partition }) => doing(partition, now)),
+      doing: (now) => Array.from(running.values(), ({ partition }) => stateOf(partition, now))
     }
   })

@@ -22,6 +22,8 @@ export interface Runs extends Pick<Entry, "begin" | "onPassed" | "onNext"> {
   /** Wait for what runs, for so many milliseconds; then interrupt it. */
   readonly end: (grace: number) => Effect.Effect<void>
   readonly report: (now: number, waits: string | undefined) => string
+  /** How many run now, and the next tick, in milliseconds since 1970, if there is one. */
+  readonly doing: () => { readonly running: number; readonly next: number | undefined }
 }
 
 export const make = (options: {
@@ -128,6 +130,7 @@ export const make = (options: {
       },
       quiet: () => running.size === 0,
       end,
+      doing: () => ({ running: running.size, next }),
       report: (now, waits) => {
         const oldest = Math.min(...Array.from(running, ({ since }) => since))
         const runs =

@@ -24,6 +24,14 @@ export interface Schedules {
   readonly quiet: () => boolean
   /** A line for each. */
   readonly report: (now: number) => ReadonlyArray<string>
+  readonly doing: () => ReadonlyArray<Doing>
+}
+
+export interface Doing extends Pick<Definition, "name" | "kind" | "onLeader"> {
+  /** It ticks here. */
+  readonly active: boolean
+  readonly running: number
+  readonly next: number | undefined
 }
 
 interface Schedule {
@@ -152,6 +160,14 @@ export const make = (options: Options): Effect.Effect<Schedules, never, Schedule
       report: (now) =>
         all.map(({ definition, runs }) =>
           runs.report(now, definition.onLeader && leading === undefined ? "another worker leads" : undefined)
-        )
+        ),
+      doing: () =>
+        all.map(({ definition: { kind, name, onLeader }, runs }) => ({
+          name,
+          kind,
+          onLeader,
+          active: !onLeader || leading !== undefined,
+          ...runs.doing()
+        }))
     }
   })

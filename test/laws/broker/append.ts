@@ -253,9 +253,19 @@ export const appendLaws = ({ it }: Laws): void => {
         last: ids[2]!,
         length: 3,
         added: 3,
-        extra: 3
+        extra: 3,
+        events: 6
       })
-      const empty = { topic: topic.name, partition: 1, first: "0-0", last: "0-0", length: 0, added: 0, extra: 0 }
+      const empty = {
+        topic: topic.name,
+        partition: 1,
+        first: "0-0",
+        last: "0-0",
+        length: 0,
+        added: 0,
+        extra: 0,
+        events: 0
+      }
       assert.deepStrictEqual(other, empty)
     })
   )

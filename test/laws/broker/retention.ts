@@ -57,7 +57,8 @@ const consumedLaws = ({ it }: Laws): void => {
         last,
         length: 0,
         added: 251,
-        extra: 1
+        extra: 1,
+        events: 0
       })
     })
   )

@@ -1,0 +1,39 @@
+/** The engine that a command works on: by flag, else by environment; its namespace also by the app. */
+import { Config, Effect, Layer, Option, Redacted } from "effect"
+import * as Engine from "../Engine.ts"
+import { NotFound } from "../Errors.ts"
+import { WrongUse } from "./failures.ts"
+import { Namespace, Url } from "./globals.ts"
+
+/** URL, namespace and shards, wherever they are given. */
+export const options = (appNamespace: string | undefined) =>
+  Effect.gen(function* () {
+    const url = Option.firstSomeOf([yield* Url, yield* Config.option(Config.Redacted("MILLRACE_URL"))])
+    if (Option.isNone(url) || Redacted.value(url.value).trim() === "") {
+      return yield* new WrongUse({
+        message:
+          "there is no engine: give --url or set MILLRACE_URL, such as redis://localhost:6379 or file:./events.db"
+      })
+    }
+    const named = Option.firstSomeOf([yield* Namespace, yield* Config.option(Config.String("MILLRACE_NAMESPACE"))])
+    const namespace = Option.getOrElse(named, () => appNamespace)
+    return { url: url.value, namespace, shards: yield* Engine.shardsConfig }
+  })
+
+export const engine = (appNamespace?: string | undefined) =>
+  Layer.unwrap(Effect.map(options(appNamespace), Engine.layer))
+
+/** Gives an effect the engine; why it cannot be had is its failure. A wrong name is told with where it was looked for. */
+export const withEngine =
+  (appNamespace?: string | undefined) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>) =>
+    Effect.gen(function* () {
+      const { namespace = "millrace" } = yield* options(appNamespace)
+      return yield* self.pipe(
+        Effect.catchIf(
+          (error) => error instanceof NotFound,
+          ({ message }) => new WrongUse({ message: `${message} (in namespace ${namespace}; see --namespace)` })
+        ),
+        Effect.provide(engine(appNamespace))
+      )
+    })

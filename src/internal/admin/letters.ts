@@ -1,0 +1,285 @@
+/**
+ * Dead letters by the name of the topic that holds them. Nobody's schema is needed: values are read as far as the
+ * program's serializer knows them, and put back as the bytes that they are.
+ */
+import { DateTime, Effect, Schema, type Scope } from "effect"
+import { Broker, type Entry, type Reader, type StoredTopic } from "../../Broker.ts"
+import type { EngineError, Misconfigured } from "../../Errors.ts"
+import { NotFound } from "../../Errors.ts"
+import { forever } from "../../Retention.ts"
+import { type Codec, Serializer } from "../../Serializer.ts"
+import type { TableStore } from "../../TableStore.ts"
+import * as Topics from "../../Topic.ts"
+import { withoutOurs } from "../dead/headers.ts"
+import { letterOf } from "../dead/letters.ts"
+import { groupOf, isLetter, nobody, passed } from "../dead/list.ts"
+import { redrive as putBack } from "../dead/redrive.ts"
+import { before, compare, parseOffset, zero } from "../entryId.ts"
+import type { Received } from "../record/received.ts"
+import { codecOf, type TopicCodec } from "../record/record.ts"
+import { concurrency, named, range, refused } from "./known.ts"
+import * as Payload from "./payload.ts"
+import type { DeadLetter, DeadTopic, Page } from "./shapes.ts"
+
+type Store = Broker | TableStore
+type Client = Store | Serializer
+
+/** Bytes that a value may have, whatever its topic allowed. */
+const maxBytes = 64 * 1024 * 1024
+
+/** A topic of anything. A flat one must name a field; those that are there are read one by one, so any name will do. */
+const anything = ({ flat, name, partitions, retention }: StoredTopic): Topics.Any =>
+  flat
+    ? Topics.make(name, {
+        schema: Schema.Struct({ value: Schema.String }),
+        partitions,
+        retention: retention ?? forever,
+        maxBytes,
+        encoding: "flat"
+      })
+    : Topics.make(name, { schema: Schema.Unknown, partitions, retention: retention ?? forever, maxBytes })
+
+const holdsLetters = ({ letters, name }: StoredTopic): boolean => letters || name.endsWith(".dead")
+
+const find = (name: string) =>
+  Effect.flatMap(
+    Broker.use((broker) => broker.topics()),
+    (all) => named("dead-letter topic", all.filter(holdsLetters), name)
+  )
+
+/** What stands behind the place of the group that puts letters back, without what it has put back beyond it. */
+const listed = (topic: StoredTopic): Effect.Effect<number, EngineError, Store> =>
+  Effect.gen(function* () {
+    const broker = yield* Broker
+    const dead = anything(topic)
+    const behind = (yield* broker.lag(groupOf(dead))).reduce((sum, { events }) => sum + events, 0)
+    const logs = yield* broker.inspect(dead, range(topic.partitions))
+    const stored = logs.reduce((sum, { events }) => sum + events, 0)
+    if (stored === 0) return 0
+    const isRegistered = (yield* broker.processors()).some(({ name }) => name === groupOf(dead))
+    if (!isRegistered) return stored
+    const gone = yield* Effect.forEach(
+      logs.filter(({ length }) => length > 0),
+      ({ partition }) => Effect.map(passed(dead, partition), ({ offsets }) => offsets.size),
+      { concurrency }
+    )
+    return Math.max(0, behind - gone.reduce((sum, size) => sum + size, 0))
+  })
+
+export const deadTopics: Effect.Effect<ReadonlyArray<DeadTopic>, EngineError, Store> = Effect.flatMap(
+  Broker.use((broker) => broker.topics()),
+  (all) =>
+    Effect.forEach(
+      all.filter(holdsLetters),
+      (topic) => Effect.map(listed(topic), (letters) => ({ topic: topic.name, partitions: topic.partitions, letters })),
+      { concurrency }
+    )
+)
+
+const payloadOf = (event: Received<unknown>, serializer: Codec, flat: boolean, most: number): DeadLetter["payload"] => {
+  const fields = valueOf(event)
+  if (flat) {
+    const value: Record<string, string> = {}
+    for (let i = 0; i < fields.length; i += 2) value[text(fields[i]!)] = text(fields[i + 1]!)
+    return Payload.shown(value, "flat", Buffer.concat(fields.map(bytesOf)), most)
+  }
+  let bytes: Uint8Array = new Uint8Array()
+  let format: string | undefined
+  for (let i = 0; i < fields.length; i += 2) {
+    if (text(fields[i]!) === "v") bytes = bytesOf(fields[i + 1]!)
+    else if (text(fields[i]!) === "f") format = text(fields[i + 1]!)
+  }
+  const { failure } = event
+  return failure === undefined
+    ? Payload.shown(event.value, format ?? "json", bytes, most)
+    : Payload.read(serializer, format, bytes, most)
+}
+
+/** The fields of its value; those of the whole entry if it cannot be taken apart. */
+const valueOf = (event: Received<unknown>): ReadonlyArray<string | Uint8Array> => {
+  try {
+    return event.source.valueFields(event.index)
+  } catch {
+    return event.source.rawFields()
+  }
+}
+
+const bytesOf = (field: string | Uint8Array): Uint8Array => (typeof field === "string" ? Buffer.from(field) : field)
+const text = (field: string | Uint8Array): string => (typeof field === "string" ? field : Buffer.from(field).toString())
+
+const describe = (event: Received<unknown>, serializer: Codec, flat: boolean, most: number): DeadLetter => {
+  const { attempts, error, failedAt, offset, partition, processor, source } = letterOf(event)
+  return {
+    topic: event.topic,
+    partition,
+    offset,
+    key: event.key ?? null,
+    timestamp: DateTime.formatIso(event.timestamp),
+    headers: strings(withoutOurs(event.headers)),
+    payload: payloadOf(event, serializer, flat, most),
+    error,
+    attempts: whole(attempts),
+    processor,
+    failedAt: failedAt === undefined ? null : DateTime.formatIso(failedAt),
+    source: { ...source, partition: whole(source.partition) }
+  }
+}
+
+// What somebody else wrote into headers may be anything.
+const whole = (value: number): number => (Number.isSafeInteger(value) ? value : 0)
+const strings = (headers: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]))
+
+/** Entries looked at in one read, and letters of a page. */
+const pageSize = 100
+
+interface Place {
+  readonly partition: number
+  /** Read on behind this entry. */
+  readonly after: string
+}
+
+const placeOf = (cursor: string | undefined): Effect.Effect<Place, Misconfigured> => {
+  if (cursor === undefined) return Effect.succeed({ partition: 0, after: zero })
+  const match = /^(\d{1,5})@(\d{1,20}-\d{1,20})$/.exec(cursor)
+  return match === null
+    ? Effect.fail(refused(`cursor ${JSON.stringify(cursor)}: give the "next" of the page before`))
+    : Effect.succeed({ partition: Number(match[1]), after: match[2]! })
+}
+
+/** A reader of each shard, opened when it is first asked for. */
+const readers = Effect.map(Broker, (broker) => {
+  const open = new Map<number, Reader>()
+  return (partition: number): Effect.Effect<Reader, EngineError, Scope.Scope> => {
+    const shard = partition % broker.shards
+    const known = open.get(shard)
+    return known !== undefined
+      ? Effect.succeed(known)
+      : Effect.tap(broker.reader(shard), (reader) => Effect.sync(() => open.set(shard, reader)))
+  }
+})
+
+const readPage = (reader: Reader, topic: Topics.Any, { after, partition }: Place, count: number) =>
+  Effect.map(
+    // Nothing is ever trimmed there, so how many entries were read does not matter.
+    reader.read([{ topic, partition, after, entriesRead: Number.POSITIVE_INFINITY }], { count, block: 0 }),
+    ([batch]): ReadonlyArray<Entry> => batch?.entries ?? []
+  )
+
+const lettersIn = (codec: TopicCodec, entry: Entry, partition: number): ReadonlyArray<Received<unknown>> =>
+  codec.unpack(entry, partition, 0, nobody, 0n).filter(isLetter)
+
+/** A page of those that were not put back, in the order of partitions and offsets. */
+export const deadLetters = (
+  name: string,
+  cursor: string | undefined
+): Effect.Effect<Page<DeadLetter>, EngineError | Misconfigured | NotFound, Client> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const topic = yield* find(name)
+      const dead = anything(topic)
+      const serializer = yield* Serializer
+      const codec = codecOf(dead, serializer)
+      const readerOf = yield* readers
+      const from = yield* placeOf(cursor)
+      const logs = yield* Broker.use((broker) => broker.inspect(dead, range(topic.partitions, from.partition)))
+      const items: Array<DeadLetter> = []
+      for (const { last, length, partition } of logs) {
+        if (length === 0) continue
+        const { offsets, upTo } = yield* passed(dead, partition)
+        let after = upTo
+        if (partition === from.partition && compare(from.after, after) > 0) after = from.after
+        const reader = yield* readerOf(partition)
+        while (compare(after, last) < 0) {
+          const entries = yield* readPage(reader, dead, { partition, after }, pageSize - items.length)
+          if (entries.length === 0) break
+          for (const entry of entries) {
+            after = entry.id
+            for (const event of lettersIn(codec, entry, partition)) {
+              if (!offsets.has(event.offset)) items.push(describe(event, serializer, topic.flat, Payload.inList))
+            }
+          }
+          if (items.length >= pageSize) return { items, next: `${partition}@${after}` }
+        }
+      }
+      return { items, next: null }
+    })
+  )
+
+/** One of them with its whole payload, whether or not it was put back. */
+export const deadLetter = (
+  name: string,
+  partition: number,
+  offset: string
+): Effect.Effect<DeadLetter, EngineError | NotFound, Broker | Serializer> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const topic = yield* find(name)
+      const dead = anything(topic)
+      const serializer = yield* Serializer
+      const missing = new NotFound({ kind: "dead letter", name: `${name}/${partition}@${offset}`, known: [] })
+      const place = parseOffset(offset)
+      if (place === undefined || !(partition < topic.partitions)) return yield* missing
+      const reader = yield* (yield* readers)(partition)
+      const [entry] = yield* readPage(reader, dead, { partition, after: before(place.id) }, 1)
+      if (entry?.id !== place.id) return yield* missing
+      const event = lettersIn(codecOf(dead, serializer), entry, partition).find(({ index }) => index === place.index)
+      return event === undefined ? yield* missing : describe(event, serializer, topic.flat, Payload.alone)
+    })
+  )
+
+/** The topics that the letters come from. */
+const sourcesOf = (topic: StoredTopic): Effect.Effect<ReadonlySet<string>, EngineError, Client> =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const dead = anything(topic)
+      const codec = codecOf(dead, yield* Serializer)
+      const readerOf = yield* readers
+      const sources = new Set<string>()
+      for (const { last, length, partition } of yield* Broker.use((broker) =>
+        broker.inspect(dead, range(topic.partitions))
+      )) {
+        if (length === 0) continue
+        let after = (yield* passed(dead, partition)).upTo
+        const reader = yield* readerOf(partition)
+        while (compare(after, last) < 0) {
+          const entries = yield* readPage(reader, dead, { partition, after }, pageSize)
+          if (entries.length === 0) break
+          for (const entry of entries) {
+            after = entry.id
+            for (const event of lettersIn(codec, entry, partition)) sources.add(letterOf(event).source.topic)
+          }
+        }
+      }
+      return sources
+    })
+  )
+
+export interface LetterPlace {
+  readonly partition: number
+  readonly offset: string
+}
+
+export const redrive = (
+  name: string,
+  letters: ReadonlyArray<LetterPlace> | undefined
+): Effect.Effect<number, EngineError | NotFound, Client> =>
+  Effect.gen(function* () {
+    const topic = yield* find(name)
+    const dead = anything(topic)
+    const all = yield* Broker.use((broker) => broker.topics())
+    const wanted =
+      letters &&
+      new Map(
+        Array.from(
+          Map.groupBy(letters, ({ partition }) => partition),
+          ([partition, some]) => [partition, new Set(some.map(({ offset }) => offset))]
+        )
+      )
+    let count = 0
+    for (const source of yield* sourcesOf(topic)) {
+      const found = all.find((one) => one.name === source)
+      if (found !== undefined) count += yield* putBack(anything(found), dead, wanted)
+    }
+    return count
+  })

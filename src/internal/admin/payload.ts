@@ -1,0 +1,61 @@
+/**
+ * Stored values for people who have no schema of them: opened and deserialized by the program's serializer, then made
+ * plain JSON. What cannot be read is a problem that is told, with the head of the bytes.
+ */
+import type { Schema } from "effect"
+import { type Codec, open } from "../../Serializer.ts"
+import { reason } from "../record/placement.ts"
+import type { Payload } from "./shapes.ts"
+
+/** A value in a list is shown up to so many bytes of JSON; one that is asked for by itself up to the second. */
+export const inList = 16 * 1024
+export const alone = 4 * 1024 * 1024
+
+/** Bytes that a stored value may have after decompression. */
+const limit = 64 * 1024 * 1024
+/** Bytes of what cannot be read that are shown. */
+const headBytes = 1_024
+
+/** What serializers other than JSON give, as JSON; throws what has no such form. */
+const plain = (value: unknown): string => {
+  const text = JSON.stringify(value, (_, item: unknown) => {
+    if (typeof item === "bigint") return String(item)
+    return item instanceof Uint8Array ? Buffer.from(item).toString("base64") : item
+  })
+  return text ?? "null"
+}
+
+const unreadable = (format: string, bytes: Uint8Array, problem: string): Payload => ({
+  format,
+  bytes: bytes.byteLength,
+  value: null,
+  problem,
+  base64: Buffer.from(bytes.subarray(0, headBytes)).toString("base64")
+})
+
+/** A deserialized value; `bytes` is how it is stored. */
+export const shown = (value: unknown, format: string, bytes: Uint8Array, most: number): Payload => {
+  try {
+    const text = plain(value)
+    if (text.length > most)
+      return unreadable(format, bytes, `it is too long to be shown here: ${text.length} characters`)
+    return { format, bytes: bytes.byteLength, value: JSON.parse(text) as Schema.Json, problem: null, base64: null }
+  } catch (error) {
+    return unreadable(format, bytes, reason(error))
+  }
+}
+
+/** What is stored in a format (undefined: plain JSON); of no bytes at all the value is null. */
+export const read = (serializer: Codec, format: string | undefined, bytes: Uint8Array, most: number): Payload => {
+  const name = format ?? "json"
+  if (bytes.byteLength === 0) return { format: name, bytes: 0, value: null, problem: null, base64: null }
+  try {
+    const opened = open(serializer, format, bytes, limit)
+    return shown(opened.codec.decode(opened.data, {}), name, bytes, most)
+  } catch (error) {
+    return unreadable(name, bytes, reason(error))
+  }
+}
+
+/** What cannot be read, as somebody else found out. */
+export { unreadable }
