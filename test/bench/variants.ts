@@ -12,7 +12,7 @@ import { jobSections } from "./jobs.ts"
 import { Meter } from "./measure.ts"
 import * as Ours from "./ours.ts"
 import { drop, few, fresh, hand, ours, type Section, type Variant, type World } from "./section.ts"
-import { watched } from "./telemetry.ts"
+import { plain, watched } from "./telemetry.ts"
 
 const produce: Section = {
   id: "produce",
@@ -323,7 +323,7 @@ const long = (events: number): number => events * 5
 const consumingWatched = (id: string, label: string, sample: number | undefined, against?: string): Variant =>
   ours(id, label, against, (meter, { events }, round) => {
     const work = Ours.consume(meter, "generator", "watched", `${id}-${round}`, long(events))
-    return sample === undefined ? work : watched(work, sample)
+    return sample === undefined ? plain(work) : watched(work, sample)
   })
 
 const telemetry: Section = {
