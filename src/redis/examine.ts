@@ -128,7 +128,8 @@ const permissions = (ask: Ask, namespace: string, where: Parameters<typeof rule>
         ? finding("acl", "problem", `this user may not run scripts (${detail}): millrace acl prints the rule it needs`)
         : yield* answer.failure
     }
-    const refused = answer.success as ReadonlyArray<string>
+    if (!Array.isArray(answer.success)) return hidden("acl", "EVAL")
+    const refused: ReadonlyArray<string> = answer.success
     if (refused.length === 0) return finding("acl", "ok", "this user may do all that is needed")
     const some = `${refused.slice(0, 8).join(", ")}${refused.length > 8 ? ` and ${refused.length - 8} more` : ""}`
     return finding(
