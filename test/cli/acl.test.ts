@@ -70,7 +70,7 @@ describe("the rule", () => {
     Effect.gen(function* () {
       const line = good(yield* run(["acl", shop]))
       assert.match(line, /^ACL SETUSER shop\.1\.2 reset on >PASSWORD ~\{shop\.1\.2\}:\* /)
-      assert.include(good(yield* run(["acl", "--user", "me", "--cluster", "--database"])), "ACL SETUSER me ")
+      assert.include(good(yield* run(["acl", "--user", "me", "--cluster", "--database", "--fsync"])), "ACL SETUSER me ")
       refused(yield* run(["acl", "--namespace", "a b"]), 2, '"a b" is no name')
       refused(yield* run(["acl", "--user", "a *"]), 2, '"a *" is no name')
     })
@@ -90,7 +90,7 @@ describe("the rule", () => {
     )
     // What ioredis sends by itself, or what is written in another form.
     const known = new Set(["client|id", "client|unblock", "cluster|slots", "cluster|info", "select", "multi"])
-    const { commands } = RedisModule.rule("x", { cluster: true, database: true })
+    const { commands } = RedisModule.rule("x", { cluster: true, database: true, fsync: true })
     assert.deepStrictEqual(
       commands.filter((command) => !words.has(command) && !known.has(command)),
       []
