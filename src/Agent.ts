@@ -32,6 +32,8 @@ import { encodeFailure, publish, senderOf } from "./internal/publish/publisher.t
 import { Received } from "./internal/record/received.ts"
 import type { Encoded } from "./internal/record/record.ts"
 import { stage, unitOf } from "./internal/run/unit.ts"
+import { sensed, senseOf } from "./internal/telemetry/sensing.ts"
+import { traced } from "./internal/telemetry/tracing.ts"
 import * as Processor from "./Processor.ts"
 import type * as Table from "./Table.ts"
 import * as Topic from "./Topic.ts"
@@ -295,7 +297,7 @@ const put = (
 ): Effect.Effect<void, SendError, Client> =>
   Effect.withFiber((fiber) =>
     Option.isSome(Context.getOption(fiber.context as Context.Context<never>, UnitOfWork))
-      ? (stage((host) => host.encode(topic, value, options)) as Effect.Effect<void, EncodeError>)
+      ? (stage((host, fiber) => host.encode(topic, value, traced(fiber, options))) as Effect.Effect<void, EncodeError>)
       : // What is only in memory is as safe as it is to be.
         (Effect.asVoid(publish(topic, value, options)) as Effect.Effect<void, SendError, Client>)
   )
@@ -366,7 +368,7 @@ export const ask = <Req, Rep, Err>(
     let event: Encoded
     try {
       const placed = { key: options?.key, partition: options?.partition, headers }
-      event = sender.encode(request, placed, Context.get(context, CurrentMiddleware))
+      event = sender.encode(request, traced(fiber, placed), Context.get(context, CurrentMiddleware))
     } catch (error) {
       return encodeFailure(error)
     }
@@ -383,11 +385,13 @@ export const ask = <Req, Rep, Err>(
         asker.answered(contract, serializerOf(context), shard, id, event, sender)
       )
     )
+    const sense = senseOf(context as Context.Context<never>, "request")
     const duration = options?.timeout === undefined ? defaultTimeout : Duration.fromInputUnsafe(options.timeout)
-    return Effect.timeoutOrElse(answered as Effect.Effect<Rep, Err | AskError>, {
+    const asked = Effect.timeoutOrElse(answered as Effect.Effect<Rep, Err | AskError>, {
       duration,
       orElse: () => Effect.fail(new AgentTimeout({ agent: name, millis: Duration.toMillis(duration) }))
     })
+    return sense === undefined ? asked : sensed(sense, () => ({ agent: name, partition }), asked)
   })
 
 /** Requests that are open at once, unless told otherwise. */

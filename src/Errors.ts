@@ -236,6 +236,21 @@ export class AskCycle extends Schema.TaggedError<AskCycle>()("AskCycle", {
   }
 }
 
+/** A run of a probe did not get a signal that it waits for: what sends it is late, or does not run. */
+export class SignalTimeout extends Schema.TaggedError<SignalTimeout>()("SignalTimeout", {
+  probe: Schema.String,
+  run: Schema.String,
+  signal: Schema.String,
+  millis: Schema.Number
+}) {
+  override get message(): string {
+    return (
+      `run ${this.run} of probe "${this.probe}" had no signal "${this.signal}" within ${this.millis} ms: see what became ` +
+      `of ${this.run} on its way to Probe.signal`
+    )
+  }
+}
+
 /**
  * A failure that no policy took, or a defect. Defects are always possible, so a worker always has it in its type.
  * `EventsLost`, `LogTruncated` and `WentBack` arise between events: no policy can settle them (see `onLost`).

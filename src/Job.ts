@@ -5,10 +5,22 @@
  * Gotcha: a job runs at least once. One whose worker died runs again, so what it does outside must bear that.
  */
 import { availableParallelism } from "node:os"
-import { Context, DateTime, Duration, Effect, type Exit, Layer, Option, Schema, type Scope, Stream } from "effect"
+import {
+  Context,
+  type Cron,
+  DateTime,
+  Duration,
+  Effect,
+  type Exit,
+  Layer,
+  Option,
+  type Schema,
+  type Scope,
+  Stream
+} from "effect"
 import { type Pipeable, pipeArguments } from "effect/Pipeable"
-import type { DecodeError, EncodeError, EngineError, JobFailed } from "./Errors.ts"
-import type { UnitOfWork } from "./Event.ts"
+import type { Durability } from "./Broker.ts"
+import type { DecodeError, DurabilityNotReached, EncodeError, EngineError, JobFailed } from "./Errors.ts"
 import * as Bulk from "./internal/jobs/bulk.ts"
 import { attempt } from "./internal/jobs/codec.ts"
 import { codecOf } from "./internal/jobs/codecs.ts"
@@ -17,12 +29,15 @@ import { enqueuerOf } from "./internal/jobs/enqueuer.ts"
 import { attemptsOf, endOf } from "./internal/jobs/ledger.ts"
 import { make as makePart } from "./internal/jobs/part.ts"
 import { prepare } from "./internal/jobs/prepare.ts"
+import * as Recurring from "./internal/jobs/recurring.ts"
 import type { Backoff, Run, Spec } from "./internal/jobs/spec.ts"
+import { defaultBackoff, specOf } from "./internal/jobs/specOf.ts"
+import { stagerIn } from "./internal/jobs/staging.ts"
 import { serve } from "./internal/jobs/thread.ts"
 import { handlerIn } from "./internal/jobs/threads.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
-import { checkCount, checkName, invalid } from "./internal/names.ts"
-import { stageJob, unitIn } from "./internal/run/unit.ts"
+import { checkCount } from "./internal/names.ts"
+import { traced } from "./internal/telemetry/tracing.ts"
 import { type Item, JobStore, type Priority, type State } from "./JobStore.ts"
 import type { Part } from "./Part.ts"
 import { type Codec, Serializer } from "./Serializer.ts"
@@ -54,7 +69,7 @@ export interface Handle {
   readonly id: string
   /**
    * There was one with this id or key already: nothing was stored, and this is that one's id. Not known of one that is
-   * staged in a unit of work.
+   * staged in a handler.
    */
   readonly repeated: boolean | undefined
 }
@@ -124,6 +139,11 @@ export interface EnqueueOptions {
   readonly after?: Iterable<string | Handle> | undefined
 }
 
+/** How safe a job is to be before it is answered; default `"memory"`. In a handler it is as safe as what stores it. */
+export interface Safe {
+  readonly durability?: Durability | undefined
+}
+
 /** What enqueueing and asking need. */
 export type Client = JobStore | Serializer
 
@@ -134,56 +154,7 @@ const Proto = {
   }
 }
 
-const day = 24 * 60 * 60_000
-
-/** `max(10 s, min(5 s * 2^n, 1 day))`. */
-export const defaultBackoff = (retry: number): Duration.Duration =>
-  Duration.millis(Math.max(10_000, Math.min(5_000 * 2 ** retry, day)))
-
-const millisOf = (at: string, input: Duration.Input, least: number): number => {
-  const millis = Option.map(Duration.fromInput(input), Duration.toMillis)
-  if (Option.isNone(millis) || !Number.isFinite(millis.value) || millis.value < least) {
-    throw invalid(`${at} must be a duration of at least ${least} ms, not ${JSON.stringify(input)}`)
-  }
-  return millis.value
-}
-
-const priorities: ReadonlyArray<string> = ["high", "medium", "low"]
-
-const specOf = (name: string, options: Options<any, any, any, any>): Spec => {
-  const at = `job ${checkName("job", name)}`
-  const { group, jitter = 0, key, priority = "medium", queue = "default", ttl } = options
-  if (!priorities.includes(priority)) throw invalid(`${at}: priority is "high", "medium" or "low", not "${priority}"`)
-  if (!(jitter >= 0 && jitter <= 1)) throw invalid(`${at}: jitter must be a number from 0 to 1, not ${jitter}`)
-  const limit = group?.limit
-  return {
-    name,
-    queue: checkName("queue", queue),
-    payload: options.payload,
-    success: options.success ?? Schema.Void,
-    error: options.error ?? Schema.Never,
-    progress: options.progress ?? Schema.Never,
-    serializer: options.serializer,
-    maxBytes: checkCount(`${at}: maxBytes`, options.maxBytes ?? 1024 * 1024),
-    priority,
-    retries: checkCount(`${at}: retries`, options.retries ?? 0, 0),
-    backoff: options.backoff ?? defaultBackoff,
-    jitter,
-    retryable: options.retryable,
-    timeout: millisOf(`${at}: timeout`, options.timeout ?? "10 minutes", 1),
-    ttl: ttl === undefined ? undefined : millisOf(`${at}: ttl`, ttl, 1),
-    resultTtl: millisOf(`${at}: resultTtl`, options.resultTtl ?? day, 0),
-    key,
-    group: group && {
-      by: group.by,
-      concurrency: checkCount(`${at}: group.concurrency`, group.concurrency ?? 1),
-      limit: limit && {
-        count: checkCount(`${at}: group.limit.count`, limit.count),
-        per: millisOf(`${at}: group.limit.per`, limit.per, 1)
-      }
-    }
-  }
-}
+export { defaultBackoff }
 
 type Make = <
   P extends Schemas,
@@ -224,7 +195,7 @@ export const handler = <P, S, Err, Pr, R>(
   job: Job<P, S, Err, Pr>,
   f: (payload: P, run: Run) => Effect.Effect<NoInfer<S>, NoInfer<Err> | EngineError, R>,
   options: HandlerOptions = {}
-): Part<never, Exclude<R, Current | UnitOfWork | Scope.Scope>> => makePart(job.spec, f, options)
+): Part<never, Exclude<R, Current | Scope.Scope>> => makePart(job.spec, f, options)
 
 /**
  * The same in worker threads, one job in each at a time: for what computes, so that the worker's event loop stays free. The
@@ -301,46 +272,66 @@ export const bury = (reason: string): Effect.Effect<never, never, Current> => an
 const store = (
   job: Any,
   payload: unknown,
-  options: EnqueueOptions | undefined,
+  options: (EnqueueOptions & Safe) | undefined,
   stages: boolean
-): Effect.Effect<Handle, EncodeError | EngineError, Client> =>
-  Effect.withFiber((fiber) => {
+): Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached, Client> =>
+  Effect.withFiber((fiber): Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached> => {
     const context = fiber.context as Context.Context<Client>
     const store = Context.get(context, JobStore)
-    const unit = stages ? unitIn(fiber.context) : undefined
-    return Effect.flatMap(
-      attempt(() => prepare(job.spec, payload, options, store, Context.get(context, Serializer))),
-      (prepared): Effect.Effect<Handle, EngineError> => {
-        if (unit === undefined) return Effect.map(enqueuerOf(store, job.queue).enqueue([prepared]), ([one]) => one!)
-        stageJob(unit, { queue: job.queue, job: prepared })
-        return Effect.succeed({ id: prepared.id, repeated: undefined })
-      }
-    )
+    const stage = stages ? stagerIn(fiber.context) : undefined
+    const prepared = attempt(() => {
+      const one = prepare(job.spec, payload, traced(fiber, options), store, Context.get(context, Serializer))
+      stage?.({ queue: job.queue, job: one })
+      return one
+    })
+    return stage === undefined
+      ? Effect.flatMap(prepared, (one) =>
+          Effect.map(enqueuerOf(store, job.queue, options?.durability).enqueue([one]), ([stored]) => stored!)
+        )
+      : Effect.map(prepared, ({ id }) => ({ id, repeated: undefined }))
   })
 
 /**
  * Store one job; succeeds when the engine has it. Concurrent calls travel together. In the handler of a processor it is part
- * of the unit of work: it is there with the commit, or not at all.
+ * of the unit of work, and in that of a job of what settles it when it ends well: it is there with that, or not at all. (Of a
+ * job that is acknowledged before it runs there is nothing to settle, so it acts at once.)
  */
-export const enqueue = <P, S, Err, Pr>(
-  job: Job<P, S, Err, Pr>,
-  payload: NoInfer<P>,
-  options?: EnqueueOptions
-): Effect.Effect<Handle, EncodeError | EngineError, Client> => store(job, payload, options, true)
+export const enqueue: {
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    payload: NoInfer<P>,
+    options?: EnqueueOptions & { readonly durability?: undefined }
+  ): Effect.Effect<Handle, EncodeError | EngineError, Client>
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    payload: NoInfer<P>,
+    options: EnqueueOptions & Safe
+  ): Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached, Client>
+} = (job: Any, payload: unknown, options?: EnqueueOptions & Safe): any => store(job, payload, options, true)
 
 /** Store many: an iterable gives their handles, in order; a stream of any length is stored in bounded memory and counted. */
 export const enqueueAll: {
   <P, S, Err, Pr>(
     job: Job<P, S, Err, Pr>,
     payloads: Iterable<NoInfer<P>>,
-    options?: Omit<EnqueueOptions, "id">
+    options?: Omit<EnqueueOptions, "id"> & { readonly durability?: undefined }
   ): Effect.Effect<ReadonlyArray<Handle>, EncodeError | EngineError, Client>
+  <P, S, Err, Pr>(
+    job: Job<P, S, Err, Pr>,
+    payloads: Iterable<NoInfer<P>>,
+    options: Omit<EnqueueOptions, "id"> & Safe
+  ): Effect.Effect<ReadonlyArray<Handle>, EncodeError | EngineError | DurabilityNotReached, Client>
   <P, S, Err, Pr, E, R>(
     job: Job<P, S, Err, Pr>,
     payloads: Stream.Stream<NoInfer<P>, E, R>,
-    options?: Omit<EnqueueOptions, "id">
+    options?: Omit<EnqueueOptions, "id"> & { readonly durability?: undefined }
   ): Effect.Effect<number, EncodeError | EngineError | E, Client | R>
-} = (job: Any, payloads: Iterable<unknown> | Stream.Stream<unknown, any, any>, options?: EnqueueOptions): any =>
+  <P, S, Err, Pr, E, R>(
+    job: Job<P, S, Err, Pr>,
+    payloads: Stream.Stream<NoInfer<P>, E, R>,
+    options: Omit<EnqueueOptions, "id"> & Safe
+  ): Effect.Effect<number, EncodeError | EngineError | DurabilityNotReached | E, Client | R>
+} = (job: Any, payloads: Iterable<unknown> | Stream.Stream<unknown, any, any>, options?: EnqueueOptions & Safe): any =>
   Stream.isStream(payloads)
     ? Bulk.enqueueStream(job.spec, payloads as Stream.Stream<unknown, any, any>, options)
     : Bulk.enqueueAll(job.spec, payloads as Iterable<unknown>, options)
@@ -365,6 +356,47 @@ export const await_ = <P, S, Err, Pr>(
   awaitEnd(job.spec, id) as Effect.Effect<any, any, Client>
 
 export { await_ as await }
+
+// ----------------------------------------------------------------------------------------------------------- recurring
+
+export interface RecurOptions<out P> {
+  readonly payload: P
+  /**
+   * A slot that no worker of the queue came for in a minute, or before the next one, is missed. `"skip"` (the default): it
+   * does not run; `"last"`: one run makes up for all that were missed.
+   */
+  readonly missed?: "skip" | "last" | undefined
+  readonly priority?: Priority | undefined
+  /** Beside `schedule` (its name) and `slot` (its moment), which every run has. */
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}
+
+/**
+ * Enqueue a job at a fixed rate of a second or more, for the first time after one period, from now on and whatever becomes
+ * of its runs. It is data beside the queue: set again it is not doubled, with another period it begins anew, and it goes on
+ * through the restart of everything until `Queue.removeSchedule`. Each slot is enqueued once, by any worker of the queue,
+ * under the id `<name>@<slot>`. Throws `Misconfigured` for wrong options.
+ */
+export const every = <P, S, Err, Pr>(
+  job: Job<P, S, Err, Pr>,
+  name: string,
+  options: RecurOptions<NoInfer<P>> & { readonly every: Duration.Input }
+): Effect.Effect<void, EncodeError | EngineError, Client> =>
+  Recurring.set(job.spec, name, Recurring.everyOf(job.spec, name, options), options)
+
+/**
+ * The same by cron expression, in a time zone (default UTC), right across changes of daylight saving. Five fields (minute,
+ * hour, day, month, weekday), six with seconds before them, or a `Cron`.
+ */
+export const cron = <P, S, Err, Pr>(
+  job: Job<P, S, Err, Pr>,
+  name: string,
+  options: RecurOptions<NoInfer<P>> & {
+    readonly expression: string | Cron.Cron
+    readonly timezone?: string | DateTime.TimeZone | undefined
+  }
+): Effect.Effect<void, EncodeError | EngineError, Client> =>
+  Recurring.set(job.spec, name, Recurring.cronOf(job.spec, name, options), options)
 
 // -------------------------------------------------------------------------------------------------------------- asking
 

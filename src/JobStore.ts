@@ -7,7 +7,8 @@
  * jobs costs one write.
  */
 import { Context, type Effect, type Stream } from "effect"
-import type { EngineError } from "./Errors.ts"
+import type { Durability } from "./Broker.ts"
+import type { DurabilityNotReached, EngineError } from "./Errors.ts"
 
 export type Priority = "high" | "medium" | "low"
 
@@ -91,6 +92,8 @@ export type Outcome =
       readonly format: string | undefined
       readonly result: string | Uint8Array
       readonly ttl: number
+      /** Enqueued with it, or not at all; those of a queue that lies elsewhere, soon after it. */
+      readonly jobs?: ReadonlyArray<{ readonly queue: string; readonly job: NewJob }> | undefined
     }
   /** `counted`: a failure; else the retries it has left stay as they are. */
   | { readonly _tag: "Retry"; readonly delay: number; readonly counted: boolean; readonly entry: string }
@@ -140,6 +143,8 @@ export type Exchanged =
       readonly claimed: ReadonlyArray<Claimed>
       /** When to look again though nobody wakes: a delayed job is due, a limit has room again. */
       readonly next: number | undefined
+      /** When the next slot of a recurrence is due. */
+      readonly slot: number | undefined
       /** There are jobs to be claimed alone. */
       readonly suspects: boolean
       /** Some worker's lease has ended: `sweep`. */
@@ -193,9 +198,52 @@ export interface QueueSettings {
   readonly keepDead?: { readonly count?: number | undefined; readonly age?: number | undefined } | undefined
 }
 
-/** A hint to look; `id` if one job is meant. */
+/** What a recurrence enqueues at each of its slots, under the id `<name>@<slot>`. */
+export type Template = Omit<NewJob, "id" | "delay" | "at" | "after">
+
+/** A job that recurs: data beside its queue, set once, until it is removed. */
+export interface NewRecurrence {
+  /** A queue has one of this name. */
+  readonly name: string
+  /** How its slots follow, in one line: the engine only compares it. */
+  readonly timing: string
+  /** What becomes of slots that nobody came for: nothing, or one run for all of them. */
+  readonly missed: "skip" | "last"
+  readonly job: Template
+  /** Its first slot, if it is new, or has another timing than before. */
+  readonly first: number
+}
+
+export interface Recurrence extends Omit<NewRecurrence, "first"> {
+  readonly paused: boolean
+  /** The last slot that was enqueued. */
+  readonly last: number | undefined
+  /** The next one; of a paused one, where it stood. */
+  readonly slot: number
+  /** Another one after each change of its definition. */
+  readonly revision: number
+}
+
+/** A slot that is due, to be enqueued if nobody has done so: the same revision still waits for the same slot. */
+export interface Firing {
+  readonly name: string
+  readonly revision: number
+  readonly slot: number
+  /** The slot after those that are due. */
+  readonly next: number
+  /** What to enqueue, and for which slot; undefined: all that are due are passed over. */
+  readonly run: { readonly slot: number; readonly job: NewJob } | undefined
+}
+
+/** When the next slot of a queue is due; undefined: it has none. */
+export interface Slots {
+  readonly now: number
+  readonly next: number | undefined
+}
+
+/** A hint to look; `id` if one job is meant. `Slots`: the next slot may be another one. */
 export interface Signal {
-  readonly _tag: "Work" | "Cancelled" | "Settled" | "Progress"
+  readonly _tag: "Work" | "Cancelled" | "Settled" | "Progress" | "Slots"
   readonly id: string | undefined
 }
 
@@ -210,10 +258,15 @@ export const defaultKeepDone = 1_000_000
 export class JobStore extends Context.Service<
   JobStore,
   {
-    /** All of one queue, at most `maxJobs`; answered in their order. */
-    enqueue(queue: string, jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<Enqueued>, EngineError>
+    /** All of one queue, at most `maxJobs`; answered in their order. Default durability: `"memory"`. */
+    enqueue(
+      queue: string,
+      jobs: ReadonlyArray<NewJob>,
+      durability?: Durability
+    ): Effect.Effect<ReadonlyArray<Enqueued>, EngineError | DurabilityNotReached>
     open(queue: string, worker: string, lease: number): Effect.Effect<Session, EngineError>
-    exchange(request: Exchange): Effect.Effect<Exchanged, EngineError>
+    /** The durability is that of settlements. What fails with `DurabilityNotReached` was done: ask again without one. */
+    exchange(request: Exchange, durability?: Durability): Effect.Effect<Exchanged, EngineError | DurabilityNotReached>
     /**
      * Keeps the lease. What the session was given up to exchange `number` and does not hold is ready again at once, not
      * counted as lost. `Unknown`: everything is lost.
@@ -254,8 +307,23 @@ export class JobStore extends Context.Service<
     bury(queue: string, ids: ReadonlyArray<string> | undefined): Effect.Effect<number, EngineError>
     /** Forget what is ready, delayed or waiting. Gives how many. */
     flush(queue: string): Effect.Effect<number, EngineError>
-    /** Forget the queue, and all of its jobs; settlements of running ones are refused. */
+    /** Forget the queue, its jobs and recurrences; settlements of running jobs are refused. */
     remove(queue: string): Effect.Effect<void, EngineError>
+    /** Set a recurrence; nothing is changed by one that is there. A new timing begins anew; a pause outlasts it. */
+    recur(queue: string, recurrence: NewRecurrence): Effect.Effect<void, EngineError>
+    /** All of a queue by name, or those that are due, the earliest first and not more than a few. */
+    recurrences(
+      queue: string,
+      which: "all" | "due"
+    ): Effect.Effect<Slots & { readonly found: ReadonlyArray<Recurrence> }, EngineError>
+    /** Enqueue what is due: each slot once, whoever asks, and however often. */
+    fire(queue: string, firings: ReadonlyArray<Firing>): Effect.Effect<Slots, EngineError>
+    /** Pause, remove, or go on at a slot (if it was paused). False: there is none of this name. */
+    alter(
+      queue: string,
+      name: string,
+      change: "pause" | "remove" | { readonly resume: number }
+    ): Effect.Effect<boolean, EngineError>
     /** Hints, some of which may be lost, and some be for nothing. */
     signals(queue: string): Stream.Stream<Signal, EngineError>
   }

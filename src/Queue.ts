@@ -6,10 +6,12 @@
  */
 import { DateTime, Duration, Effect, Option, Stream } from "effect"
 import type { EngineError } from "./Errors.ts"
+import type { Schedule } from "./internal/jobs/recurring.ts"
+import * as Recurring from "./internal/jobs/recurring.ts"
 import { checkCount, checkName } from "./internal/names.ts"
 import { type Counts, JobStore, type Limit, type Priority, type State, type Item as Stored } from "./JobStore.ts"
 
-export type { Counts, State }
+export type { Counts, Schedule, State }
 
 /** A job as it is seen from outside. */
 export interface Item {
@@ -140,6 +142,28 @@ export const bury = (
 export const flush = (name: string): Effect.Effect<number, EngineError, JobStore> =>
   Effect.flatMap(JobStore, (store) => store.flush(name))
 
-/** Forget the queue and all of its jobs. What runs is not interrupted, and what becomes of it is not stored. */
+/** The jobs of it that recur, by name, with as many of their next slots as asked for (default 1). */
+export const schedules = (
+  name: string,
+  options: { readonly runs?: number | undefined } = {}
+): Effect.Effect<ReadonlyArray<Schedule>, EngineError, JobStore> =>
+  Effect.gen(function* () {
+    const { found } = yield* (yield* JobStore).recurrences(name, "all")
+    return found.map((one) => Recurring.scheduleOf(name, one, options.runs ?? 1))
+  })
+
+/** It is enqueued no more until it is resumed, also if it is set anew. False: there is none of this name. */
+export const pauseSchedule = (name: string, schedule: string): Effect.Effect<boolean, EngineError, JobStore> =>
+  Effect.flatMap(JobStore, (store) => store.alter(name, schedule, "pause"))
+
+/** It goes on with the next slot from now on; those of the pause are not missed. False: there is none of this name. */
+export const resumeSchedule = (name: string, schedule: string): Effect.Effect<boolean, EngineError, JobStore> =>
+  Recurring.resume(name, schedule)
+
+/** Jobs that it has enqueued stay. False: there is none of this name. */
+export const removeSchedule = (name: string, schedule: string): Effect.Effect<boolean, EngineError, JobStore> =>
+  Effect.flatMap(JobStore, (store) => store.alter(name, schedule, "remove"))
+
+/** Forget the queue and all of its jobs and schedules. What runs is not interrupted, and what becomes of it is not stored. */
 export const remove = (name: string): Effect.Effect<void, EngineError, JobStore> =>
   Effect.flatMap(JobStore, (store) => store.remove(name))

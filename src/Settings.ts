@@ -13,6 +13,7 @@
  * | `maxUncommitted` | `MILLRACE_MAX_UNCOMMITTED` | 10,000 | 1 or more |
  * | `slowAfter` | `MILLRACE_SLOW_AFTER` | 5 minutes | 1 milli or more |
  * | `readTimeout` | `MILLRACE_READ_TIMEOUT` | 5 seconds | 1 milli or more |
+ * | `tracing.sample` | `MILLRACE_TRACING_SAMPLE` | 0: tracing is off | 0 to 1 |
  * | `logLevel` | `MILLRACE_LOG_LEVEL` | as the program has it | Effect's log levels, in any case |
  * | `logFormat` | `MILLRACE_LOG_FORMAT` | as the program has it | pretty, logfmt, json, structured |
  *
@@ -38,6 +39,11 @@ export interface Settings {
   readonly slowAfter: number
   /** How long one read waits for events; nothing depends on it. */
   readonly readTimeout: number
+  /**
+   * The share of events, batches and jobs that are handled in a span of their own; what was published in a sampled span
+   * always is, as its child. Above 0, what is published in a sampled span carries it in its headers. See `Tracing`.
+   */
+  readonly tracing: { readonly sample: number }
   /** See `layerLogger`. */
   readonly logLevel: LogLevel.LogLevel | undefined
   readonly logFormat: LogFormat | undefined
@@ -53,6 +59,7 @@ export interface Options {
   readonly maxUncommitted?: number | undefined
   readonly slowAfter?: Duration.Input | undefined
   readonly readTimeout?: Duration.Input | undefined
+  readonly tracing?: { readonly sample?: number | undefined } | undefined
   readonly logLevel?: LogLevel.LogLevel | undefined
   readonly logFormat?: LogFormat | undefined
 }
@@ -66,6 +73,7 @@ export const defaults: Settings = {
   maxUncommitted: 10_000,
   slowAfter: 5 * 60_000,
   readTimeout: 5_000,
+  tracing: { sample: 0 },
   logLevel: undefined,
   logFormat: undefined
 }
@@ -78,6 +86,18 @@ const Program = Context.Reference<Options>("millrace/Settings/Program", { defaul
 export const current: Effect.Effect<Settings> = Effect.gen(function* () {
   return merge(merge(defaults, yield* Environment), yield* Program)
 })
+
+/** The share that is traced, without the rest of the settings: asked where something is published in a span. */
+export const sampleOf = (context: Context.Context<never>): number =>
+  Context.get(context, Program).tracing?.sample ??
+  Context.get(context, Environment).tracing?.sample ??
+  defaults.tracing.sample
+
+/** The same context with that share. */
+export const withSample = (context: Context.Context<never>, sample: number): Context.Context<never> =>
+  sampleOf(context) === sample
+    ? context
+    : Context.add(context, Program, join(Context.get(context, Program), { tracing: { sample } }))
 
 /** Options of the program. A second such layer adds to the first. Throws `Misconfigured` for a wrong one. */
 export const layer = (options: Options): Layer.Layer<never> => {
@@ -127,7 +147,7 @@ const loggers: Readonly<Record<LogFormat, () => Logger.Logger<unknown, void>>> =
 
 /** One option: where it stands, what its variable is called, and what it may be. */
 interface Rule {
-  readonly path: readonly [keyof Options] | readonly ["prefetch", "events" | "bytes"]
+  readonly path: readonly [keyof Options] | readonly ["prefetch", "events" | "bytes"] | readonly ["tracing", "sample"]
   readonly variable: string
   readonly allowed: string
   /** From text or a value; undefined if it is not allowed. */
@@ -167,6 +187,16 @@ const count = (path: Rule["path"], variable: string, most = Number.MAX_SAFE_INTE
   }
 })
 
+const share = (path: Rule["path"], variable: string): Rule => ({
+  path,
+  variable,
+  allowed: "a number from 0 to 1",
+  parse: (value) => {
+    const parsed = typeof value === "string" && /^\d*\.?\d+$/.test(value) ? Number(value) : value
+    return typeof parsed === "number" && parsed >= 0 && parsed <= 1 ? parsed : undefined
+  }
+})
+
 const choice = (path: Rule["path"], variable: string, choices: ReadonlyArray<string>): Rule => ({
   path,
   variable,
@@ -183,6 +213,7 @@ const rules: ReadonlyArray<Rule> = [
   count(["maxUncommitted"], "MILLRACE_MAX_UNCOMMITTED"),
   duration(["slowAfter"], "MILLRACE_SLOW_AFTER", 1),
   duration(["readTimeout"], "MILLRACE_READ_TIMEOUT", 1),
+  share(["tracing", "sample"], "MILLRACE_TRACING_SAMPLE"),
   choice(["logLevel"], "MILLRACE_LOG_LEVEL", LogLevel.values),
   choice(["logFormat"], "MILLRACE_LOG_FORMAT", Object.keys(loggers))
 ]
@@ -190,7 +221,8 @@ const rules: ReadonlyArray<Rule> = [
 const check = (options: Options, where: string): Options => {
   const found = rules.flatMap((rule): ReadonlyArray<Given> => {
     const [first, second] = rule.path
-    const value = second === undefined ? options[first] : options.prefetch?.[second]
+    const group = options[first]
+    const value = second === undefined ? group : (group as Readonly<Record<string, unknown>> | undefined)?.[second]
     return value === undefined ? [] : [{ rule, name: `${where}: ${rule.path.join(".")}`, value }]
   })
   const wrong = problems(found)
@@ -208,19 +240,20 @@ const problems = (given: ReadonlyArray<Given>): Misconfigured | undefined => {
 /** What was given, parsed: only numbers and names are left, and only of options that were given. */
 const collect = (given: ReadonlyArray<Given>): Options => {
   const flat: Record<string, unknown> = {}
-  const prefetch: Record<string, unknown> = {}
+  const groups: Record<"prefetch" | "tracing", Record<string, unknown>> = { prefetch: {}, tracing: {} }
   for (const { rule, value } of given) {
-    const [first, second] = rule.path
-    if (second === undefined) flat[first] = rule.parse(value)
-    else prefetch[second] = rule.parse(value)
+    const { path } = rule
+    if (path.length === 1) flat[path[0]] = rule.parse(value)
+    else groups[path[0]][path[1]] = rule.parse(value)
   }
-  return { ...flat, prefetch }
+  return { ...flat, ...groups }
 }
 
 const join = (self: Options, that: Options): Options => ({
   ...self,
   ...that,
-  prefetch: { ...self.prefetch, ...that.prefetch }
+  prefetch: { ...self.prefetch, ...that.prefetch },
+  tracing: { ...self.tracing, ...that.tracing }
 })
 
 // `collect` leaves numbers where durations may stand, and no undefined.

@@ -31,6 +31,7 @@ import { publish as publishOne } from "./internal/publish/publisher.ts"
 import * as Flat from "./internal/record/flat.ts"
 import { stage } from "./internal/run/unit.ts"
 import { tail } from "./internal/tail.ts"
+import { traced } from "./internal/telemetry/tracing.ts"
 import * as Partitioner from "./Partitioner.ts"
 import * as Retention from "./Retention.ts"
 import type { Codec, Serializer } from "./Serializer.ts"
@@ -249,7 +250,8 @@ export const emit = <A, K>(
   topic: Topic<A, K>,
   value: NoInfer<A>,
   options?: EmitOptions
-): Effect.Effect<void, EncodeError, UnitOfWork> => stage((host) => host.encode(topic, value, options))
+): Effect.Effect<void, EncodeError, UnitOfWork> =>
+  stage((host, fiber) => host.encode(topic, value, traced(fiber, options)))
 
 /** Stage a received event as it is stored, without decoding and encoding it again; its key and headers go along. */
 export const forward = <A, K>(topic: Topic<A, K>, event: Event<A>): Effect.Effect<void, EncodeError, UnitOfWork> =>

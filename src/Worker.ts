@@ -5,7 +5,6 @@
  */
 
 import { randomUUID } from "node:crypto"
-import { hostname } from "node:os"
 import {
   Cause,
   Clock,
@@ -33,12 +32,17 @@ import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
 import * as Health from "./internal/run/health.ts"
 import { Lease } from "./internal/run/lease.ts"
+import { memberOf } from "./internal/run/member.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import { attempt, select } from "./internal/run/selecting.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
 import { serveWeb } from "./internal/run/web.ts"
 import * as Schedules from "./internal/schedule/schedules.ts"
+import { placeOf } from "./internal/telemetry/annotating.ts"
+import { collecting } from "./internal/telemetry/collecting.ts"
+import { metered } from "./internal/telemetry/handover.ts"
+import { traceable } from "./internal/telemetry/tracing.ts"
 import { JobStore } from "./JobStore.ts"
 import type * as Part from "./Part.ts"
 import { Serializer } from "./Serializer.ts"
@@ -81,6 +85,8 @@ export interface Options {
   readonly lease?: Duration.Input | undefined
   /** How long membership must be quiet before partitions are dealt out; default 50 milliseconds. */
   readonly settle?: Duration.Input | undefined
+  /** How many events, batches and jobs are handled in a span of their own (see `Settings`); default none. */
+  readonly tracing?: { readonly sample?: number | undefined } | undefined
   /** Job handlers: how many jobs run at a time, of all kinds together; default 100. */
   readonly jobs?: { readonly concurrency?: number | undefined } | undefined
   /** End after so many events and runs of jobs, exactly. */
@@ -99,7 +105,7 @@ export interface Options {
    * `millrace/web`.
    */
   readonly web?: WebOptions | undefined
-  /** How safe a commit must be. */
+  /** How safe a commit, or what settles a job, must be. */
   readonly durability?: Durability | undefined
 }
 
@@ -138,8 +144,8 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
       if (options.limit !== undefined) checkCount("limit", options.limit)
       if (options.member !== undefined) checkName("member", options.member)
       if (options.jobs?.concurrency !== undefined) checkCount("jobs.concurrency", options.jobs.concurrency, 1, 10_000)
-      const { grace, lease, settle } = options
-      return Settings.override(settings, { grace, lease, settle }, "Worker.run")
+      const { grace, lease, settle, tracing } = options
+      return Settings.override(settings, { grace, lease, settle, tracing }, "Worker.run")
     })
   )
 
@@ -147,6 +153,7 @@ const settingsOf = (options: Options): Effect.Effect<Settings.Settings, Misconfi
 const otherWorkersMillis = 250
 
 interface Started extends Handle {
+  readonly member: string
   readonly drain: Effect.Effect<void>
   readonly ready: Effect.Effect<void>
   readonly end: Effect.Effect<void, Failure<unknown>>
@@ -155,25 +162,23 @@ interface Started extends Handle {
 
 // In a scope of its own, which closes after the drain that is the caller's finalizer, whatever was forked last.
 const start = (given: Parts, options: Options) =>
-  Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (scope) => Scope.provide(startIn(given, options), scope))
+  Effect.flatMap(Effect.flatMap(Effect.scope, Scope.fork), (scope) => {
+    const incarnation = randomUUID()
+    const member = memberOf(options.member, incarnation)
+    const started = Scope.provide(startIn(given, options, member, incarnation), scope)
+    return Effect.annotateLogs(started, { member })
+  })
 
-const startIn = (given: Parts, options: Options) =>
+const startIn = (given: Parts, options: Options, member: string, incarnation: string) =>
   Effect.gen(function* () {
     const settings = yield* settingsOf(options)
     const selected = yield* select(given, options.processors)
     const parts = selected.filter(isProcessing)
     const scope = yield* Effect.scope
-    const context = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
+    const outer = (yield* Effect.context<never>()).pipe(Context.omit(Scope.Scope)) as Context.Context<never>
+    const context = traceable(outer, settings.tracing.sample)
     const broker = yield* Broker
     const coordinator = yield* Coordinator
-    const incarnation = randomUUID()
-    const member =
-      options.member ??
-      `${
-        hostname()
-          .replace(/[^A-Za-z0-9._-]/g, "-")
-          .slice(0, 60) || "worker"
-      }-${incarnation.slice(0, 8)}`
     const counts = new Map(selected.map((part) => [part.name, { ...nothing }]))
     const end = yield* Deferred.make<void, Failure<unknown>>()
     const changes = yield* PubSub.unbounded<Change>()
@@ -234,9 +239,11 @@ const startIn = (given: Parts, options: Options) =>
         onLost: (partition, epoch, inForce) => ownership?.lost(part.name, partition, epoch, inForce),
         onQuarantine: (partition, epoch, entry) => ownership?.quarantine(part.name, partition, epoch, entry),
         onProgress: moved
-      })
-      groups.set(part.name, group)
+      }).pipe(Effect.annotateLogs(placeOf(part.definition, undefined)))
+      groups.set(part.name, metered(group, services))
     }
+    const queues = Array.from(new Set(selected.flatMap((part) => part.job?.spec.queue ?? [])))
+    yield* collecting({ context, broker, coordinator, store: yield* JobStore, groups: [...groups.values()], queues })
 
     yield* declare(parts)
     const owners = new Map<string, Ownership.Owner>(groups)
@@ -310,6 +317,7 @@ const startIn = (given: Parts, options: Options) =>
         lease: settings.lease,
         grace: settings.grace,
         limit,
+        durability: options.durability ?? "memory",
         onProgress: moved
       })
       yield* Effect.forkIn(
@@ -334,14 +342,17 @@ const startIn = (given: Parts, options: Options) =>
       }).pipe(Scope.provide(scope))
     }
 
+    const stopped = schedules.stop(settings.grace)
+    const said = Effect.annotateLogs({ member })
     const leave = owners.size === 0 ? Effect.void : ownership.leave
     const drain = yield* Effect.cached(
-      Effect.gen(function* () {
-        health.stop()
-        const stopped = [leave, crew?.drain ?? Effect.void, schedules.stop(settings.grace)]
-        yield* Effect.all(stopped, { concurrency: 3, discard: true })
-        if (reports) yield* reporting.end
-      })
+      said(
+        Effect.gen(function* () {
+          health.stop()
+          yield* Effect.all([leave, crew?.drain ?? Effect.void, stopped], { concurrency: 3, discard: true })
+          if (reports) yield* reporting.end
+        })
+      )
     )
     const summary = Effect.sync(
       (): Summary => ({
@@ -376,6 +387,7 @@ const startIn = (given: Parts, options: Options) =>
       }
     })
     const started: Started = {
+      member,
       join,
       stop: Effect.andThen(
         Effect.sync(() => Deferred.doneUnsafe(end, Exit.void)),
@@ -421,7 +433,9 @@ export const layer = <const P extends Parts>(
       // No background fiber can fail a layer: what halts the worker is met by `launch`, `join`, and in the log.
       yield* Effect.forkScoped(
         Effect.catchCause(worker.join, (cause) =>
-          Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logFatal("the worker ended", cause)
+          Cause.hasInterruptsOnly(cause)
+            ? Effect.void
+            : Effect.annotateLogs(Effect.logFatal("the worker ended", cause), { member: worker.member })
         )
       )
       yield* worker.ready

@@ -25,7 +25,7 @@ export * as Job from "./Job.ts"
 export * as JobStore from "./JobStore.ts"
 /** What belongs together in two topics, or in a topic and a table. */
 export * as Join from "./Join.ts"
-/** What a worker counts. */
+/** What workers and publishers measure. */
 export * as Metrics from "./Metrics.ts"
 /** Something a worker runs. */
 export * as Part from "./Part.ts"
@@ -33,6 +33,8 @@ export * as Part from "./Part.ts"
 export * as Partitioner from "./Partitioner.ts"
 /** What becomes of an event whose handling failed. */
 export * as Policy from "./Policy.ts"
+/** Checks of a running system, from one end to the other. */
+export * as Probe from "./Probe.ts"
 /** Named code over the events of a topic. */
 export * as Processor from "./Processor.ts"
 /** The jobs of a queue as a whole. */
@@ -43,6 +45,8 @@ export * as Redis from "./Redis.ts"
 export * as Retention from "./Retention.ts"
 /** Tasks, timers and cron entries, on every worker or on the leader. */
 export * as Scheduler from "./Scheduler.ts"
+/** Hooks on what workers and publishers do. */
+export * as Sensor from "./Sensor.ts"
 /** How values become bytes. */
 export * as Serializer from "./Serializer.ts"
 /** What workers and processors use where they are not told otherwise. */
@@ -53,6 +57,8 @@ export * as Table from "./Table.ts"
 export * as TableStore from "./TableStore.ts"
 /** A named, durable log split into partitions. */
 export * as Topic from "./Topic.ts"
+/** Traces that go on across processes. */
+export * as Tracing from "./Tracing.ts"
 /** How time is cut into spans. */
 export * as Window from "./Window.ts"
 /** Runs parts. */

@@ -107,15 +107,20 @@ describe("the package", () => {
       assert.include(paths, path)
     }
     const papers = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md)$/
+    const asset = "dist/web/assets/"
     assert.deepStrictEqual(
-      paths.filter((path) => !papers.test(path) && !/^dist\/.+\.(js|d\.ts)$/.test(path)),
+      paths.filter((path) => !papers.test(path) && !path.startsWith(asset) && !/^dist\/.+\.(js|d\.ts)$/.test(path)),
       []
     )
+    // The files of the page are there as they are.
+    const assets = readdirSync(join(project, "src/web/assets")).map((name) => asset + name)
+    assert.deepStrictEqual(paths.filter((path) => path.startsWith(asset)).toSorted(), assets.toSorted())
     // Each source is there twice, as code and as types, and nothing of an older build.
     const sources = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" })
       .filter((path) => path.endsWith(".ts"))
       .flatMap((path) => [`dist/${path.replace(/ts$/, "js")}`, `dist/${path.replace(/ts$/, "d.ts")}`])
-    assert.deepStrictEqual(paths.filter((path) => path.startsWith("dist/")).toSorted(), sources.toSorted())
+    const built = paths.filter((path) => path.startsWith("dist/") && !path.startsWith(asset))
+    assert.deepStrictEqual(built.toSorted(), sources.toSorted())
   })
 
   it("brings what it needs and nothing of its own workshop", () => {
@@ -148,6 +153,32 @@ describe("the package", () => {
     write("kit.ts", `import * as Testing from "millrace/testing"\nconsole.log(Object.keys(Testing).join())\n`)
     assert.deepStrictEqual(await complaints("kit.ts"), [])
     assert.include(await succeeds(consumer, process.execPath, "built/kit.js"), "TestProcessor")
+  })
+
+  it("opens its web server, with the files of the page", { timeout: 120_000 }, async () => {
+    write(
+      "served.ts",
+      `import { Effect, Layer } from "effect"
+import { HttpServer } from "effect/http"
+import { Engine } from "millrace"
+import { Web } from "millrace/web"
+
+const served = Web.layer({ port: 0 }).pipe(Layer.provide(Engine.layerMemory))
+const ask = HttpServer.addressFormattedWith((address) =>
+  Effect.promise(async () => {
+    for (const path of ["/health/ready", "/"]) {
+      const response = await fetch(address + path)
+      console.log(response.status, response.headers.get("content-type"), (await response.text()).includes("<h1>"))
+    }
+  })
+)
+await Effect.runPromise(Effect.provide(ask, served))
+`
+    )
+    assert.deepStrictEqual(await complaints("served.ts"), [])
+    const output = await succeeds(consumer, process.execPath, "built/served.js")
+    assert.include(output, "200 application/json false")
+    assert.include(output, "200 text/html; charset=utf-8 true")
   })
 
   it.each([

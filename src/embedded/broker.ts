@@ -40,7 +40,7 @@ type Write = <A>(
   durability?: Durability
 ) => Effect.Effect<A, EngineError>
 
-const reached = (isFile: boolean, durability: Durability): Effect.Effect<void, DurabilityNotReached> =>
+export const reached = (isFile: boolean, durability: Durability): Effect.Effect<void, DurabilityNotReached> =>
   isFile && typeof durability === "object" && durability.replicas > 0
     ? Effect.fail(new DurabilityNotReached({ wanted: durability.replicas, reached: 0 }))
     : Effect.void

@@ -4,12 +4,14 @@ import {
   defaultKeepDone,
   type Exchange,
   type Exchanged,
+  type NewJob,
   type Room,
   type Settlement
 } from "../JobStore.ts"
 import type { Statements } from "./client.ts"
 import { type Books, cancelled, die, leaveLane, makeReady, over, takeBack, written } from "./jobLife.ts"
 import { claimedOf, columns, find, nextPlace, type Row, update } from "./jobRows.ts"
+import { earliest } from "./jobSlots.ts"
 
 export interface SessionRow {
   readonly number: number
@@ -36,8 +38,11 @@ const settingsOf = ({ db, queue }: Books): Settings | undefined =>
     .prepare("SELECT paused, limit_count, limit_per, window, used, keep_done FROM queues WHERE queue = ?")
     .get<Settings>(queue)
 
+/** Into any queue, in the same transaction. */
+type Enqueue = (queue: string, job: NewJob) => void
+
 /** False: it came too late. */
-const settle = (books: Books, slot: number, { job, outcome }: Settlement): boolean => {
+const settle = (books: Books, slot: number, { job, outcome }: Settlement, enqueue: Enqueue): boolean => {
   const { db, now, queue } = books
   const row = find(db, queue, job.id, now)
   if (row?.state !== 3 || row.slot !== slot || row.claim !== job.claim) return false
@@ -49,6 +54,7 @@ const settle = (books: Books, slot: number, { job, outcome }: Settlement): boole
         update(db, row.row, { ...changes, progress: null, data: outcome.result, format: outcome.format ?? null })
       } else db.prepare("DELETE FROM jobs WHERE row = ?").run(row.row)
       over(books, row.id, true)
+      for (const { job, queue } of outcome.jobs ?? []) enqueue(queue, job)
       return true
     }
     case "Retry": {
@@ -232,7 +238,8 @@ export const isInVain = ({ db, now, queue }: Books, request: Exchange): boolean 
   )
 }
 
-export const exchange = (books: Books, request: Exchange, dry: boolean): Exchanged => {
+/** Without `enqueue` nothing is changed, only looked at. */
+export const exchange = (books: Books, request: Exchange, enqueue: Enqueue | undefined): Exchanged => {
   const { db, now, queue } = books
   const { number, rooms, session, settle: settlements } = request
   const { slot } = session
@@ -251,13 +258,13 @@ export const exchange = (books: Books, request: Exchange, dry: boolean): Exchang
       return row?.state === 3 && row.slot === slot && row.claim === number ? [claimedOf(row, number)] : []
     })
     look(now)
-  } else if (dry) {
+  } else if (enqueue === undefined) {
     for (const { name } of rooms) {
       const due = nextDue(books, name)
       if (due !== undefined) look(due)
     }
   } else {
-    refused = settlements.filter((settlement) => !settle(books, slot, settlement)).map(({ job }) => job.id)
+    refused = settlements.filter((settlement) => !settle(books, slot, settlement, enqueue)).map(({ job }) => job.id)
     const settings = settingsOf(books)
     let most = settings?.paused === 1 ? 0 : request.count
     const per = settings?.limit_per ?? undefined
@@ -291,7 +298,8 @@ export const exchange = (books: Books, request: Exchange, dry: boolean): Exchang
     "SELECT 1 FROM jobs WHERE queue = ? AND name = ? AND state = 0 AND lost >= 2 LIMIT 1"
   )
   const suspects = claimed.length < request.count && rooms.some(({ name }) => suspect.get(queue, name) !== undefined)
-  return { _tag: "Exchanged", now, refused, claimed, next, suspects, expired: hasExpired(books) }
+  const due = { next, slot: earliest(books) }
+  return { _tag: "Exchanged", now, refused, claimed, ...due, suspects, expired: hasExpired(books) }
 }
 
 export const hasExpired = ({ db, now, queue }: Books): boolean =>

@@ -53,6 +53,13 @@ CREATE TABLE IF NOT EXISTS job_sessions (
   number INTEGER NOT NULL DEFAULT 0, refused TEXT NOT NULL DEFAULT '[]', claimed TEXT NOT NULL DEFAULT '[]'
 );
 CREATE INDEX IF NOT EXISTS job_sessions_of ON job_sessions (queue, ends);
+-- slot: the next one. definition: missed and the job without its payload, as JSON.
+CREATE TABLE IF NOT EXISTS job_recurrences (
+  queue TEXT NOT NULL, name TEXT NOT NULL, timing TEXT NOT NULL, definition TEXT NOT NULL, data BLOB NOT NULL,
+  paused INTEGER NOT NULL DEFAULT 0, last INTEGER, slot INTEGER NOT NULL, revision INTEGER NOT NULL,
+  PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS job_recurrences_due ON job_recurrences (queue, slot) WHERE paused = 0;
 CREATE TABLE IF NOT EXISTS job_places (one INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 `)
 

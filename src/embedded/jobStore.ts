@@ -6,13 +6,16 @@
  * must write nothing: idle workers would wake each other for ever.
  */
 import { Effect, Layer, Stream } from "effect"
-import type { EngineError } from "../Errors.ts"
+import type { Durability } from "../Broker.ts"
+import type { DurabilityNotReached, EngineError } from "../Errors.ts"
 import { type Counts, JobStore, maxJobs, type Signal, type State } from "../JobStore.ts"
+import { reached } from "./broker.ts"
 import { Sqlite } from "./client.ts"
 import { enqueue } from "./jobEnqueue.ts"
 import { exchange, hasExpired, isInVain, tidy } from "./jobExchange.ts"
 import { type Books, cancelled, claimsOf, lose, makeReady, openLane, over, takeBack } from "./jobLife.ts"
 import { columns, createTables, find, itemOf, type Row, stateOf, update, work } from "./jobRows.ts"
+import * as Slots from "./jobSlots.ts"
 
 /** Rows of a page, and of one transaction that clears. */
 const pageRows = 100
@@ -31,14 +34,30 @@ const make = Effect.gen(function* () {
     work: false,
     told: false
   })
-  const change = <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>
-    sqlite.transaction(operation, (db, now) => {
-      const books = booksOf(db, queue, now)
-      const answer = f(books)
-      if (books.work) sqlite.notify(work(queue))
-      if (books.told) sqlite.notify(told(queue))
-      return answer
-    })
+  const write = <A>(operation: string, queue: string, f: (books: Books) => A, fsync?: boolean) =>
+    sqlite.transaction(
+      operation,
+      (db, now) => {
+        const books = booksOf(db, queue, now)
+        const answer = f(books)
+        if (books.work) sqlite.notify(work(queue))
+        if (books.told) sqlite.notify(told(queue))
+        return answer
+      },
+      { fsync }
+    )
+  const change: {
+    <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError>
+    <A>(
+      operation: string,
+      queue: string,
+      f: (books: Books) => A,
+      durability: Durability | undefined
+    ): Effect.Effect<A, EngineError | DurabilityNotReached>
+  } = <A>(operation: string, queue: string, f: (books: Books) => A, durability: Durability = "memory"): any =>
+    durability === "memory"
+      ? write(operation, queue, f)
+      : Effect.tap(write(operation, queue, f, durability === "fsync"), reached(sqlite.isFile, durability))
   const look = <A>(operation: string, queue: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>
     sqlite.query(operation, (db, now) => f(booksOf(db, queue, now)))
 
@@ -101,6 +120,7 @@ const make = Effect.gen(function* () {
         })
       )
     let due = 0
+    let slot: number | undefined
     // The tickets are taken before anything is waited for: what happens from here on is told.
     return Stream.suspend(() =>
       Stream.merge(
@@ -113,7 +133,12 @@ const make = Effect.gen(function* () {
             const at = first?.[0] ?? 0
             const moved = at !== due
             due = at
-            return ready !== undefined || moved || (at > 0 && at <= now) ? [{ _tag: "Work", id: undefined }] : []
+            const signals: Array<Signal> = []
+            if (ready !== undefined || moved || (at > 0 && at <= now)) signals.push({ _tag: "Work", id: undefined })
+            const begins = Slots.earliest({ db, queue })
+            if (begins !== slot) signals.push({ _tag: "Slots", id: undefined })
+            slot = begins
+            return signals
           })
         ),
         stream(told(queue), sqlite.ticket(told(queue)), () =>
@@ -133,10 +158,10 @@ const make = Effect.gen(function* () {
   }
 
   return JobStore.of({
-    enqueue: (queue, jobs) =>
+    enqueue: (queue, jobs, durability) =>
       jobs.length > maxJobs
         ? Effect.die(new Error(`${jobs.length} jobs at once; ${maxJobs} are possible`))
-        : change("enqueue", queue, (books) => enqueue(books, jobs)),
+        : change("enqueue", queue, (books) => enqueue(books, jobs), durability),
     open: (queue, worker, lease) =>
       change("open", queue, ({ db, now, queue: stored }) => {
         const { lastInsertRowid } = db
@@ -144,15 +169,20 @@ const make = Effect.gen(function* () {
           .run(stored, worker, now + Math.ceil(lease))
         return { queue, slot: Number(lastInsertRowid) }
       }),
-    exchange: Effect.fnUntraced(function* (request) {
+    exchange: Effect.fnUntraced(function* (request, durability) {
       const { queue } = request.session
       if (request.settle.length === 0) {
         const answer = yield* look("exchange", queue, (books) =>
-          isInVain(books, request) ? exchange(books, request, true) : undefined
+          isInVain(books, request) ? exchange(books, request, undefined) : undefined
         )
         if (answer !== undefined) return answer
       }
-      return yield* change("exchange", queue, (books) => exchange(books, request, false))
+      const settling = (books: Books) =>
+        exchange(books, request, (to, job) => {
+          enqueue({ ...books, queue: prefix + to }, [job])
+          sqlite.notify(work(to))
+        })
+      return yield* change("exchange", queue, settling, request.settle.length === 0 ? undefined : durability)
     }),
     extend: (session, lease, number, held) =>
       change("extend", session.queue, (books) => {
@@ -322,13 +352,26 @@ const make = Effect.gen(function* () {
           const some = `SELECT row FROM jobs WHERE queue = ? LIMIT ${sliceRows}`
           const { changes } = db.prepare(`DELETE FROM jobs WHERE row IN (${some})`).run(queue)
           if (Number(changes) < sliceRows) {
-            for (const table of ["queues", "job_lanes", "job_keys", "job_parents", "job_sessions"]) {
+            for (const table of ["queues", "job_lanes", "job_keys", "job_parents", "job_sessions", "job_recurrences"]) {
               db.prepare(`DELETE FROM ${table} WHERE queue = ?`).run(queue)
             }
           }
           return Number(changes)
         })
       ),
+    recur: (queue, recurrence) => change("recur", queue, (books) => Slots.recur(books, recurrence)),
+    recurrences: (queue, which) =>
+      look("recurrences", queue, (books) => ({
+        now: books.now,
+        next: Slots.earliest(books),
+        found: Slots.recurrences(books, which)
+      })),
+    fire: (queue, firings) =>
+      change("fire", queue, (books) => {
+        Slots.fire(books, firings)
+        return { now: books.now, next: Slots.earliest(books) }
+      }),
+    alter: (queue, name, to) => change("alter", queue, (books) => Slots.alter(books, name, to)),
     signals
   })
 })

@@ -269,22 +269,29 @@ export class Link {
   }
 
   /**
-   * A client of the node that seems to serve a key. On a cluster that is a guess: after a failover ioredis may take masters
-   * for replicas and the other way round, and replicas answer those of its connections that it made so.
+   * The node that seems to serve a key: one that answers for it, or the one that another sends it to. On a cluster that is
+   * a guess: after a failover ioredis may go on taking the dead for a master, masters for replicas and the other way
+   * round, and replicas answer those of its connections that it made so; they are only asked where no master lives.
    */
-  private guess(key: string): Effect.Effect<Native, EngineError> {
+  private guess(key: string): Effect.Effect<readonly [of: Native, at: Address], EngineError> {
     const { native, where } = this
-    if (native.isCluster !== true || native.nodes === undefined) return Effect.succeed(native)
-    const masters = native.nodes("master")
-    const [first] = masters
-    if (first === undefined) {
-      return Effect.fail(unreachable("connection", where, new Error("no master of the cluster is known")))
-    }
-    return Effect.callback<Native>((resume) => {
-      Promise.any(masters.map((node) => node.call("exists", [key]).then(() => node))).then(
-        (node) => resume(Effect.succeed(node)),
-        () => resume(Effect.succeed(first))
+    if (native.isCluster !== true || native.nodes === undefined) return Effect.succeed([native, {}])
+    const ask = (nodes: ReadonlyArray<Native>): Promise<readonly [Native, Address]> =>
+      Promise.any(
+        nodes.map((node) =>
+          node.call("exists", [key]).then(
+            () => [node, {}] as const,
+            (refusal: unknown) => {
+              const elsewhere = this.elsewhere(refusal)
+              if (elsewhere === undefined) throw refusal
+              return [node, elsewhere] as const
+            }
+          )
+        )
       )
+    return Effect.tryPromise({
+      try: () => ask(native.nodes!("master")).catch(() => ask(native.nodes!("all"))),
+      catch: () => unreachable("connection", where, new Error("no node of the cluster answers"))
     })
   }
 
@@ -292,7 +299,7 @@ export class Link {
   open(key: string): Effect.Effect<Connection, EngineError> {
     return this.ready("connection").pipe(
       Effect.andThen(this.guess(key)),
-      Effect.flatMap((node) => this.fresh(node, key, {}, redirections))
+      Effect.flatMap(([of, at]) => this.fresh(of, key, at, redirections))
     )
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Enqueued, NewJob } from "../JobStore.ts"
 import { type Argument, script } from "./client.ts"
-import { before, bind, clock, fields, free, over, put, type QueueKeys, wake } from "./jobKeys.ts"
+import { before, bind, bindBehind, clock, fields, free, over, put, type QueueKeys, wake } from "./jobKeys.ts"
 
 const lua = String.raw
 const separator = "\u001f"
@@ -68,71 +68,66 @@ return answer
 )
 
 /**
- * ARGV: queue, then for each job: id, name, number of its name's first key less one, record, delay ("+<ms>", "@<moment>",
- * ""), group, then key, time and flags of its deduplication, and the ids it comes after. Gives for each the id that is
- * there, or "" for its own.
+ * Lua: `enqueuerAt(offset)` gives a function that enqueues one job in the queue whose keys stand behind the first `offset`
+ * ones: `ARGV[a]` and the nine behind it, as `enqueueAny` says. It gives the id that is there, or "" for its own.
  */
-export const enqueueAny = script<ReadonlyArray<string>>(
-  "enqueueAnyJobs",
-  lua`#!lua
-${bind("jobs", "state", "meta", "names", "dead", "gone", "forget", "dedup", "waiting", "parents", "lanes", "items", "freed")}
-${bind("progress", "cancels", "awaited")}${clock}${fields}${free}${put}${over}
-local function dueOf(delay)
-  local n = tonumber(string.sub(delay, 2))
-  if not n then return now end
-  return string.sub(delay, 1, 1) == "+" and now + n or n
-end
-local function isPending(id)
-  local record = redis.call("HGET", jobs, id)
-  return record and string.byte(record) == 106 and not redis.call("ZSCORE", dead, id)
-end
--- The job under the key, if a second one is not wanted; changed as asked for.
-local function under(key, within, flags, base, delay, record)
-  local row = redis.call("HGET", dedup, key)
-  if not row then return end
-  local till, other = string.match(row, "^(%d+) (.*)$")
-  if till == "0" and not isPending(other) or till ~= "0" and tonumber(till) <= now then return end
-  local failures, lost, place, reason, ledger = stateOf(other)
-  local due = place ~= "0" and redis.call("ZSCORE", KEYS[base + 4], place .. other)
-  if due and string.find(flags, "p", 1, true) then
-    local since = string.match(redis.call("HGET", jobs, other), "^(j%d+\t)")
-    redis.call("HSET", jobs, other, since .. other .. string.sub(record, string.find(record, "\t", 1, true), -1))
+export const enqueuer = lua`
+local function enqueuerAt(offset)
+  ${bindBehind("offset", "jobs", "state", "meta", "names", "dead", "gone", "forget", "dedup", "waiting", "parents")}
+  ${bindBehind("offset", "lanes", "items", "freed", "progress", "cancels", "awaited")}${fields}${free}${put}${over}
+  local function dueOf(delay)
+    local n = tonumber(string.sub(delay, 2))
+    if not n then return now end
+    return string.sub(delay, 1, 1) == "+" and now + n or n
   end
-  if due and string.find(flags, "s", 1, true) then
-    redis.call("ZREM", KEYS[base + 4], place .. other)
-    setState(other, failures, lost, later(base, other, dueOf(delay)), reason, ledger)
+  local function isPending(id)
+    local record = redis.call("HGET", jobs, id)
+    return record and string.byte(record) == 106 and not redis.call("ZSCORE", dead, id)
   end
-  return other
-end
--- Jobs that it waits for; nil: one of them is not coming.
-local function unfinished(id, after)
-  local count, whole = 0, true
-  for other in string.gmatch(after, "[^\31]+") do
-    local record = redis.call("HGET", jobs, other)
-    if not record then
-      whole = false
-    elseif string.byte(record) == 102 then
-      if not string.find(record, "^f%d+\t%d+\tS") then whole = false end
-    elseif redis.call("ZSCORE", dead, other) then
-      whole = false
-    else
-      count = count + 1
-      local row = redis.call("HGET", parents, other)
-      redis.call("HSET", parents, other, row and row .. "\t" .. id or id)
+  -- The job under the key, if a second one is not wanted; changed as asked for.
+  local function under(key, within, flags, base, delay, record)
+    local row = redis.call("HGET", dedup, key)
+    if not row then return end
+    local till, other = string.match(row, "^(%d+) (.*)$")
+    if till == "0" and not isPending(other) or till ~= "0" and tonumber(till) <= now then return end
+    local failures, lost, place, reason, ledger = stateOf(other)
+    local due = place ~= "0" and redis.call("ZSCORE", KEYS[base + 4], place .. other)
+    if due and string.find(flags, "p", 1, true) then
+      local since = string.match(redis.call("HGET", jobs, other), "^(j%d+\t)")
+      redis.call("HSET", jobs, other, since .. other .. string.sub(record, string.find(record, "\t", 1, true), -1))
     end
+    if due and string.find(flags, "s", 1, true) then
+      redis.call("ZREM", KEYS[base + 4], place .. other)
+      setState(other, failures, lost, later(base, other, dueOf(delay)), reason, ledger)
+    end
+    return other
   end
-  if whole then return count end
-end
-local answer = {}
-redis.call("SADD", KEYS[${before + 1}], ARGV[1])
-for a = 2, #ARGV, 10 do
-  local id, name, base, record, delay, group = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
-  local key, within, flags, after = ARGV[a + 6], tonumber(ARGV[a + 7]), ARGV[a + 8], ARGV[a + 9]
-  local there = redis.call("HGET", jobs, id)
-  if there and string.byte(there) == 102 and tonumber(string.match(there, "^f(%d+)")) <= now then there = false end
-  there = there and id or key ~= "" and under(key, within, flags, base, delay, record)
-  answer[#answer + 1] = there or ""
-  if not there then
+  -- Jobs that it waits for; nil: one of them is not coming.
+  local function unfinished(id, after)
+    local count, whole = 0, true
+    for other in string.gmatch(after, "[^\31]+") do
+      local record = redis.call("HGET", jobs, other)
+      if not record then
+        whole = false
+      elseif string.byte(record) == 102 then
+        if not string.find(record, "^f%d+\t%d+\tS") then whole = false end
+      elseif redis.call("ZSCORE", dead, other) then
+        whole = false
+      else
+        count = count + 1
+        local row = redis.call("HGET", parents, other)
+        redis.call("HSET", parents, other, row and row .. "\t" .. id or id)
+      end
+    end
+    if whole then return count end
+  end
+  return function(a)
+    local id, name, base, record, delay, group = ARGV[a], ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3], ARGV[a + 4], ARGV[a + 5]
+    local key, within, flags, after = ARGV[a + 6], tonumber(ARGV[a + 7]), ARGV[a + 8], ARGV[a + 9]
+    local there = redis.call("HGET", jobs, id)
+    if there and string.byte(there) == 102 and tonumber(string.match(there, "^f(%d+)")) <= now then there = false end
+    there = there and id or key ~= "" and under(key, within, flags, base, delay, record)
+    if there then return there end
     record = "j" .. text(now) .. "\t" .. record
     redis.call("HSET", jobs, id, record)
     redis.call("SADD", names, name)
@@ -157,8 +152,23 @@ for a = 2, #ARGV, 10 do
       put(base, id, record, false)
     end
     wake(name)
+    return ""
   end
 end
+`
+
+/**
+ * ARGV: queue, then for each job: id, name, number of its name's first key less one, record, delay ("+<ms>", "@<moment>",
+ * ""), group, then key, time and flags of its deduplication, and the ids it comes after. Gives for each the id that is
+ * there, or "" for its own.
+ */
+export const enqueueAny = script<ReadonlyArray<string>>(
+  "enqueueAnyJobs",
+  lua`#!lua
+${clock}${enqueuer}
+local answer, enqueue = {}, enqueuerAt(0)
+redis.call("SADD", KEYS[${before + 1}], ARGV[1])
+for a = 2, #ARGV, 10 do answer[#answer + 1] = enqueue(a) end
 return answer
 `
 )
@@ -171,7 +181,7 @@ interface Call {
 }
 
 /** The keys of all queues of a shard come behind the fixed ones, then those of each name. */
-const first = before + 1
+export const first = before + 1
 
 const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
   const names: Array<string> = []
@@ -205,17 +215,20 @@ const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
   }
 }
 
+/** The ten arguments of a job; `base` is what stands before the keys of its name. */
+export const pushJob = (args: Array<Argument>, job: NewJob, base: number): void => {
+  const { after, at, deduplicate, delay, group, id, name } = job
+  const due = delay !== undefined ? `+${Math.ceil(delay)}` : at !== undefined ? `@${Math.ceil(at)}` : ""
+  const { key = "", replace = false, restart = false, within = 0 } = deduplicate ?? {}
+  const flags = `${replace ? "p" : ""}${restart ? "s" : ""}`
+  args.push(id, name, base, recordOf(job), due, group ?? "")
+  args.push(key, Math.ceil(within), flags, after?.join(separator) ?? "")
+}
+
 const any = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
   const names = Array.from(new Set(jobs.map((job) => job.name)))
   const args: Array<Argument> = [queue.queue]
-  for (const job of jobs) {
-    const { after, at, deduplicate, delay, group, id, name } = job
-    const due = delay !== undefined ? `+${Math.ceil(delay)}` : at !== undefined ? `@${Math.ceil(at)}` : ""
-    const { key = "", replace = false, restart = false, within = 0 } = deduplicate ?? {}
-    const flags = `${replace ? "p" : ""}${restart ? "s" : ""}`
-    args.push(id, name, first + 5 * names.indexOf(name), recordOf(job), due, group ?? "")
-    args.push(key, Math.ceil(within), flags, after?.join(separator) ?? "")
-  }
+  for (const job of jobs) pushJob(args, job, first + 5 * names.indexOf(job.name))
   return {
     script: enqueueAny,
     keys: keysFor(queue, names),
@@ -224,7 +237,7 @@ const any = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
   }
 }
 
-const keysFor = (queue: QueueKeys, names: ReadonlyArray<string>): ReadonlyArray<string> =>
+export const keysFor = (queue: QueueKeys, names: ReadonlyArray<string>): ReadonlyArray<string> =>
   queue.fixed.concat(queue.queues, ...names.map((name) => queue.of(name)))
 
 /** What to run for these jobs. */

@@ -5,6 +5,7 @@
 import type { Exchange, Settlement } from "../JobStore.ts"
 import { type Argument, script } from "./client.ts"
 import { claimRare, take } from "./jobClaim.ts"
+import { followUps, hasFollowUps, settleFollowed } from "./jobFollow.ts"
 import { before, bind, clock, type QueueKeys } from "./jobKeys.ts"
 import { purge, settleDone, settleRare } from "./jobSettle.ts"
 
@@ -17,13 +18,12 @@ export const claimsPerSlot = 2 ** 31
  * ARGV: slot, number, lease, count, high, medium, low, alone, names; for each name: itself, room, concurrency of a group (0:
  * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, jobs, and for each id,
  * claim and record; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
- * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, and states.
+ * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, states, when the next slot
+ * of a recurrence is due or "", and "1" if there is something in the outbox.
  */
-export const exchange = script<ReadonlyArray<unknown>>(
-  "exchangeJobs",
-  lua`#!lua flags=allow-oom
+const exchangeWith = (sections: string): string => lua`#!lua flags=allow-oom
 ${bind("jobs", "state", "active", "leases", "sessions", "meta", "dead", "gone", "cancels", "awaited", "forget", "progress")}
-${bind("dedup", "waiting", "parents", "lanes", "items", "freed")}${clock}
+${bind("dedup", "waiting", "parents", "lanes", "items", "freed", "outbox")}${clock}
 local slot, number = ARGV[1], tonumber(ARGV[2])
 local from = slot * ${claimsPerSlot}
 local row = redis.call("HGET", sessions, slot)
@@ -34,6 +34,7 @@ if number < last then return { "0" } end
 local count, names = tonumber(ARGV[4]), tonumber(ARGV[9])
 local refused, ids, room, missed, done, nextLook = {}, {}, {}, false, 0, nil
 local function look(at) if not nextLook or at < nextLook then nextLook = at end end
+local settings = redis.call("HMGET", meta, "paused", "limit", "used", "keepDone", "slot", "outbox")
 if number == last then
   look(now)
   for id in string.gmatch(refusedThen, "[^\t]+") do refused[#refused + 1] = id end
@@ -50,10 +51,7 @@ else
     ${settleRare}
   end
   ${settleDone}
-  while ARGV[at] do
-    if ARGV[at] == "D" then at = settleDone(at) else at = settleOther(at) end
-  end
-  local settings = redis.call("HMGET", meta, "paused", "limit", "used", "keepDone")
+  ${sections}
   if settings[1] then count = 0 end
   local window, used, per
   if settings[2] and count > 0 then
@@ -148,14 +146,36 @@ if #ids < tonumber(ARGV[4]) then
   local lease = redis.call("ZRANGE", leases, 0, 0, "WITHSCORES")
   if lease[2] and tonumber(lease[2]) <= now then expired = 1 end
 end
-local answer = { "1", text(now), nextLook and text(nextLook) or "", suspects, expired, refused, {}, {} }
+local answer = { "1", text(now), nextLook and text(nextLook) or "", suspects, expired, refused, {}, {}, settings[5] or "", settings[6] or "" }
 if #ids > 0 then
   answer[7] = redis.call("HMGET", jobs, unpack(ids))
   if redis.call("EXISTS", state) == 1 then answer[8] = redis.call("HMGET", state, unpack(ids)) end
 end
 return answer
 `
+
+/** Each section of the settlements. */
+const settleAll = lua`
+  while ARGV[at] do
+    if ARGV[at] == "D" then at = settleDone(at) else at = settleOther(at) end
+  end
+`
+
+export const exchange = script<ReadonlyArray<unknown>>("exchangeJobs", exchangeWith(settleAll))
+
+/** The same for settlements that enqueue: apart, so that all others pay nothing for it. */
+export const exchangeFollowed = script<ReadonlyArray<unknown>>(
+  "exchangeFollowedJobs",
+  exchangeWith(lua`
+  local settleFollowed
+  ${settleFollowed}
+  while ARGV[at] do
+    if ARGV[at] == "F" then at = settleFollowed(at) elseif ARGV[at] == "D" then at = settleDone(at) else at = settleOther(at) end
+  end
+`)
 )
+
+type Done = Extract<Settlement["outcome"], { readonly _tag: "Done" }>
 
 /** What a finished job's row holds behind "f<expires>\t<at>\t<S or C>\t". */
 const finishedOf = ({ failures, name, priority }: Settlement["job"], format: string | undefined): string =>
@@ -163,17 +183,25 @@ const finishedOf = ({ failures, name, priority }: Settlement["job"], format: str
 
 const kinds = { Retry: "R", Dead: "X", Cancelled: "C", Back: "B" } as const
 
-/** The arguments of one exchange. */
-export const exchangeArgs = ({
-  alone,
-  count,
-  lease,
-  number,
-  rooms,
-  session,
-  settle,
-  shares
-}: Exchange): ReadonlyArray<Argument> => {
+/** What to run for one exchange. */
+export const callOf = (queue: QueueKeys, of: (queue: string) => QueueKeys, request: Exchange) => {
+  const keys = queue.with(request.rooms.map((room) => room.name))
+  if (!hasFollowUps(request.settle)) return { script: exchange, keys, args: argsOf(request, undefined) }
+  const further = followUps(queue, of, request.settle, keys.length)
+  return { script: exchangeFollowed, keys: keys.concat(further.keys), args: argsOf(request, further.push) }
+}
+
+/** A job's id, claim and record. */
+const pushDone = (args: Array<Argument>, job: Settlement["job"], { format, result }: Done): void => {
+  const head = finishedOf(job, format)
+  const record = typeof result === "string" ? head + result : Buffer.concat([Buffer.from(head), result])
+  args.push(job.id, job.claim, record)
+}
+
+const argsOf = (
+  { alone, count, lease, number, rooms, session, settle, shares }: Exchange,
+  pushFollowUps: ReturnType<typeof followUps>["push"] | undefined
+): ReadonlyArray<Argument> => {
   const args: Array<Argument> = [session.slot, number, lease, count, ...shares, alone ? "1" : "0", rooms.length]
   for (const { count, group, name } of rooms) {
     args.push(name, count, group?.concurrency ?? 0, group?.limit?.count ?? 0, Math.ceil(group?.limit?.per ?? 0))
@@ -181,17 +209,11 @@ export const exchangeArgs = ({
   const sections = new Map<number, Array<Argument>>()
   for (let i = 0; i < settle.length; i++) {
     const { job, outcome } = settle[i]!
-    if (outcome._tag === "Done") {
+    if (outcome._tag === "Done" && outcome.jobs === undefined) {
       const ttl = Math.ceil(outcome.ttl)
       let section = sections.get(ttl)
       if (section === undefined) sections.set(ttl, (section = []))
-      const head = finishedOf(job, outcome.format)
-      const { result } = outcome
-      section.push(
-        job.id,
-        job.claim,
-        typeof result === "string" ? head + result : Buffer.concat([Buffer.from(head), result])
-      )
+      pushDone(section, job, outcome)
     }
   }
   // These first: the script looks at the first one to see whether there are any.
@@ -205,12 +227,15 @@ export const exchangeArgs = ({
       outcome._tag === "Dead" ? outcome.reason : outcome._tag === "Cancelled" ? finishedOf(job, undefined) : ""
     args.push("O", job.id, job.claim, kinds[outcome._tag], before + 5 * name, Math.ceil(delay), counted, entry, word)
   }
+  for (const { job, outcome } of settle) {
+    if (outcome._tag !== "Done" || outcome.jobs === undefined) continue
+    pushFollowUps!(args, outcome.jobs)
+    args.push("D", Math.ceil(outcome.ttl), 1)
+    pushDone(args, job, outcome)
+  }
   for (const [ttl, section] of sections) {
     args.push("D", ttl, section.length / 3)
     for (const argument of section) args.push(argument)
   }
   return args
 }
-
-export const exchangeKeys = (queue: QueueKeys, { rooms }: Exchange): ReadonlyArray<string> =>
-  queue.with(rooms.map((room) => room.name))

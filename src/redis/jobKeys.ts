@@ -11,7 +11,7 @@
  * | `K:active` | zset | id to its claim: slot · 2^31 + number of the exchange | while claimed |
  * | `K:leases` | zset | slot to the end of its lease | session |
  * | `K:sessions` | hash | slot to "<worker>\n<number of its last exchange>\n<ids refused>\n<ids claimed>" | session |
- * | `K:meta` | hash | `paused`, `limit`, `used`, `keepDone`, `keepDead`, `done` (finished jobs kept), `seq`, `slots`, `grace`, `tokens` and `blocked` (groups in ready lists and in due), `w:<name>` (somebody waits for one) | queue |
+ * | `K:meta` | hash | `paused`, `limit`, `used`, `keepDone`, `keepDead`, `done` (finished jobs kept), `seq`, `slots`, `grace`, `tokens` and `blocked` (groups in ready lists and in due), `w:<name>` (somebody waits for one), `slot` (the first of `slots`), `outbox` (there is something in it) | queue |
  * | `K:names` | set | job names that have keys | queue |
  * | `K:dead` | zset | id to when it died | until redriven |
  * | `K:gone` | hash | "<name> <priority> <id>" of a cancelled job that is still in its ready list | until it is met there |
@@ -25,19 +25,22 @@
  * | `K:lanes` | hash | "<name> <group>" to "<first> <next> <running> <1 if in a list> <not before> <begin of its window> <used of it>" | while in use |
  * | `K:items` | hash | "<name> <group> <n>" to id | while it waits |
  * | `K:freed` | hash | name to ids that are to be ready again, at the head; whoever knows the name puts them there | until the next claim |
+ * | `K:plans` | hash | name of a recurrence to "<timing>\n<missed and job as JSON>\n<payload>"; "\\1<name>" to "<revision> <1 if paused> <last slot or -> <next slot>" | until removed |
+ * | `K:slots` | zset | name of a recurrence that is not paused to its next slot | until removed |
+ * | `K:outbox` | stream | jobs for queues of other shards, from settlements; see `jobFollow.ts` | until delivered |
  * | `K:ready:<name>:<h, m or l>` | list | ids, and groups | while waiting |
  * | `K:due:<name>` | zset | "<12 digits><id>" to when it is due; groups likewise | while delayed |
  * | `K:suspects:<name>` | list | ids that lost two leases: to be claimed alone | while waiting |
  * | `{ns:s}:queues` | set | queues of this shard | until removed |
  *
- * Messages on the channel `K:meta`: "w<name>", "c<id>" (cancelled), "s<id>" (settled), "p<id>" (progress).
+ * Messages on the channel `K:meta`: "w<name>", "c<id>" (cancelled), "s<id>" (settled), "p<id>" (progress), "t" (slots).
  */
 import { shardTag } from "./keys.ts"
 import * as Lua from "./lua.ts"
 
 const fixed = [
   ...["jobs", "state", "active", "leases", "sessions", "meta", "names", "dead", "gone", "cancels", "awaited", "forget"],
-  ...["progress", "dedup", "waiting", "parents", "lanes", "items", "freed"]
+  ...["progress", "dedup", "waiting", "parents", "lanes", "items", "freed", "plans", "slots", "outbox"]
 ] as const
 
 type Fixed = (typeof fixed)[number]
@@ -83,6 +86,10 @@ export class QueueKeys {
 /** Lua: fixed keys as locals of their names. */
 export const bind = (...names: ReadonlyArray<Fixed>): string =>
   `local ${names.join(", ")} = ${names.map((name) => `KEYS[${fixed.indexOf(name) + 1}]`).join(", ")}\n`
+
+/** The same for a queue whose keys stand behind the first `offset` ones. */
+export const bindBehind = (offset: string, ...names: ReadonlyArray<Fixed>): string =>
+  `local ${names.join(", ")} = ${names.map((name) => `KEYS[${offset} + ${fixed.indexOf(name) + 1}]`).join(", ")}\n`
 
 /** Lua: what stands before the keys of the first name. */
 export const before = fixed.length

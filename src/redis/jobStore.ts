@@ -1,19 +1,24 @@
 /**
  * The job store on Redis: each method is one script, in the file that its idea names: `jobEnqueue.ts`, `jobExchange.ts`,
- * `jobSessions.ts`, `jobBooks.ts`. A queue lies in one shard, with all of its keys in one slot (`jobKeys.ts`).
+ * `jobSessions.ts`, `jobBooks.ts`, `jobSlots.ts`, `jobFollow.ts`. A queue lies in one shard, with all of its keys in one slot (`jobKeys.ts`).
  *
  * Gotcha: what a method sends may have been done when it fails with `Unreachable`; send it again unchanged.
  */
-import { Effect, Layer, Stream } from "effect"
+import { Effect, Layer, Schedule, Stream } from "effect"
 import type { EngineError } from "../Errors.ts"
 import { type Item, JobStore, maxJobs, type Signal, type State } from "../JobStore.ts"
 import { type Argument, Redis, type Script } from "./client.ts"
 import * as Books from "./jobBooks.ts"
 import * as Enqueue from "./jobEnqueue.ts"
 import * as Exchange from "./jobExchange.ts"
+import * as Follow from "./jobFollow.ts"
 import { QueueKeys, queues } from "./jobKeys.ts"
 import { claimedOf, itemOf, type Row } from "./jobRows.ts"
 import * as Sessions from "./jobSessions.ts"
+import * as Slots from "./jobSlots.ts"
+
+/** How long to wait before an outbox is tried again. */
+const patient = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
 
 /** Jobs of a page, about. */
 const pageSize = 100
@@ -28,7 +33,9 @@ type Reply = readonly [
   expired: number,
   refused: ReadonlyArray<Buffer>,
   records: ReadonlyArray<Buffer | null>,
-  states: ReadonlyArray<Buffer | null>
+  states: ReadonlyArray<Buffer | null>,
+  slot: Buffer,
+  outbox: Buffer
 ]
 
 const signalOf = (message: string): Signal => {
@@ -40,10 +47,14 @@ const signalOf = (message: string): Signal => {
       return { _tag: "Settled", id }
     case "p":
       return { _tag: "Progress", id }
+    case "t":
+      return { _tag: "Slots", id: undefined }
     default:
       return { _tag: "Work", id: undefined }
   }
 }
+
+const momentOf = (text: string | Buffer): number | undefined => (text.length === 0 ? undefined : Number(text))
 
 /** Runs again as long as it says that there may be more; the sum of what it did. */
 const whole = (
@@ -180,24 +191,44 @@ const make = Effect.gen(function* () {
     return sum
   })
 
+  /** Queues whose outbox is being emptied, in the background: a shard that is away holds up nobody else. */
+  const posting = new Set<string>()
+  const fork = Effect.runForkWith(yield* Effect.context<never>())
+  const scope = yield* Effect.scope
+  const post = (queue: string): void => {
+    if (posting.has(queue)) return
+    posting.add(queue)
+    const all = Effect.ensuring(
+      Effect.retry(Follow.deliver(redis, of(queue)), {
+        schedule: patient,
+        while: ({ reason }) => reason !== "Unsupported"
+      }),
+      Effect.sync(() => posting.delete(queue))
+    )
+    fork(Effect.forkIn(Effect.ignore(all), scope))
+  }
+
   return JobStore.of({
-    enqueue: (queue, jobs) => {
+    enqueue: (queue, jobs, durability = "memory") => {
       if (jobs.length === 0) return Effect.succeed([])
       if (jobs.length > maxJobs) return Effect.die(new Error(`${jobs.length} jobs at once; ${maxJobs} are possible`))
       const { answer, args, keys, script } = Enqueue.callOf(of(queue), jobs)
-      return Effect.map(redis.run(script, keys, args), answer)
+      const stored =
+        durability === "memory" ? redis.run(script, keys, args) : redis.runDurable(script, keys, args, durability)
+      return Effect.map(stored, answer)
     },
     open: (queue, worker, lease) =>
       Effect.map(redis.run(Sessions.open, of(queue).fixed, [worker, Math.ceil(lease)]), (slot) => ({ queue, slot })),
-    exchange: (request) =>
-      Effect.map(
-        redis.runBuffer<Reply>(
-          Exchange.exchange,
-          Exchange.exchangeKeys(of(request.session.queue), request),
-          Exchange.exchangeArgs(request)
-        ),
-        ([known, now, next, suspects, expired, refused, records, states]) => {
+    exchange: (request, durability = "memory") => {
+      const { args, keys, script } = Exchange.callOf(of(request.session.queue), of, request)
+      const plain = redis.runBuffer<Reply>(script, keys, args)
+      // The second one changes nothing, and answers as the first one did: in bytes.
+      const isSafe = durability === "memory" || request.settle.length === 0
+      return Effect.map(
+        isSafe ? plain : Effect.andThen(redis.runDurable(script, keys, args, durability), plain),
+        ([known, now, next, suspects, expired, refused, records, states, slot, outbox]) => {
           if (known.toString() !== "1") return { _tag: "Unknown" }
+          if (outbox.length > 0) post(request.session.queue)
           const claimed = []
           for (let i = 0; i < records.length; i++) {
             const record = records[i]
@@ -208,12 +239,14 @@ const make = Effect.gen(function* () {
             now: Number(now),
             refused: refused.length === 0 ? nothing : refused.map(String),
             claimed,
-            next: next.length === 0 ? undefined : Number(next),
+            next: momentOf(next),
+            slot: momentOf(slot),
             suspects: suspects > 0,
             expired: expired === 1
           }
         }
-      ),
+      )
+    },
     extend: ({ queue, slot }, lease, number, held) =>
       Effect.map(
         redis.run(Sessions.extend, of(queue).fixed, [
@@ -225,7 +258,11 @@ const make = Effect.gen(function* () {
         (answer) =>
           answer === -1 ? "Unknown" : { lost: answer[1], cancelled: answer[2], expired: Number(answer[0]) === 1 }
       ),
-    close: ({ queue, slot }) => Effect.asVoid(whole(redis.run(Sessions.close, of(queue).fixed, [slot]))),
+    close: ({ queue, slot }) =>
+      Effect.andThen(
+        posting.has(queue) ? Effect.ignore(Follow.deliver(redis, of(queue))) : Effect.void,
+        Effect.asVoid(whole(redis.run(Sessions.close, of(queue).fixed, [slot])))
+      ),
     sweep: (queue) => whole(redis.run(Sessions.sweep, of(queue).fixed, [10_000])),
     cancel: (queue, id, ttl) =>
       Effect.map(byName<0 | 1>(Books.cancel, of(queue), [id, Math.ceil(ttl)], "any"), (answer) => answer === 1),
@@ -298,6 +335,32 @@ const make = Effect.gen(function* () {
       withNames(queue, (keys, names) =>
         Effect.asVoid(redis.run(Books.remove, [...keys.with(names), keys.queues], [queue]))
       ),
+    recur: (queue, recurrence) =>
+      Effect.asVoid(
+        redis.run(Slots.recur, of(queue).fixed.concat(of(queue).queues), Slots.recurArgs(of(queue), recurrence))
+      ),
+    recurrences: (queue, which) =>
+      Effect.map(
+        redis.runBuffer<ReadonlyArray<Buffer>>(Slots.recurrences, of(queue).fixed, [which]),
+        ([now, next, ...rows]) => {
+          const found = rows.flatMap((name, i) =>
+            i % 3 === 0 ? Slots.recurrenceOf(name, rows[i + 1]!, rows[i + 2]!) : []
+          )
+          if (which === "all") found.sort((a, b) => (a.name < b.name ? -1 : 1))
+          return { now: Number(now), next: momentOf(next!), found }
+        }
+      ),
+    fire: (queue, firings) => {
+      const { keys, names } = Slots.fireKeys(of(queue), firings)
+      return Effect.map(redis.run(Slots.fire, keys, Slots.fireArgs(firings, names)), ([now, next]) => ({
+        now: Number(now),
+        next: momentOf(next)
+      }))
+    },
+    alter: (queue, name, change) => {
+      const args = typeof change === "string" ? [name, change, ""] : [name, "resume", change.resume]
+      return Effect.map(redis.run(Slots.alter, of(queue).fixed, args), (found) => found === 1)
+    },
     signals: (queue) => Stream.map(redis.subscribe(of(queue).key("meta")), signalOf)
   })
 })

@@ -56,6 +56,8 @@ export interface Report extends Verdict {
 /** Milliseconds of virtual time in which things go wrong, and in which all must be done after that. */
 const troubled = { least: 2_500, most: 8_000 }
 const patience = 180_000
+/** At which calls a process may crash. */
+const calls = ["sync", "claim", "commit", "commit", "leave", "readMany", "entries", "read"]
 /** Workers that are started for those that ended, once it is calm. */
 const restarts = 20
 
@@ -70,9 +72,7 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
   Effect.gen(function* () {
     const job = options.parts.find((part) => part.job !== undefined)
     if (job !== undefined) {
-      return yield* Effect.die(
-        new Error(`Simulation.run: ${job.name} handles jobs, which are not simulated: leave it out`)
-      )
+      return yield* Effect.die(new Error(`Simulation.run: ${job.name} handles jobs: use JobSimulation.run`))
     }
     const choices = new Choices(seed)
     const serverWentBack = options.serverWentBack === true
@@ -100,7 +100,8 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
       const millis = choices.between(troubled.least, troubled.most)
       const publisher = cluster.publish(events, millis * 0.8)
       const own = choices.fork()
-      const scene = { world, network, cluster, ledger, choices: own, driver, publisher, workers, parts, serverWentBack }
+      const common = { world, network, cluster, ledger, choices: own, driver, publisher, workers, parts, calls }
+      const scene = { ...common, serverWentBack }
       const trouble = new Trouble(scene)
       for (let i = 0; i < workers; i++) trouble.join()
       const end = world.now + millis

@@ -1,4 +1,4 @@
-/** The API as `Admin` answers it. */
+/** The API as `Admin` answers it: each endpoint is one function of it, and its failures are problems with a status. */
 import { Effect, Layer } from "effect"
 import { HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import type { Failure, Services } from "../Admin.ts"

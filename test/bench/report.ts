@@ -222,6 +222,14 @@ const targets: ReadonlyArray<Target> = [
     least: 0.95
   },
   {
+    text: "consume with metrics scraped, JSON logs, tracing off / plain",
+    section: "telemetry",
+    row: "watched-off",
+    other: "watched-none",
+    of: rate,
+    least: 0.95
+  },
+  {
     text: "peak MiB of a slow handler, Redis",
     section: "memory",
     row: "slow-redis",

@@ -12,6 +12,7 @@ import { makeOrder, makeOrders, namespace, streamsOf } from "./events.ts"
 import * as Hand from "./handwritten.ts"
 import { type Measure, Meter } from "./measure.ts"
 import * as Ours from "./ours.ts"
+import { watched } from "./telemetry.ts"
 
 export interface Sizes {
   readonly events: number
@@ -395,6 +396,29 @@ const park: Section = {
   ]
 }
 
+/** Long enough to be scraped several times. */
+const long = (events: number): number => events * 5
+
+const consumingWatched = (id: string, label: string, sample: number | undefined, against?: string): Variant =>
+  ours(id, label, against, (meter, { events }, round) => {
+    const work = Ours.consume(meter, "generator", "watched", `${id}-${round}`, long(events))
+    return sample === undefined ? work : watched(work, sample)
+  })
+
+const telemetry: Section = {
+  id: "telemetry",
+  title:
+    "Consume with metrics scraped each second, JSON logs and tracing: log of publishAll, handler Effect.fnUntraced",
+  setup: [ours("fill-watched", "", undefined, (meter, { events }) => Ours.fill(meter, "watched", long(events)))],
+  together: true,
+  variants: [
+    consumingWatched("watched-none", "plain", undefined),
+    consumingWatched("watched-off", "metrics and logs, tracing off", 0, "watched-none"),
+    consumingWatched("watched-same", "plain, once more", undefined, "watched-none"),
+    consumingWatched("watched-sampled", "metrics and logs, one event of 100 in a span", 0.01, "watched-none")
+  ]
+}
+
 const asks = (events: number): number => Math.ceil(events / 20)
 
 const asking: Section = {
@@ -424,6 +448,7 @@ export const sections: ReadonlyArray<Section> = [
   embeddedEngine,
   takeOver,
   park,
+  telemetry,
   memory
 ]
 

@@ -4,7 +4,9 @@ import { Effect, type Layer } from "effect"
 import { TestClock } from "effect/testing"
 import type { JobStore } from "../../src/JobStore.ts"
 import { basicLaws } from "./jobStore/basic.ts"
+import { followUpLaws } from "./jobStore/followUps.ts"
 import { rareLaws } from "./jobStore/rare.ts"
+import { recurrenceLaws } from "./jobStore/recurrences.ts"
 import { sessionLaws } from "./jobStore/sessions.ts"
 
 export const jobStoreLaws = (
@@ -20,5 +22,7 @@ export const jobStoreLaws = (
     basicLaws(laws)
     sessionLaws(laws)
     rareLaws(laws)
+    recurrenceLaws(laws)
+    followUpLaws(laws)
   })
 }

@@ -13,7 +13,9 @@ import * as Inspect from "../../src/redis/inspect.ts"
 import * as JobBooks from "../../src/redis/jobBooks.ts"
 import * as JobEnqueue from "../../src/redis/jobEnqueue.ts"
 import * as JobExchange from "../../src/redis/jobExchange.ts"
+import * as JobFollow from "../../src/redis/jobFollow.ts"
 import * as JobSessions from "../../src/redis/jobSessions.ts"
+import * as JobSlots from "../../src/redis/jobSlots.ts"
 import * as RedisJobs from "../../src/redis/jobStore.ts"
 import * as Layouts from "../../src/redis/layouts.ts"
 import * as Parking from "../../src/redis/parking.ts"
@@ -40,7 +42,9 @@ const scripts = [
   JobBooks,
   JobEnqueue,
   JobExchange,
-  JobSessions
+  JobFollow,
+  JobSessions,
+  JobSlots
 ].flatMap((module) => Object.values<unknown>(module).filter(isScript))
 
 /** Keys that are named by their number; those that are computed cannot be told from the text. */
@@ -144,9 +148,22 @@ describe("scripts", () => {
         assert.isTrue(yield* jobs.cancel("q", "b", 1_000))
         assert.strictEqual(yield* jobs.redrive("q", undefined), 1)
         yield* jobs.sweep("q")
+        yield* jobs.enqueue("f", [{ ...job, id: "f" }])
+        const following = yield* jobs.open("f", "w", 60_000)
+        const first = { ...asked, session: following }
+        const found = yield* jobs.exchange({ ...first, number: 1, settle: [] })
+        const [done] = found._tag === "Exchanged" ? found.claimed : []
+        const others = ["q", "r", "s", "t"].map((queue) => ({ queue, job: { ...job, id: "follows" } }))
+        const ended = { _tag: "Done", format: undefined, result: "", ttl: 0, jobs: others } as const
+        yield* jobs.exchange({ ...first, number: 2, settle: [{ job: done!, outcome: ended }] })
+        yield* jobs.close(following)
+        yield* jobs.recur("q", { name: "r", timing: "T", missed: "skip", job, first: 1 })
+        const [due] = (yield* jobs.recurrences("q", "due")).found
+        yield* jobs.fire("q", [{ ...due!, next: 9e12, run: { slot: 1, job: { ...job, id: "r@1" } } }])
+        assert.isTrue(yield* jobs.alter("q", "r", "remove"))
         yield* jobs.close(session)
-        assert.strictEqual((yield* jobs.counts("q")).ready, 1)
-        assert.strictEqual(yield* jobs.flush("q"), 1)
+        assert.strictEqual((yield* jobs.counts("q")).ready, 3)
+        assert.strictEqual(yield* jobs.flush("q"), 3)
         assert.isUndefined(yield* jobs.get("q", "a", false))
         yield* jobs.remove("q")
       }).pipe(

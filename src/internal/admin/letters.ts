@@ -27,11 +27,11 @@ type Client = Store | Serializer
 /** Bytes that a value may have, whatever its topic allowed. */
 const maxBytes = 64 * 1024 * 1024
 
-/** A topic of anything. */
+/** A topic of anything. A flat one must name a field; those that are there are read one by one, so any name will do. */
 const anything = ({ flat, name, partitions, retention }: StoredTopic): Topics.Any =>
   flat
     ? Topics.make(name, {
-        schema: Schema.Struct({}),
+        schema: Schema.Struct({ value: Schema.String }),
         partitions,
         retention: retention ?? forever,
         maxBytes,

@@ -15,6 +15,8 @@ import { iso } from "./known.ts"
 import type { WorkerReport } from "./shapes.ts"
 
 const everyMillis = 5_000
+/** After the first: by then it has settled what it does. */
+const soonMillis = 1_000
 /** Changes come together: a rebalance is told once. */
 const gatherMillis = 100
 /** It is forgotten after so long without the next one. */
@@ -95,15 +97,15 @@ export const make = (options: Options): Effect.Effect<Reporting> =>
       Effect.suspend(() => (ended ? Effect.void : coordinator.report(member, JSON.stringify(describe()), keptMillis)))
     )
     return {
-      run: Effect.forever(
-        Effect.gen(function* () {
+      run: Effect.gen(function* () {
+        for (let wait = soonMillis; ; wait = everyMillis) {
           bell.closeUnsafe()
           yield* report
-          // A change is told at once, and those that come with it along.
-          yield* Effect.timeoutOption(bell.await, everyMillis)
+          // A change is told soon, and those that come with it along.
+          yield* Effect.timeoutOption(bell.await, wait)
           yield* Effect.sleep(gatherMillis)
-        })
-      ),
+        }
+      }),
       changed: () => bell.openUnsafe(),
       end: Effect.suspend(() => {
         ended = true

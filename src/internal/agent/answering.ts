@@ -10,6 +10,7 @@ import * as Topic from "../../Topic.ts"
 import { messageOf, tagOf } from "../dead/headers.ts"
 import type { Wrap } from "../run/definition.ts"
 import { type Emitted, type Host, unitOf } from "../run/unit.ts"
+import { traced } from "../telemetry/tracing.ts"
 import { type Address, addressOf, agentHeaders } from "./address.ts"
 import { type Contract, defects, type Outcome, replyFields } from "./contract.ts"
 
@@ -41,7 +42,7 @@ export const answer = (contract: Contract, event: Event<unknown>, reply: unknown
       if (topic === undefined) return
       const key = address.key ?? event.key
       const headers = address.id === undefined ? {} : { headers: { [agentHeaders.correlationId]: address.id } }
-      unit.emit(host.encode(topic, reply, { ...(key === undefined ? {} : { key }), ...headers }))
+      unit.emit(host.encode(topic, reply, traced(fiber, { ...(key === undefined ? {} : { key }), ...headers })))
     })
   })
 }

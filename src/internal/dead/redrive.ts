@@ -121,7 +121,7 @@ const inPartition = (source: Any, dead: Any, partition: number, wanted: Readonly
       yield* Effect.logWarning(
         `${unreadable} letters of ${dead.name}/${partition} stay listed: they were kept inside batches that this program ` +
           `cannot read; put them back with the serializer and the keys that ${source.name} is written with`
-      )
+      ).pipe(Effect.annotateLogs({ topic: dead.name, partition }))
     }
     return count
   })

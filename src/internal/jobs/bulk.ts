@@ -1,14 +1,15 @@
 /** Enqueueing many: bounded in what is on its way, whatever the length of the input. */
 import { Effect, Stream } from "effect"
-import type { EncodeError, EngineError } from "../../Errors.ts"
-import type { EnqueueOptions } from "../../Job.ts"
+import type { DurabilityNotReached, EncodeError, EngineError } from "../../Errors.ts"
+import type { EnqueueOptions, Safe } from "../../Job.ts"
 import { JobStore } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
-import { stageJob, unitIn } from "../run/unit.ts"
+import { traced } from "../telemetry/tracing.ts"
 import { attempt } from "./codec.ts"
 import { enqueuerOf } from "./enqueuer.ts"
 import { prepare } from "./prepare.ts"
 import type { Spec } from "./spec.ts"
+import { stagerIn } from "./staging.ts"
 
 interface Stored {
   readonly id: string
@@ -19,24 +20,30 @@ interface Stored {
 const chunk = 500
 const ahead = 4
 
-const sender = (spec: Spec, options: EnqueueOptions | undefined) =>
+type Options = EnqueueOptions & Safe
+
+const sender = (spec: Spec, options: Options | undefined) =>
   Effect.gen(function* () {
     const store = yield* JobStore
     const serializer = yield* Serializer
-    const enqueuer = enqueuerOf(store, spec.queue)
-    const unit = unitIn(yield* Effect.context<never>())
-    return (payloads: ReadonlyArray<unknown>): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError> =>
-      Effect.flatMap(
-        attempt(() => payloads.map((payload) => prepare(spec, payload, options, store, serializer))),
-        (jobs): Effect.Effect<ReadonlyArray<Stored>, EngineError> => {
-          if (unit === undefined) return enqueuer.enqueue(jobs)
-          for (const job of jobs) stageJob(unit, { queue: spec.queue, job })
-          return Effect.succeed(jobs.map(({ id }) => ({ id, repeated: undefined })))
-        }
+    const enqueuer = enqueuerOf(store, spec.queue, options?.durability)
+    const stage = stagerIn(yield* Effect.context<never>())
+    const given = yield* Effect.withFiber((fiber) => Effect.succeed(traced(fiber, options)))
+    return (
+      payloads: ReadonlyArray<unknown>
+    ): Effect.Effect<ReadonlyArray<Stored>, EncodeError | EngineError | DurabilityNotReached> => {
+      const prepared = attempt(() => payloads.map((payload) => prepare(spec, payload, given, store, serializer)))
+      if (stage === undefined) return Effect.flatMap(prepared, enqueuer.enqueue)
+      return Effect.flatMap(prepared, (jobs) =>
+        attempt(() => {
+          for (const job of jobs) stage({ queue: spec.queue, job })
+          return jobs.map(({ id }) => ({ id, repeated: undefined }))
+        })
       )
+    }
   })
 
-export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: EnqueueOptions | undefined) =>
+export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: Options | undefined) =>
   Effect.gen(function* () {
     const send = yield* sender(spec, options)
     const stored = yield* Stream.fromIterable(payloads).pipe(
@@ -51,7 +58,7 @@ export const enqueueAll = (spec: Spec, payloads: Iterable<unknown>, options: Enq
 export const enqueueStream = (
   spec: Spec,
   payloads: Stream.Stream<unknown, any, any>,
-  options: EnqueueOptions | undefined
+  options: Options | undefined
 ): Effect.Effect<number, any, any> =>
   Effect.gen(function* () {
     const send = yield* sender(spec, options)

@@ -1,10 +1,13 @@
 /** All job handlers of one worker: one runner for each queue, one bound for what runs at a time, one end. */
 import { type Clock, type Context, Effect, type Scope } from "effect"
+import type { Durability } from "../../Broker.ts"
 import type { JobStore } from "../../JobStore.ts"
 import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Limit } from "../run/partition.ts"
 import type { Counts } from "../run/runner.ts"
+import { annotated } from "../telemetry/annotating.ts"
+import { instrumented } from "../telemetry/running.ts"
 import { type Doing, line } from "./doing.ts"
 import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
@@ -28,6 +31,8 @@ export interface Options {
   readonly lease: number
   readonly grace: number
   readonly limit: Limit | undefined
+  /** How safe a settlement must be. */
+  readonly durability: Durability
   readonly onProgress: () => void
 }
 
@@ -45,7 +50,9 @@ export const postsOf = <R>(
       const context = yield* servicesOf(part)
       // A handler has its services, and the running job, from who runs it.
       const prepared = handler.prepare && ((yield* handler.prepare()) as Handler["handle"])
-      posts.push({ handler, handle: prepared ?? handler.handle, context, counts: counts.get(part.name)! })
+      const handle = instrumented(handler, prepared ?? handler.handle, context)
+      const place = { queue: handler.spec.queue, job: handler.name }
+      posts.push({ handler, handle, context: annotated(context, place), counts: counts.get(part.name)! })
     }
     return posts
   })
@@ -93,7 +100,10 @@ export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> 
     }
     return {
       run: Effect.andThen(
-        Effect.forEach(runners, (runner) => runner.run, { concurrency: "unbounded", discard: true }),
+        Effect.forEach(runners, (runner) => Effect.annotateLogs(runner.run, { queue: runner.options.queue }), {
+          concurrency: "unbounded",
+          discard: true
+        }),
         Effect.never
       ),
       drain: Effect.forEach(runners, (runner) => runner.drain, { concurrency: "unbounded", discard: true }),

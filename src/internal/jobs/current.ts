@@ -1,5 +1,6 @@
 /** The running job, as a service: what a handler is told, and how it answers early. */
 import { Context, Effect } from "effect"
+import type { StagedJob } from "../run/unit.ts"
 import type { Run } from "./spec.ts"
 
 /** What a handler asks for instead of ending. */
@@ -11,6 +12,8 @@ export type Answer =
 export interface Running {
   readonly run: Run
   answer: Answer | undefined
+  /** Takes what the handler enqueues, for what settles the job; undefined where that is over. Throws an `EncodeError`. */
+  readonly stage: ((staged: StagedJob) => void) | undefined
   /** Stored with the job, for whoever watches; while the engine is away it is dropped. */
   readonly progress: (value: unknown) => Effect.Effect<void>
 }

@@ -4,7 +4,8 @@
  */
 import { randomUUID } from "node:crypto"
 import { Cause, type Context, Effect, Exit } from "effect"
-import { EngineError } from "../../Errors.ts"
+import type { Durability } from "../../Broker.ts"
+import { type DurabilityNotReached, EngineError } from "../../Errors.ts"
 import { type Enqueued, type JobStore, maxJobs, type NewJob } from "../../JobStore.ts"
 import { forAWhile } from "../backoff.ts"
 
@@ -12,7 +13,9 @@ import { forAWhile } from "../backoff.ts"
 const batchSize = 250
 const maxCalls = 4
 
-type Done = (exit: Exit.Exit<ReadonlyArray<Enqueued>, EngineError>) => void
+type Failure = EngineError | DurabilityNotReached
+
+type Done = (exit: Exit.Exit<ReadonlyArray<Enqueued>, Failure>) => void
 
 interface Waiting {
   readonly jobs: ReadonlyArray<NewJob>
@@ -27,9 +30,11 @@ export class Enqueuer {
   private scheduled = false
   private readonly store: JobStore["Service"]
   private readonly queue: string
-  constructor(store: JobStore["Service"], queue: string) {
+  private readonly durability: Durability
+  constructor(store: JobStore["Service"], queue: string, durability: Durability) {
     this.store = store
     this.queue = queue
+    this.durability = durability
   }
 
   /** At most `maxJobs` of one caller stay together: they are stored all at once, or not at all. */
@@ -41,7 +46,7 @@ export class Enqueuer {
     queueMicrotask(this.flush)
   }
 
-  readonly enqueue = (jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<Enqueued>, EngineError> =>
+  readonly enqueue = (jobs: ReadonlyArray<NewJob>): Effect.Effect<ReadonlyArray<Enqueued>, Failure> =>
     Effect.withFiber((fiber) => Effect.callback((resume) => this.submit(jobs, fiber.context, resume)))
 
   private readonly flush = (): void => {
@@ -62,9 +67,9 @@ export class Enqueuer {
   private send(batch: ReadonlyArray<Waiting>): void {
     this.calls++
     const jobs = batch.length === 1 ? batch[0]!.jobs : batch.flatMap((one) => one.jobs)
-    const call = Effect.retry(this.store.enqueue(this.queue, jobs), {
+    const call = Effect.retry(this.store.enqueue(this.queue, jobs, this.durability), {
       schedule: forAWhile,
-      while: (error) => error.reason === "Unreachable"
+      while: (error) => error._tag === "EngineError" && error.reason === "Unreachable"
     })
     Effect.runForkWith(batch[0]!.context)(call).addObserver((exit) => {
       this.calls--
@@ -83,7 +88,7 @@ export class Enqueuer {
   }
 }
 
-const failureOf = (cause: Cause.Cause<EngineError>): Exit.Exit<never, EngineError> =>
+const failureOf = (cause: Cause.Cause<Failure>): Exit.Exit<never, Failure> =>
   Cause.hasInterruptsOnly(cause)
     ? Exit.fail(new EngineError({ operation: "enqueue", reason: "Unreachable", detail: "it was broken off" }))
     : Exit.failCause(cause)
@@ -105,10 +110,12 @@ const deskOf = (store: JobStore["Service"]): Desk => {
   return desk
 }
 
-export const enqueuerOf = (store: JobStore["Service"], queue: string): Enqueuer => {
+/** What is to be equally safe travels together. */
+export const enqueuerOf = (store: JobStore["Service"], queue: string, durability: Durability = "memory"): Enqueuer => {
   const { queues } = deskOf(store)
-  let enqueuer = queues.get(queue)
-  if (enqueuer === undefined) queues.set(queue, (enqueuer = new Enqueuer(store, queue)))
+  const key = durability === "memory" ? queue : `${queue} ${JSON.stringify(durability)}`
+  let enqueuer = queues.get(key)
+  if (enqueuer === undefined) queues.set(key, (enqueuer = new Enqueuer(store, queue, durability)))
   return enqueuer
 }
 

@@ -2,12 +2,14 @@
 import { Context, DateTime, Effect, type Exit, type Fiber } from "effect"
 import type { Claimed, JobStore, Outcome, Session } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
+import type { StagedJob } from "../run/unit.ts"
 import { codecOf } from "./codecs.ts"
 import type { Post } from "./crew.ts"
 import { type Answer, Current, type Running } from "./current.ts"
 import { lineOf } from "./ledger.ts"
 import type { Stop } from "./settle.ts"
 import type { Run } from "./spec.ts"
+import { Staged } from "./staging.ts"
 
 interface Setting {
   readonly queue: string
@@ -56,6 +58,7 @@ export class InHand implements Running {
   acknowledged = false
   released = false
   onSettled: (() => void) | undefined
+  private followUps: Staged | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
   private setting: Setting | undefined
   readonly run: Run
@@ -63,6 +66,17 @@ export class InHand implements Running {
     this.job = job
     this.post = post
     this.run = new Told(job, post.handler.spec.queue)
+  }
+
+  /** What has ended, or is settled already, stages nothing any more. */
+  get stage(): Running["stage"] {
+    return this.ended || this.acknowledged ? undefined : this.add
+  }
+  private readonly add = (staged: StagedJob): void => (this.followUps ??= new Staged(this.job.name)).add(staged)
+  private ended = false
+
+  get staged(): Staged | undefined {
+    return this.followUps
   }
 
   progress(value: unknown): Effect.Effect<void> {
@@ -84,10 +98,15 @@ export class InHand implements Running {
     const effect = Effect.scoped(Effect.suspend(() => handle(this.payload, this.run)))
     const fiber = Effect.runForkWith(services)(effect)
     const exit = fiber.pollUnsafe()
-    if (exit !== undefined) return setting.onEnd(exit)
+    if (exit !== undefined) return this.end(exit)
     this.fiber = fiber
     if (this.stop !== undefined) fiber.interruptUnsafe()
-    fiber.addObserver(setting.onEnd)
+    fiber.addObserver(this.end)
+  }
+
+  private readonly end = (exit: Exit.Exit<unknown, unknown>): void => {
+    this.ended = true
+    this.setting!.onEnd(exit)
   }
 
   /** False: it does not run, so nothing will end. */

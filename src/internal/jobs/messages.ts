@@ -1,5 +1,6 @@
 /** What a worker and its threads say to each other; values are in their schema's JSON form. */
 import { Schema } from "effect"
+import type { StagedJob } from "../run/unit.ts"
 import type { Answer } from "./current.ts"
 import type { Spec } from "./spec.ts"
 
@@ -25,6 +26,8 @@ export type ToThread =
 export type FromThread =
   | { readonly _tag: "Ready" }
   | { readonly _tag: "Progress"; readonly value: unknown }
+  /** Its handler has enqueued it: it belongs to what settles the job. */
+  | { readonly _tag: "Staged"; readonly job: StagedJob }
   | { readonly _tag: "Success"; readonly value: unknown }
   | { readonly _tag: "Failure"; readonly error: unknown }
   | { readonly _tag: "Answer"; readonly answer: Answer }

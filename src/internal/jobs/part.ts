@@ -2,7 +2,6 @@
 import type { Effect, Scope } from "effect"
 import { pipeArguments } from "effect/Pipeable"
 import type { EngineError } from "../../Errors.ts"
-import type { UnitOfWork } from "../../Event.ts"
 import type { Part } from "../../Part.ts"
 import { checkCount, invalid } from "../names.ts"
 import type { Common } from "../run/definition.ts"
@@ -21,7 +20,8 @@ const fromHandler = (job: Handler, layers: Common["layers"]): Part<any, any> =>
     name: job.name,
     definition: { name: job.name, layers },
     job,
-    with: (changes: Partial<Common>) => fromHandler(job, changes.layers ?? layers)
+    with: (changes: Partial<Common> & { readonly job?: Handler }) =>
+      fromHandler(changes.job ?? job, changes.layers ?? layers)
   })
 
 export const make = <E, R>(
@@ -29,7 +29,7 @@ export const make = <E, R>(
   handle: (payload: any, run: any) => Effect.Effect<unknown, E | EngineError, R>,
   options: { readonly concurrency?: number | undefined; readonly acknowledge?: "after" | "before" | undefined },
   prepare?: Handler["prepare"]
-): Part<never, Exclude<R, Current | UnitOfWork | Scope.Scope>> => {
+): Part<never, Exclude<R, Current | Scope.Scope>> => {
   const { acknowledge = "after", concurrency } = options
   if (acknowledge !== "after" && acknowledge !== "before") {
     throw invalid(`handler of job ${spec.name}: acknowledge is "after" or "before", not ${JSON.stringify(acknowledge)}`)

@@ -7,14 +7,18 @@
 import { Effect, Exit, Fiber, Latch, Random, Schedule, Semaphore, Stream } from "effect"
 import type { EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
-import * as Metrics from "../../Metrics.ts"
 import { backoff } from "../backoff.ts"
+import { QueueMeter } from "../telemetry/queueMeter.ts"
+import { answered } from "./answered.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
+import { Deadlines } from "./deadlines.ts"
 import { type Doing, doing } from "./doing.ts"
+import { Firing } from "./firing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
+import { portion } from "./staging.ts"
 
 interface Options extends CrewOptions {
   readonly queue: string
@@ -38,7 +42,9 @@ export class QueueRunner {
   private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
   private readonly running = new Map<string, number>()
   private readonly shares = new Shares()
-  private readonly metrics: ReturnType<typeof Metrics.ofQueue>
+  private readonly meter: QueueMeter
+  private readonly firing: Firing
+  private readonly deadlines: Deadlines<InHand>
   private session: Session | undefined
   private number = 0
   /** The last exchange that was answered. */
@@ -56,7 +62,10 @@ export class QueueRunner {
   constructor(options: Options) {
     this.options = options
     this.posts = new Map(options.posts.map((post) => [post.handler.name, post]))
-    this.metrics = Metrics.ofQueue(options.queue, options.posts[0]!.context)
+    this.meter = new QueueMeter(options.queue, options.posts[0]!.context)
+    this.firing = new Firing(options.queue, options.store, options.clock)
+    const inHand = () => [...this.hands.values(), ...this.unattended]
+    this.deadlines = new Deadlines(options.clock, inHand, (hand) => this.stop(hand, "Timeout"))
   }
 
   poke(): void {
@@ -120,7 +129,7 @@ export class QueueRunner {
     const { limit, lease, queue, store, worker } = this.options
     this.session ??= yield* store.open(queue, worker, lease)
     const { alone, count, rooms } = this.room()
-    const settling = this.settled.splice(0, most)
+    const settling = this.settled.splice(0, portion(this.settled, most))
     if (count === 0 && settling.length === 0) return
     if (limit !== undefined) limit.remaining -= count
     if (count > 0) {
@@ -139,11 +148,7 @@ export class QueueRunner {
       shares: this.shares.next(count),
       alone
     }
-    // The same one again, until it is answered: what it did is known by its number.
-    const answer = yield* Effect.retry(store.exchange(request), {
-      schedule: patient,
-      while: (error) => error.reason === "Unreachable" || error.reason === "Full"
-    })
+    const answer = yield* answered(store, request, this.options.durability)
     this.answered = number
     if (answer._tag === "Unknown") {
       if (limit !== undefined) limit.remaining += count
@@ -155,6 +160,7 @@ export class QueueRunner {
     for (const { hand, outcome } of settling) {
       this.finish(hand, answer.refused.includes(hand.job.id) ? undefined : outcome)
     }
+    this.firing.told({ now: answer.now, next: answer.slot })
     if (answer.expired) yield* this.sweep
   })
 
@@ -201,7 +207,7 @@ export class QueueRunner {
     this.hands.delete(job.id)
     if (hand.onSettled === undefined || outcome === undefined) this.release(hand)
     if (job.lost >= 2) shared.alone = false
-    this.metrics.settled(job.name, outcome)
+    this.meter.settled(job.name, outcome)
     if (outcome !== undefined) hand.onSettled?.()
     if (outcome !== undefined) count(post.counts, outcome)
     if (outcome?._tag === "Dead") tellDead(hand, outcome)
@@ -261,10 +267,7 @@ export class QueueRunner {
     const refusal = refusalOf(hand, now, serializer)
     if (refusal !== undefined) return this.settle(hand, refusal)
     hand.deadline = now + spec.timeout
-    if (hand.deadline < this.earliest) {
-      this.earliest = hand.deadline
-      this.deadlines.openUnsafe()
-    }
+    this.deadlines.add(hand.deadline)
     shared.running++
     hand.begin(this.runOf(hand))
   }
@@ -276,6 +279,7 @@ export class QueueRunner {
       const now = this.now()
       shared.running--
       const took = now - hand.began
+      this.meter.ran(hand.job.name, took)
       this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
       const outcome = outcomeOf({
         spec: hand.post.handler.spec,
@@ -284,6 +288,7 @@ export class QueueRunner {
         exit,
         stop: hand.stop,
         answer: hand.answer,
+        staged: hand.staged?.jobs,
         worker,
         now,
         random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
@@ -351,6 +356,8 @@ export class QueueRunner {
         if (signal._tag === "Work") {
           this.hopeful = true
           this.poke()
+        } else if (signal._tag === "Slots") {
+          this.firing.look()
         } else if (signal._tag === "Cancelled" && signal.id !== undefined) {
           const hand = this.hands.get(signal.id)
           if (hand !== undefined) this.stop(hand, "Cancelled")
@@ -390,36 +397,14 @@ export class QueueRunner {
     }
   })
 
-  private earliest = Number.POSITIVE_INFINITY
-  private readonly deadlines = Latch.makeUnsafe(false)
-
-  /** Sleeps until the earliest deadline, of which there is usually none for a long time. */
-  private readonly watch = Effect.gen({ self: this }, function* () {
-    while (true) {
-      this.deadlines.closeUnsafe()
-      const wait = this.earliest - this.now()
-      if (wait > 0) {
-        yield* wait === Number.POSITIVE_INFINITY
-          ? this.deadlines.await
-          : Effect.timeoutOption(this.deadlines.await, Math.min(wait, 2 ** 30))
-      }
-      const now = this.now()
-      if (now < this.earliest) continue
-      this.earliest = Number.POSITIVE_INFINITY
-      for (const hand of [...this.hands.values(), ...this.unattended]) {
-        if (hand.deadline <= now) this.stop(hand, "Timeout")
-        else if (hand.deadline < this.earliest) this.earliest = hand.deadline
-      }
-    }
-  })
-
   readonly run: Effect.Effect<void> = Effect.suspend(() =>
     Effect.all(
       [
         // First of all, so that nothing is missed.
         this.listen,
         this.beat,
-        this.watch,
+        this.deadlines.watch,
+        this.firing.run,
         this.loop.pipe(
           Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
           Effect.retry(patient),

@@ -4,6 +4,7 @@ import { EncodeError, EngineError } from "../../Errors.ts"
 import type { Claimed, Outcome, Reason } from "../../JobStore.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Counts } from "../run/runner.ts"
+import type { StagedJob } from "../run/unit.ts"
 import { codecOf } from "./codecs.ts"
 import type { Answer } from "./current.ts"
 import { errorLine, type Line, lineOf } from "./ledger.ts"
@@ -19,6 +20,8 @@ export interface Ended {
   readonly exit: Exit.Exit<unknown, unknown>
   readonly stop: Stop | undefined
   readonly answer: Answer | undefined
+  /** What it enqueues, if it ends well. */
+  readonly staged: ReadonlyArray<StagedJob> | undefined
   readonly worker: string
   /** Milliseconds since 1970. */
   readonly now: number
@@ -85,10 +88,11 @@ const answered = (ended: Ended, answer: Answer): Outcome => {
 }
 
 const done = (ended: Ended, value: unknown): Outcome => {
-  const { serializer, spec } = ended
+  const { serializer, spec, staged } = ended
   try {
     const { data, format } = codecOf(spec, "success", serializer).encode(value)
-    return { _tag: "Done", format, result: data, ttl: spec.resultTtl }
+    const end = { _tag: "Done", format, result: data, ttl: spec.resultTtl } as const
+    return staged === undefined ? end : { ...end, jobs: staged }
   } catch (error) {
     if (!(error instanceof EncodeError)) throw error
     // It did its work: running it again would not make its result storable.

@@ -5,6 +5,7 @@ import { Current, type Running } from "./current.ts"
 import { messageOf } from "./ledger.ts"
 import { type FromThread, formsOf, type Invitation, type ToThread } from "./messages.ts"
 import type { Run, Spec } from "./spec.ts"
+import { Staged } from "./staging.ts"
 
 /** Serve, if this is a thread that was started for this job. */
 export const serve = (
@@ -23,9 +24,14 @@ export const serve = (
   const begin = (told: Extract<ToThread, { readonly _tag: "Run" }>): void => {
     const { _tag, enqueuedAt, payload, ...rest } = told
     const run: Run = { ...rest, enqueuedAt: DateTime.makeUnsafe(enqueuedAt) }
+    const staged = new Staged(spec.name)
     const running: Running = {
       run,
       answer: undefined,
+      stage: (job) => {
+        staged.add(job)
+        say({ _tag: "Staged", job })
+      },
       progress: (value) => Effect.sync(() => say({ _tag: "Progress", value: forms.progress.encode(value) }))
     }
     const effect = Effect.scoped(Effect.suspend(() => handle(forms.payload.decode(payload), run)))

@@ -93,7 +93,7 @@ class Pool {
     const stopped = Effect.callback<void>((resume) => {
       if (seat.dead) return resume(Effect.void)
       seat.listener = (message) => {
-        if (message._tag === "Progress") return
+        if (message._tag === "Progress" || message._tag === "Staged") return
         this.release(seat)
         resume(Effect.void)
       }
@@ -141,6 +141,9 @@ export const handlerIn =
               case "Progress":
                 Effect.runFork(running.progress(forms.progress.decode(message.value)))
                 return
+              case "Staged":
+                // Checked over there, by the same bounds.
+                return running.stage?.(message.job)
               case "Success":
                 return end(Effect.sync(() => forms.success.decode(message.value)))
               case "Failure":

@@ -8,6 +8,7 @@ import { offset, parseOffset } from "../entryId.ts"
 import type { Placed } from "../record/placement.ts"
 import type { Encoded } from "../record/record.ts"
 import { maxBatchEvents } from "../record/serialized.ts"
+import { traced } from "../telemetry/tracing.ts"
 import { CurrentMiddleware, type Middleware, through } from "./middleware.ts"
 import { encodeFailure, senderOf } from "./publisher.ts"
 import { type Failure, Item, type Sender } from "./sender.ts"
@@ -203,7 +204,7 @@ export const publishAll = (
         }
         if (ended || bulk.failure !== undefined) finish()
       }
-      const bulk = new Bulk(sender, options, Context.get(context, CurrentMiddleware), pump, positions)
+      const bulk = new Bulk(sender, traced(fiber, options), Context.get(context, CurrentMiddleware), pump, positions)
       try {
         if (options?.offsets !== undefined) {
           const all = Array.from(values)
@@ -234,7 +235,8 @@ export const feed = (
     const context = fiber.context as Context.Context<Broker | Serializer>
     const sender = senderOf(context, topic, options?.durability ?? "memory")
     let waiting: (() => void) | undefined
-    const bulk = new Bulk(sender, options, Context.get(context, CurrentMiddleware), () => waiting?.())
+    const middleware = Context.get(context, CurrentMiddleware)
+    const bulk = new Bulk(sender, traced(fiber, options), middleware, () => waiting?.())
     const until = (ready: () => boolean): Effect.Effect<void, PublishError> =>
       Effect.callback<void, PublishError>((resume) => {
         const look = (): void => {

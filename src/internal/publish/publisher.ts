@@ -7,6 +7,8 @@ import type { Any, Position, PublishError, PublishOptions } from "../../Topic.ts
 import { offset } from "../entryId.ts"
 import { checkName } from "../names.ts"
 import { codecOf, type Encoded } from "../record/record.ts"
+import * as PublishMeter from "../telemetry/publishMeter.ts"
+import { traced } from "../telemetry/tracing.ts"
 import { CurrentMiddleware } from "./middleware.ts"
 import { type Failure, Item, Sender } from "./sender.ts"
 
@@ -44,7 +46,8 @@ export const senderOf = (context: Context.Context<Broker | Serializer>, topic: A
     // Not the caller's own scope, span or interruption: others' events travel with its own.
     const base = Context.omit(Tracer.ParentSpan)(context) as Context.Context<never>
     const fork = Effect.runForkWith(base)
-    sender = new Sender(topic, codecOf(topic, serializer), broker, durability, (effect) => {
+    const meter = PublishMeter.make(topic.name, base)
+    sender = new Sender(topic, codecOf(topic, serializer), broker, durability, meter, (effect) => {
       fork(effect)
     })
     known.byKey.set(key, sender)
@@ -89,7 +92,7 @@ export const publish = (
     const sender = senderOf(context, topic, options?.durability ?? "memory")
     let event: Encoded
     try {
-      event = sender.encode(value, options, Context.get(context, CurrentMiddleware))
+      event = sender.encode(value, traced(fiber, options), Context.get(context, CurrentMiddleware))
     } catch (error) {
       return encodeFailure(error)
     }

@@ -11,6 +11,7 @@ import type { Any, EmitOptions, PublishError } from "../../Topic.ts"
 import { forAWhile } from "../backoff.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
+import type { PublishMeter } from "../telemetry/publishMeter.ts"
 import { type Middleware, through } from "./middleware.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
@@ -84,14 +85,17 @@ export class Sender {
   readonly codec: TopicCodec
   private readonly broker: BrokerService
   private readonly durability: Durability
+  private readonly meter: PublishMeter
   private readonly run: <A, E>(effect: Effect.Effect<A, E>) => void
   constructor(
     topic: Any,
     codec: TopicCodec,
     broker: BrokerService,
     durability: Durability,
+    meter: PublishMeter,
     run: <A, E>(effect: Effect.Effect<A, E>) => void
   ) {
+    this.meter = meter
     this.topic = topic
     this.codec = codec
     this.broker = broker
@@ -262,6 +266,7 @@ export class Sender {
   private send(flights: ReadonlyArray<Flight>): void {
     this.inFlight++
     const appends = flights.map((flight) => flight.append)
+    const sent = this.meter.sends(flights)
     const append = Effect.suspend(() => this.broker.append(appends, this.durability))
     // Nearly every append is answered at once; what stands around one that is not is made only then.
     const call = this.declared
@@ -271,6 +276,7 @@ export class Sender {
       : this.patiently(Effect.andThen(this.declare, append))
     this.run(
       Effect.onExit(call, (exit) => {
+        sent(exit)
         this.landed(flights, exit)
         return Effect.void
       })
@@ -386,6 +392,7 @@ export class Sender {
     let item = items[0]
     for (let e = 0; e < ids.length; e++) {
       const { count } = flight.append.entries[e]!
+      if (!repeated) this.meter.published += count
       const id = ids[e]!
       for (let index = 0; index < count; index++) {
         while (item !== undefined && item.stored === item.size) item = items[++next]
@@ -433,7 +440,7 @@ export class Sender {
               partition: lane.partition,
               ...(heldBy === undefined ? {} : { heldBy })
             }).message
-          )
+          ).pipe(Effect.annotateLogs({ topic: topic.name, partition: lane.partition }))
         }
         yield* Effect.timeoutOption(broker.awaitRoom(topic, lane.partition), "10 seconds")
       }).pipe(Effect.ensuring(Effect.sync(() => this.free(lane))))

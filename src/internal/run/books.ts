@@ -3,6 +3,7 @@ import { Cause, Deferred, Effect, type Scope } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Event, UnitOfWork } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
+import { observed, sampled } from "../telemetry/handling.ts"
 import { attempt, Lane } from "./lane.ts"
 import type { Book } from "./log.ts"
 import type { Halted, Setup } from "./runner.ts"
@@ -42,9 +43,17 @@ export class Books implements Book {
       const lane = new Lane(setup)
       let result: A | undefined
       const around = wrapped(setup, () =>
-        Effect.map(effect as Effect.Effect<A, E>, (value) => {
-          result = value
-        })
+        sampled(
+          setup,
+          own.length,
+          observed(
+            setup,
+            own,
+            Effect.map(effect as Effect.Effect<A, E>, (value) => {
+              result = value
+            })
+          )
+        )
       )
       const unit = Effect.provideContext(attempt(setup, lane, own, around.handle, around.from), lane.context)
       return Effect.matchCauseEffect(unit, {

@@ -3,15 +3,17 @@
  * away (stop handing out, let the handler finish, commit, close), and tells the worker what went wrong.
  */
 import { Cause, Clock, Context, Deferred, Duration, Effect, Exit, Fiber, Scope } from "effect"
-import type { Broker, Claim, Durability, Fence } from "../../Broker.ts"
+import type { Broker, Claim, Commit, Durability, Fence } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import { EngineError } from "../../Errors.ts"
-import * as Metrics from "../../Metrics.ts"
 import type { Codec } from "../../Serializer.ts"
 import type { Settings } from "../../Settings.ts"
 import type { TableStore } from "../../TableStore.ts"
 import { invalid } from "../names.ts"
 import { CurrentMiddleware } from "../publish/middleware.ts"
+import { annotated, placeOf } from "../telemetry/annotating.ts"
+import { ProcessorMeter } from "../telemetry/processorMeter.ts"
+import { watchedTables } from "../telemetry/watchedTables.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
@@ -21,7 +23,7 @@ import * as Fetcher from "./fetcher.ts"
 import * as Host from "./host.ts"
 import type { Lease } from "./lease.ts"
 import { Losses } from "./losses.ts"
-import { CurrentObserver } from "./observer.ts"
+import { watchingOf } from "./observer.ts"
 import { deliverer, Outbox } from "./outbox.ts"
 import { ownedRows } from "./owned.ts"
 import { Parking } from "./parking.ts"
@@ -109,26 +111,19 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       uncommitted: definition.maxUncommitted ?? settings.maxUncommitted
     }
 
-    const observer = Context.get(options.context, CurrentObserver)
     const middleware = Context.get(options.context, CurrentMiddleware)
-    const metrics = Metrics.ofProcessor(definition.name, options.context)
+    const watching = watchingOf(options.context)
+    const clock = yield* Clock.Clock
+    const meter = new ProcessorMeter(definition.name, options.context, clock, options.counts, {
+      owned: () => epochs.size,
+      aside: () => Array.from(running.values()).reduce((sum, { partition }) => sum + partition.parking.events, 0)
+    })
+    yield* Effect.addFinalizer(() => Effect.sync(() => meter.end()))
+    const tables = watchedTables(options.tables, options.context)
     const repeats = new Repeats()
-    let commits = 0
-    let lost = 0
-    let stalled = 0
-    const count = (): void => {
-      metrics.processed(options.counts.processed)
-      metrics.failed(options.counts.failed)
-      metrics.retried(options.counts.retried)
-      metrics.ignored(options.counts.ignored)
-      metrics.deadLettered(options.counts.deadLettered)
-      metrics.parked(options.counts.parked)
-      metrics.quarantined(options.counts.quarantined)
-    }
-    const onCommitted = (partition: Partition): void => {
+    const onCommitted = (partition: Partition, commit: Commit): void => {
       deliver(partition)
-      metrics.commits(++commits)
-      count()
+      meter.committed(commit)
       options.onProgress()
     }
 
@@ -137,7 +132,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     })
 
     const inputs = new Set(definition.topics.map((topic) => topic.name))
-    const annotate = Effect.annotateLogs({ processor: definition.name })
+    const at = (partition: number, offset?: string) => Effect.annotateLogs(placeOf(definition, partition, offset))
 
     const context = yield* Effect.context<never>()
     const fork = Effect.runForkWith(context)
@@ -145,8 +140,8 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       definition,
       onFailure: options.onFailure,
       onRestart: options.onLost,
-      onEntriesLost: (entries) => metrics.lost((lost += entries)),
-      warn: (message) => void fork(annotate(Effect.logWarning(message)))
+      onEntriesLost: meter.lose,
+      warn: ({ partition, position }, message) => void fork(at(partition, position)(Effect.logWarning(message)))
     })
 
     /** Partitions whose rows were once too large together: each unit of work is measured there. */
@@ -155,6 +150,7 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       Committer.make({
         broker,
         durability: options.durability,
+        onSend: meter.sends,
         onCommitted,
         onRefused: losses.refused,
         onDefect: (partition, defect) => {
@@ -197,13 +193,12 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
       )
     }
 
-    const clock = yield* Clock.Clock
     const now = (): number => clock.currentTimeMillisUnsafe()
 
-    const windowing = Windowing.make({ ...options, now, onLate: metrics.late, onDone: options.onProgress })
+    const windowing = Windowing.make({ ...options, now, onLate: meter.tellLate, onDone: options.onProgress })
 
     const open = (number: number, fence: Fence, claimed: Extract<Claim, { _tag: "Claimed" }>): Partition => {
-      const { serializer, tables } = options
+      const { serializer } = options
       const rows = ownedRows(definition, number, { tables, serializer, now, measures: measured.has(number) })
       const shard = number % shards
       const { logs, windows } = windowing.open(number, claimed)
@@ -254,10 +249,9 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           losses.halt(partition, Cause.die(invalid(`processor ${definition.name}: ${what}`)))
           return false
         }
-        const entry = yield* annotate(Caution.examine(broker, partition, claim, now()))
+        const entry = yield* at(number)(Caution.examine(broker, partition, claim, now()))
         if (entry === undefined) return true
         options.counts.quarantined++
-        count()
         options.onQuarantine(number, partition.fence.epoch, entry)
         return false
       })
@@ -300,20 +294,21 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
           definition,
           partition,
           host,
-          context: options.context,
+          context: annotated(options.context, placeOf(definition, number)),
           counts: options.counts,
           flush,
-          count: metrics.settled,
+          meter,
+          count: meter.settled,
+          ...watching,
           repeats,
           quarantine: (entry) => {
             const { unfinished } = partition
             partition.stop()
-            count()
             if (unfinished > 0) {
               const warning =
                 `${unfinished} events before the failed one were taken by the pipeline and never emitted: ` +
                 "they are not acknowledged, and Processor.skip passes them too"
-              fork(annotate(Effect.logWarning(warning).pipe(Effect.annotateLogs({ partition: number }))))
+              fork(at(number, partition.position)(Effect.logWarning(warning)))
             }
             options.onQuarantine(number, epoch, entry)
           },
@@ -323,15 +318,14 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
             options.turns.take(partition),
             Caution.mark(broker, partition, (result) => losses.refused(partition, partition, result), failed)
           ),
-          now,
-          observer
+          now
         }
-        const runs = run(setup, annotate(windowing.ticking(partition)))
+        const runs = run(setup, windowing.ticking(partition))
         // In the runner's own fiber: however long it takes, the heartbeats go on.
         const runner =
           definition.onClaim === undefined ? runs : Effect.andThen(Scope.provide(definition.onClaim(number), own), runs)
         const ready = yield* Deferred.make<void>()
-        const fiber = yield* Effect.forkIn(Effect.andThen(Deferred.await(ready), runner), scope)
+        const fiber = yield* Effect.forkIn(at(number)(Effect.andThen(Deferred.await(ready), runner)), scope)
         fiber.addObserver((exit) => {
           if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return
           partition.stop()
@@ -357,10 +351,13 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         return Effect.flatMap(Effect.timeoutOption(Fiber.await(one.fiber), "1 second"), (exit) =>
           exit._tag === "Some"
             ? Effect.void
-            : annotate(
+            : at(
+                one.partition.partition,
+                one.partition.position
+              )(
                 Effect.logWarning(
                   "a handler cannot be interrupted; its partition is released, and its commit will be refused"
-                ).pipe(Effect.annotateLogs({ partition: one.partition.partition }))
+                )
               )
         )
       })
@@ -415,20 +412,16 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         }
         if (now - (reported.get(partition) ?? -Infinity) < reportMillis) continue
         reported.set(partition, now)
-        metrics.stalled(++stalled)
-        yield* annotate(
+        meter.stalled++
+        yield* at(
+          partition.partition,
+          oldest.offset
+        )(
           Effect.logWarning(
             definition.shape._tag === "Stream"
               ? "StalledEvents: an event was taken by the pipeline and never emitted; drop it with Event.filter, or emit it"
               : "a handler has been running for long; it is not interrupted (use Effect.timeout for a limit)"
-          ).pipe(
-            Effect.annotateLogs({
-              partition: partition.partition,
-              offset: oldest.offset,
-              inHand: partition.taken,
-              millis: now - oldest.at
-            })
-          )
+          ).pipe(Effect.annotateLogs({ inHand: partition.taken, millis: now - oldest.at }))
         )
       }
     })

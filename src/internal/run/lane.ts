@@ -74,6 +74,7 @@ export const next = (setup: Setup, back?: Back): Effect.Effect<Array<Received<un
       if (wait !== undefined) return Effect.flatMap(wait === "later" ? partition.landing() : wait, () => look)
     }
     const events = partition.take()
+    setup.meter.received += events.length
     if (events.length > 0) return Effect.succeed(events)
     const arrival = Effect.flatMap(partition.arrival.await, () => look)
     const timer = parking.active ? back?.arm() : undefined

@@ -27,13 +27,13 @@ export class Losses {
   /** The partition is to be granted anew. `inForce`: the epoch that its shard has. */
   private readonly onRestart: (partition: number, epoch: bigint, inForce: bigint | undefined) => void
   private readonly onEntriesLost: (entries: number) => void
-  private readonly warn: (message: string) => void
+  private readonly warn: (partition: Partition, message: string) => void
   constructor(options: {
     readonly definition: Definition
     readonly onFailure: (failure: ProcessorHalted<unknown> | EngineError) => void
     readonly onRestart: (partition: number, epoch: bigint, inForce: bigint | undefined) => void
     readonly onEntriesLost: (entries: number) => void
-    readonly warn: (message: string) => void
+    readonly warn: (partition: Partition, message: string) => void
   }) {
     this.definition = options.definition
     this.onFailure = options.onFailure
@@ -52,7 +52,7 @@ export class Losses {
   private decide(partition: Partition, error: BetweenEvents, resume: () => void): void {
     if (this.definition.onLost === "halt") return this.halt(partition, Cause.fail(error))
     resume()
-    this.warn(error.message)
+    this.warn(partition, error.message)
   }
 
   private trimmed(partition: Partition, log: Log, entries: number, first: string, last: string): void {

@@ -98,7 +98,7 @@ export const deliverer = (
       // It is stored; asked for again, it tells how far it came.
       Effect.catchTag("DurabilityNotReached", (error) =>
         Effect.andThen(
-          Effect.logWarning(`what was emitted is ${error.message}`),
+          Effect.annotateLogs(Effect.logWarning(`what was emitted is ${error.message}`), { partition }),
           Effect.catchTag(broker.deliver(request, "memory"), "DurabilityNotReached", Effect.die)
         )
       )

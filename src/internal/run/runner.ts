@@ -7,12 +7,14 @@ import { type Context, Effect, Semaphore, Stream } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { ProcessorHalted } from "../../Errors.ts"
 import type { Received } from "../record/received.ts"
+import { instrumented } from "../telemetry/handling.ts"
+import type { ProcessorMeter } from "../telemetry/processorMeter.ts"
 import * as Closing from "./closing.ts"
 import type { Definition } from "./definition.ts"
 import { next, unitRunner } from "./lane.ts"
 import { lanes } from "./lanes.ts"
 import * as Letting from "./letting.ts"
-import type { Observer } from "./observer.ts"
+import type { Watching } from "./observer.ts"
 import type { Waiting } from "./parking.ts"
 import type { Partition } from "./partition.ts"
 import type { Repeats } from "./repeats.ts"
@@ -34,7 +36,7 @@ export interface Counts {
   quarantined: number
 }
 
-export interface Setup {
+export interface Setup extends Watching {
   readonly definition: Definition
   readonly partition: Partition
   readonly host: Host
@@ -43,6 +45,7 @@ export interface Setup {
   readonly counts: Counts
   /** Completes when everything done so far is committed. */
   readonly flush: Effect.Effect<void>
+  readonly meter: ProcessorMeter
   /** Counts failed events by what became of them and by the tag of their error. */
   readonly count: (outcome: string, tag: string, events: number) => void
   /** For log lines that may come with every event. */
@@ -57,7 +60,6 @@ export interface Setup {
   readonly mark: Effect.Effect<void>
   /** Milliseconds since 1970. */
   readonly now: () => number
-  readonly observer: Observer | undefined
   /** Where a table has windows. */
   readonly closings?: Closing.Closings | undefined
   /** Where a join holds events. */
@@ -77,7 +79,8 @@ export const run = (given: Setup, tick: Effect.Effect<never>): Effect.Effect<voi
 }
 
 const shaped = (setup: Setup): Effect.Effect<void, Halted> => {
-  const { concurrency, middleware, shape } = setup.definition
+  const { concurrency, middleware } = setup.definition
+  const shape = instrumented(setup)
   switch (shape._tag) {
     case "Each":
       if (concurrency._tag !== "One") return lanes(setup, shape.handler)

@@ -15,7 +15,7 @@ export const sequential = (
   setup: Setup,
   handler: (value: any, event: any) => Effect.Effect<unknown, unknown>
 ): Effect.Effect<void, Halted> => {
-  const { counts, partition } = setup
+  const { counts, meter, partition } = setup
   const { parking } = partition
   const lane = new Lane(setup)
   const { unit } = lane
@@ -164,7 +164,12 @@ export const sequential = (
     events = chunk
     i = 0
     // None: something that was parked is due.
-    return Effect.flatMap(chunk.length === 0 ? due : rest, () => cycle)
+    if (chunk.length === 0) return Effect.flatMap(due, () => cycle)
+    const since = meter.clock.currentTimeNanosUnsafe()
+    return Effect.flatMap(rest, () => {
+      if (i > 0) meter.handled(since, i)
+      return cycle
+    })
   })
   // An interrupted handler's scope is closed by nobody else.
   return Effect.provideContext(Effect.onExit(cycle, lane.close), lane.context)

@@ -2,7 +2,7 @@
  * One unit of work: what handling an event (or a batch) stages. It is merged into what the next commit takes when the
  * handler succeeds, and undone when it fails. A runner reuses its units, so the happy path allocates nothing per event.
  */
-import { Context, Effect } from "effect"
+import { Context, Effect, type Fiber } from "effect"
 import type { NewEntry } from "../../Broker.ts"
 import { DecodeError, type EncodeError, UnitTooLarge } from "../../Errors.ts"
 import { type Event, UnitOfWork } from "../../Event.ts"
@@ -247,11 +247,13 @@ export const unitOf = (context: Context.Context<never>): Unit =>
   Context.getUnsafe(context, UnitOfWork) as unknown as Unit
 
 /** The staged form of `Topic.emit` and `Topic.forward`. */
-export const stage = (make: (host: Host) => Emitted): Effect.Effect<void, EncodeError, UnitOfWork> =>
+export const stage = (
+  make: (host: Host, fiber: Fiber.Fiber<unknown, unknown>) => Emitted
+): Effect.Effect<void, EncodeError, UnitOfWork> =>
   Effect.withFiber((fiber) => {
     const unit = unitOf(fiber.context)
     try {
-      unit.emit(make(unit.host))
+      unit.emit(make(unit.host, fiber))
       return Effect.void
     } catch (error) {
       return isEncodeError(error) ? Effect.fail(error) : Effect.die(error)

@@ -105,6 +105,7 @@ export class Cluster {
     const recording = {
       by: process.name,
       record: (happened: Parameters<typeof ledger.history.push>[0]) => void ledger.history.push(happened),
+      ran: (queue: string, id: string) => ledger.jobs.ran(queue, id),
       delay: () => this.delay(own)
     }
     // What the parts need is in the context that they are run with.
@@ -156,9 +157,7 @@ export class Cluster {
 
   /** Publish all of it, a few at a time; order is that of the input. */
   publish(events: ReadonlyArray<Input>, millis: number): Process {
-    const { choices, ledger, world } = this.setup
-    const process = world.process("the publisher")
-    const own = choices.fork()
+    const { ledger } = this.setup
     const one = ({ options, topic, value }: Input, sequence: number) =>
       Effect.matchCause(Topic.publish(topic, value, options), {
         onSuccess: ({ offset, partition }) => {
@@ -168,9 +167,33 @@ export class Cluster {
         onFailure: (cause) => {
           this.published++
           ledger.history.push({ _tag: "Unpublished", topic: topic.name })
-          this.step(`${process.name}: event ${sequence} failed: ${Cause.squash(cause)}`)
+          this.step(`the publisher: event ${sequence} failed: ${Cause.squash(cause)}`)
         }
       })
+    return this.publisher(events, millis, one)
+  }
+
+  /** Run all of them, a few at a time; order is that of the input. */
+  perform(effects: ReadonlyArray<Effect.Effect<unknown, unknown, Engine.Services>>, millis: number): Process {
+    return this.publisher(effects, millis, (effect, n) =>
+      Effect.matchCause(effect, {
+        onSuccess: () => void this.published++,
+        onFailure: (cause) => {
+          this.published++
+          this.step(`the publisher: number ${n} failed: ${Cause.squash(cause)}`)
+        }
+      })
+    )
+  }
+
+  private publisher<A>(
+    events: ReadonlyArray<A>,
+    millis: number,
+    one: (event: A, sequence: number) => Effect.Effect<void, never, Engine.Services>
+  ): Process {
+    const { choices, world } = this.setup
+    const process = world.process("the publisher")
+    const own = choices.fork()
     const all = Effect.gen(function* () {
       for (let i = 0; i < events.length; ) {
         const few = events.slice(i, i + own.between(1, 6))

@@ -5,11 +5,13 @@
 import { type Context, Effect } from "effect"
 import { Broker, type Layout, type Position, type Reader } from "../../Broker.ts"
 import type { Happened } from "../History.ts"
+import { JobLedger } from "./jobLedger.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
 
 export class Ledger {
   readonly history: Array<Happened> = []
+  readonly jobs = new JobLedger()
   /** The last entry written down, by topic and partition; kept with each snapshot. */
   private seen = new Map<string, string>()
   private readonly kept = new Map<number, Map<string, string>>()

@@ -94,7 +94,7 @@ export class Network {
         Broker: broker,
         Coordinator: Context.get(services, Coordinator),
         TableStore: Context.get(services, TableStore),
-        JobStore: Context.get(services, JobStore)
+        JobStore: this.ledger.jobs.around(Context.get(services, JobStore))
       }
       this.lose(() => true)
       this.server = { context, ports, copy: () => take() }

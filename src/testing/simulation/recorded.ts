@@ -1,6 +1,7 @@
 /** A part as one process of a simulation runs it: what its handler begins and ends is written down, and it may be slow. */
 import { Effect, Exit, Stream } from "effect"
 import type { Event } from "../../Event.ts"
+import { around as aroundPart } from "../../internal/run/around.ts"
 import { isProcessing } from "../../internal/run/definition.ts"
 import type * as Part from "../../Part.ts"
 import type { Processor } from "../../Processor.ts"
@@ -10,12 +11,28 @@ export interface Recording {
   /** The process. */
   readonly by: string
   readonly record: (happened: Happened) => void
+  /** A handler of jobs has begun. */
+  readonly ran: (queue: string, id: string) => void
   /** What a handler waits for before and after its work. */
   readonly delay: () => Effect.Effect<void> | undefined
 }
 
 export const recorded = (part: Part.Any, recording: Recording): Part.Any =>
-  isProcessing(part) ? recordedProcessor(part as Processor<unknown, unknown>, recording) : part
+  isProcessing(part)
+    ? recordedProcessor(part as Processor<unknown, unknown>, recording)
+    : part.job === undefined
+      ? part
+      : recordedJob(part, recording)
+
+const recordedJob = (part: Part.Any, { delay, ran }: Recording): Part.Any =>
+  aroundPart(part, (handle, work) =>
+    Effect.suspend(() => {
+      if (work._tag === "Job") ran(work.run.queue, work.run.id)
+      const [before, after] = [delay(), delay()]
+      const done = before === undefined ? handle : Effect.andThen(before, handle)
+      return after === undefined ? done : Effect.tap(done, after)
+    })
+  )
 
 const recordedProcessor = (part: Processor<unknown, unknown>, recording: Recording): Part.Any => {
   const { by, delay, record } = recording

@@ -21,6 +21,8 @@ export interface Scene {
   /** Workers that are meant to run, and what each of them runs. */
   readonly workers: number
   readonly parts: ReadonlyArray<Part.Any>
+  /** At which calls a process may crash. */
+  readonly calls: ReadonlyArray<string>
   readonly serverWentBack: boolean
 }
 
@@ -143,7 +145,7 @@ export class Trouble {
         break
       case "crash at a call": {
         if (some === undefined) break
-        const method = choices.pick(["sync", "claim", "commit", "commit", "leave", "readMany", "entries", "read"])
+        const method = choices.pick(this.scene.calls)
         this.trap = { member: some, method, stage: choices.pick(["sent", "applied"]) }
         break
       }
