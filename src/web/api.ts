@@ -137,13 +137,43 @@ const Queues = HttpApiGroup.make("queues").add(
   post("cancelJob", "/queues/:name/jobs/:id/cancel", { params: job, success: Done, error })
 )
 
+const schedule = { name: Name, schedule: Name }
+const scheduleAt = "/queues/:name/schedules/:schedule"
+
+const JobSchedules = HttpApiGroup.make("jobSchedules").add(
+  get("jobSchedules", "/job-schedules", { success: Schema.Array(Admin.JobSchedule), error }),
+  post("pauseSchedule", `${scheduleAt}/pause`, { params: schedule, success: Done, error }),
+  post("resumeSchedule", `${scheduleAt}/resume`, { params: schedule, success: Done, error }),
+  post("removeSchedule", `${scheduleAt}/remove`, { params: schedule, success: Done, error })
+)
+
 const Workers = HttpApiGroup.make("workers").add(
   get("schedules", "/schedules", { success: Schema.Array(Admin.Schedule), error }),
   get("workers", "/workers", { success: Schema.Array(Admin.Worker), error })
 )
 
+/** What changes something needs the token; what is only looked at may. */
+const withToken = (document: Record<string, any>): Record<string, any> => {
+  const token = [{ token: [] }]
+  const paths = Object.entries(document["paths"] as Record<string, Record<string, object>>).map(([path, methods]) => [
+    path,
+    Object.fromEntries(
+      Object.entries(methods).map(([method, operation]) => [
+        method,
+        { ...operation, security: method === "get" ? [{}, ...token] : token }
+      ])
+    )
+  ])
+  const securitySchemes = { token: { type: "http", scheme: "bearer" } }
+  return {
+    ...document,
+    paths: Object.fromEntries(paths),
+    components: { ...document["components"], securitySchemes }
+  }
+}
+
 export const Api = HttpApi.make("millrace")
-  .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, Workers)
+  .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, JobSchedules, Workers)
   .middleware(CheckedInput)
   .prefix("/api")
-  .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1" }))
+  .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1", transform: withToken }))

@@ -123,6 +123,20 @@ const queues = HttpApiBuilder.group(
   })
 )
 
+const jobSchedules = HttpApiBuilder.group(
+  Api,
+  "jobSchedules",
+  Effect.fnUntraced(function* (handlers) {
+    const tell = yield* withEngine
+    return handlers.handleAll({
+      jobSchedules: () => tell(Admin.jobSchedules),
+      pauseSchedule: ({ params }) => tell(Admin.pauseSchedule(params.name, params.schedule)),
+      resumeSchedule: ({ params }) => tell(Admin.resumeSchedule(params.name, params.schedule)),
+      removeSchedule: ({ params }) => tell(Admin.removeSchedule(params.name, params.schedule))
+    })
+  })
+)
+
 const workers = HttpApiBuilder.group(
   Api,
   "workers",
@@ -146,6 +160,14 @@ const checked = HttpApiMiddleware.layerSchemaErrorTransform(CheckedInput, (error
       )
 )
 
-export const handlers = Layer.mergeAll(overview, topics, processors, aside, dead, tables, queues, workers).pipe(
-  Layer.provideMerge(checked)
-)
+export const handlers = Layer.mergeAll(
+  overview,
+  topics,
+  processors,
+  aside,
+  dead,
+  tables,
+  queues,
+  jobSchedules,
+  workers
+).pipe(Layer.provideMerge(checked))
