@@ -167,6 +167,9 @@ describe("a connection", () => {
         yield* redis.call("config", "set", "maxmemory", "0")
         yield* redis.call("acl", "setuser", "default", "-get")
         assert.strictEqual(yield* reason(redis.call("get", "list")), "Refused")
+        // A disk that is full: it is waited for, since it may be mended.
+        const unsaved = "return redis.error_reply('MISCONF Redis is configured to save RDB snapshots')"
+        assert.strictEqual(yield* reason(redis.call("eval", unsaved, 0)), "Unreachable")
       }).pipe(Effect.provide(Redis.layer({ url })))
     })
   )
