@@ -61,7 +61,7 @@ const moduleOf = (code: string): string => {
     Object.keys(namespace)
       .filter((name) => name !== "default")
       .join(", ")
-  const ours = new Set([...Object.keys(Millrace), ...Object.keys(Testing)])
+  const ours = new Set([Millrace, Testing, World, globalThis].flatMap(Object.getOwnPropertyNames))
   const effects = Object.keys(Effect_).filter((name) => /^[A-Z]/.test(name) && !ours.has(name))
   return [
     `import { ${names(Millrace)} } from "millrace"`,
@@ -85,7 +85,10 @@ describe("snippets", () => {
     try {
       symlinkSync(join(project, "node_modules"), join(directory, "node_modules"))
       const snippets = everything.flatMap(({ path, text }) =>
-        blocks(text, "ts").map(({ code, file, line }) => ({ name: file ?? `${path.replaceAll("/", "-")}-${line}.ts`, code }))
+        blocks(text, "ts").map(({ code, file, line }) => ({
+          name: file ?? `${path.replaceAll("/", "-")}-${line}.ts`,
+          code
+        }))
       )
       assert.isAbove(snippets.length, 10)
       for (const { code, name } of snippets) writeFileSync(join(directory, name), moduleOf(code))
@@ -98,8 +101,13 @@ describe("snippets", () => {
       const { compilerOptions } = JSON.parse(read("tsconfig.json"))
       const options = { ...compilerOptions, rootDir: "/", noEmit: true, allowImportingTsExtensions: true, paths }
       // A snippet shows more than it uses.
-      Object.assign(options, { noUnusedLocals: false, declaration: false, typeRoots: [join(project, "node_modules/@types")] })
+      Object.assign(options, {
+        noUnusedLocals: false,
+        declaration: false,
+        typeRoots: [join(project, "node_modules/@types")]
+      })
       const config = { compilerOptions: options, files: snippets.map(({ name }) => name) }
+      writeFileSync(join(directory, "package.json"), JSON.stringify({ type: "module" }))
       writeFileSync(join(directory, "tsconfig.json"), JSON.stringify(config))
       assert.strictEqual(await compile(directory), "")
     } finally {
@@ -179,7 +187,8 @@ describe("commands", () => {
         const isGroup = known.out.includes("<subcommand>")
         if (isGroup && words[1] !== undefined && /^[a-z]+$/.test(words[1]) && words[0] !== "run") {
           known = yield* help(words.slice(0, 2))
-          if (known.code !== 0 || !known.out.includes(`millrace ${words[0]} ${words[1]}`)) wrong.push(`${path}: ${line}`)
+          if (known.code !== 0 || !known.out.includes(`millrace ${words[0]} ${words[1]}`))
+            wrong.push(`${path}: ${line}`)
         }
         for (const flag of words.filter((word) => word.startsWith("--"))) {
           if (!known.out.includes(`${flag.split("=")[0]} `)) wrong.push(`${path}: ${line}: ${flag}`)
@@ -195,7 +204,10 @@ describe("commands", () => {
       const names = Array.from(out.slice(out.indexOf("\nRun:")).matchAll(/^ {2}([a-z]+) /gm), (match) => match[1]!)
       assert.isAbove(names.length, 20)
       const readme = read("README.md")
-      const table = readme.slice(readme.indexOf("## Command line"), readme.indexOf("\n## ", readme.indexOf("## Command line") + 1))
+      const table = readme.slice(
+        readme.indexOf("## Command line"),
+        readme.indexOf("\n## ", readme.indexOf("## Command line") + 1)
+      )
       assert.deepStrictEqual(
         names.filter((name) => !new RegExp(`\`${name}\\b`).test(table)),
         []
@@ -279,13 +291,19 @@ describe("docs/operations.md", () => {
     }
     const variables = new Set(read("src/Settings.ts").match(/MILLRACE_\w+/g))
     for (const variable of variables) {
-      if (variable !== "MILLRACE_") assert.isTrue(rows.some((row) => row[1] === `\`${variable}\``), variable)
+      if (variable !== "MILLRACE_")
+        assert.isTrue(
+          rows.some((row) => row[1] === `\`${variable}\``),
+          variable
+        )
     }
   })
 
   it("has no option that is not there", () => {
     const wrong = rows
-      .filter(([where]) => /^`(Topic|Processor|Job|Queue|Table|Worker|Engine|Window|Web|Agent|Retention)\.\w+`$/.test(where!))
+      .filter(([where]) =>
+        /^`(Topic|Processor|Job|Queue|Table|Worker|Engine|Window|Web|Agent|Retention)\.\w+`$/.test(where!)
+      )
       .filter(([where, option]) => {
         const [module] = where!.slice(1, -1).split(".")
         const name = /^`([\w.]+)`/.exec(option!)?.[1]?.split(".").at(-1)

@@ -202,6 +202,26 @@ export const app = App.make({ name: "shop", parts: [Processor.make("billing", { 
     assert.strictEqual(wrong.all, "millrace: there is no topic ordrs in app.mjs; there are orders\n")
   })
 
+  it("does what the README's first run says", { timeout: 120_000 }, async () => {
+    const app = /^```ts app\.ts\n([\s\S]*?)^```/m.exec(readme)![1]!
+    write("first.ts", app)
+    assert.deepStrictEqual(await complaints("first.ts"), [])
+    const millrace = join(consumer, "node_modules", ".bin", "millrace")
+    const lines = Array.from(readme.matchAll(/^npx millrace (?:send|tables|dead|lag) .*$/gm), ([line]) => line)
+    const words = lines.map((line) => line.split("#")[0]!.trim().replace("app.ts", "first.ts").split(" ").slice(2))
+    const at = ["--url", "file:./first.db"]
+    const [sends, looks] = [words.filter(([name]) => name === "send"), words.filter(([name]) => name !== "send")]
+    for (const line of sends) await succeeds(consumer, millrace, ...line.map((word) => word.replaceAll("'", "")), ...at)
+    await succeeds(consumer, millrace, "worker", "first.ts", "--limit", String(sends.length), ...at)
+    const seen: Array<string> = []
+    for (const line of looks) seen.push(await succeeds(consumer, millrace, ...line, ...at))
+    assert.lengthOf(sends, 2)
+    assert.lengthOf(looks, 3)
+    assert.strictEqual(seen[0], "5\n")
+    assert.include(seen[1], "Declined")
+    assert.include(seen[2], "orders")
+  })
+
   it.each([
     "millrace/internal/names",
     "millrace/internal/names.js",

@@ -42,12 +42,17 @@ export const shrink = (image: string): Effect.Effect<string, NoSuchImage> =>
 export const warmUp = Effect.void
 export const fetchRates = Effect.void
 
-export const billing = Processor.make("billing", { topic: orders, tables: [totals] }, (order) =>
-  order.amount < 0
-    ? Effect.fail(new Declined({ customer: order.customer }))
-    : Table.update(totals, order.customer, (total) => total + order.amount)
+export const billing = Processor.make(
+  "billing",
+  { topic: orders, tables: [totals] },
+  Effect.fnUntraced(function* (order) {
+    if (order.amount < 0) return yield* new Declined({ customer: order.customer })
+    yield* Table.update(totals, order.customer, (total) => total + order.amount)
+  })
 )
 export const safe = billing.pipe(Processor.catchTag("Declined", Policy.deadLetter()))
+export const loader = Processor.batch("loader", { topic: orders, size: 500, within: "2 seconds" }, insertAll)
+export const audit = Processor.stream("audit", { topic: orders }, (events) => events)
 export const stock = Agent.make("stock", {
   request: Change,
   reply: Schema.Int,
