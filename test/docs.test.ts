@@ -73,8 +73,15 @@ const moduleOf = (code: string): string => {
     'import { TestClock } from "effect/testing"',
     'import { assert, it } from "@effect/vitest"',
     `import { ${names(World)} } from "world"`,
+    'import type { DecodeError, EncodeError, UnitTooLarge } from "world"',
+    "type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false",
     "export const snippet = Effect.gen(function* () {",
     code,
+    // A type in a comment is that of what is defined below it.
+    ...Array.from(
+      code.matchAll(/^\/\/ (Processor<[^>]*>).*\nconst (\w+)/gm),
+      ([, type, name]) => `const ${name}Type: Same<typeof ${name}, Processor.${type}> = true`
+    ),
     "})"
   ].join("\n")
 }
@@ -299,16 +306,31 @@ describe("docs/operations.md", () => {
     }
   })
 
+  const options = rows
+    .filter(([where]) => /^`[A-Z]\w+\.\w+`$/.test(where!))
+    .map(([where, option, value]) => ({
+      module: where!.slice(1, where!.indexOf(".")),
+      path: (/^`([\w.]+)`/.exec(option!)?.[1] ?? "").split("."),
+      value: value!.replaceAll("`", "")
+    }))
+
   it("has no option that is not there", () => {
-    const wrong = rows
-      .filter(([where]) =>
-        /^`(Topic|Processor|Job|Queue|Table|Worker|Engine|Window|Web|Agent|Retention)\.\w+`$/.test(where!)
-      )
-      .filter(([where, option]) => {
-        const [module] = where!.slice(1, -1).split(".")
-        const name = /^`([\w.]+)`/.exec(option!)?.[1]?.split(".").at(-1)
-        return name === undefined || !new RegExp(`\\b${name}\\b`).test(read(`docs/api/${module}.md`))
-      })
+    assert.isAbove(options.length, 30)
+    const wrong = options.filter(
+      ({ module, path }) => !new RegExp(`\\b${path.at(-1)}\\b`).test(read(`docs/api/${module}.md`))
+    )
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("has the defaults that the options say themselves", () => {
+    const told = options.filter(({ value }) => /^\d/.test(value))
+    assert.isAbove(told.length, 10)
+    const wrong = told.filter(({ module, path, value }) => {
+      const page = read(`docs/api/${module}.md`)
+      const before = page.slice(0, page.indexOf(`readonly ${path[0]}?`))
+      const comment = before.slice(before.lastIndexOf("/**"))
+      return !/default/i.test(comment) || !comment.includes(value)
+    })
     assert.deepStrictEqual(wrong, [])
   })
 })

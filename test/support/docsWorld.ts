@@ -5,6 +5,8 @@
 import { Context, DateTime, Effect, Layer, Redacted, Schema, Stream } from "effect"
 import { Agent, Engine, Job, Policy, Processor, Table, Topic } from "../../src/index.ts"
 
+export type { DecodeError, EncodeError, UnitTooLarge } from "../../src/Errors.ts"
+
 export const Order = Schema.Struct({ customer: Schema.String, amount: Schema.Finite, at: Schema.DateTimeUtcFromString })
 export type Order = typeof Order.Type
 const Payment = Schema.Struct({ customer: Schema.String, cents: Schema.Int })
