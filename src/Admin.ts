@@ -25,6 +25,7 @@ import {
   Processor,
   Quarantined,
   Queue,
+  Recurring,
   Row,
   Schedule,
   type State,
@@ -68,6 +69,7 @@ export {
   Processor,
   Quarantined,
   Queue,
+  Recurring,
   Row,
   Schedule,
   Table,
@@ -214,6 +216,16 @@ export const retryJob = (queue: string, id: string): Of<void> => Jobs.retry(queu
 
 /** One that waits is cancelled at once; the worker of one that runs is told. */
 export const cancelJob = (queue: string, id: string): Of<void> => Jobs.cancel(queue, id)
+
+/** Jobs that recur, of all queues, by queue and name. */
+export const recurring: Of<ReadonlyArray<Recurring>, EngineError> = Jobs.recurring
+
+/** It is enqueued no more until it is resumed, also if it is set anew. */
+export const pauseRecurring = (queue: string, schedule: string): Of<void> => Jobs.pauseRecurring(queue, schedule, true)
+
+/** It goes on with its next slot from now on; those of the pause are not missed. */
+export const resumeRecurring = (queue: string, schedule: string): Of<void> =>
+  Jobs.pauseRecurring(queue, schedule, false)
 
 // -------------------------------------------------------------------------------------------------- schedules, workers
 

@@ -21,6 +21,7 @@ const error = [NotThere, Refused, Unavailable] as const
 const name = { name: Name }
 const partition = { name: Name, partition: Partition }
 const job = { name: Name, id: Name }
+const schedule = { name: Name, schedule: Name }
 const letter = { topic: Name, partition: Partition, offset: Name }
 const Done = HttpApiSchema.NoContent
 
@@ -35,7 +36,11 @@ const Position = Schema.Union([
 
 const LetterPlace = Schema.Struct({ partition: Schema.Int, offset: Schema.String })
 
-const Overview = HttpApiGroup.make("overview").add(get("overview", "/overview", { success: Admin.Overview, error }))
+const Overview = HttpApiGroup.make("overview").add(
+  get("overview", "/overview", { success: Admin.Overview, error }),
+  /** Does nothing, for whoever may change things: so a page learns whether its token is right. */
+  post("access", "/access", { success: Done })
+)
 
 const Topics = HttpApiGroup.make("topics").add(
   get("topics", "/topics", { success: Schema.Array(Admin.Topic), error }),
@@ -134,7 +139,10 @@ const Queues = HttpApiGroup.make("queues").add(
   }),
   get("job", "/queues/:name/jobs/:id", { params: job, success: Admin.Job, error }),
   post("retryJob", "/queues/:name/jobs/:id/retry", { params: job, success: Done, error }),
-  post("cancelJob", "/queues/:name/jobs/:id/cancel", { params: job, success: Done, error })
+  post("cancelJob", "/queues/:name/jobs/:id/cancel", { params: job, success: Done, error }),
+  get("recurring", "/recurring", { success: Schema.Array(Admin.Recurring), error }),
+  post("pauseRecurring", "/queues/:name/recurring/:schedule/pause", { params: schedule, success: Done, error }),
+  post("resumeRecurring", "/queues/:name/recurring/:schedule/resume", { params: schedule, success: Done, error })
 )
 
 const Workers = HttpApiGroup.make("workers").add(

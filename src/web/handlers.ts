@@ -24,7 +24,7 @@ const overview = HttpApiBuilder.group(
   "overview",
   Effect.fnUntraced(function* (handlers) {
     const tell = yield* withEngine
-    return handlers.handleAll({ overview: () => tell(Admin.overview) })
+    return handlers.handleAll({ overview: () => tell(Admin.overview), access: () => Effect.void })
   })
 )
 
@@ -118,7 +118,10 @@ const queues = HttpApiBuilder.group(
         tell(Admin.jobs(params.name, state, { ...from, name: job })),
       job: ({ params }) => tell(Admin.job(params.name, params.id)),
       retryJob: ({ params }) => tell(Admin.retryJob(params.name, params.id)),
-      cancelJob: ({ params }) => tell(Admin.cancelJob(params.name, params.id))
+      cancelJob: ({ params }) => tell(Admin.cancelJob(params.name, params.id)),
+      recurring: () => tell(Admin.recurring),
+      pauseRecurring: ({ params }) => tell(Admin.pauseRecurring(params.name, params.schedule)),
+      resumeRecurring: ({ params }) => tell(Admin.resumeRecurring(params.name, params.schedule))
     })
   })
 )

@@ -282,6 +282,25 @@ export const Job = Schema.Struct({
 })
 export type Job = typeof Job.Type
 
+/** A job that recurs, as it is stored beside its queue. */
+export const Recurring = Schema.Struct({
+  queue: Schema.String,
+  name: Schema.String,
+  job: Schema.String,
+  /** A period in milliseconds, or a cron expression with its time zone. */
+  every: Schema.NullOr(Schema.Finite),
+  expression: Schema.NullOr(Schema.String),
+  timezone: Schema.NullOr(Schema.String),
+  /** What becomes of slots that nobody came for. */
+  missed: Schema.Literals(["skip", "last"]),
+  priority: Schema.Literals(["high", "medium", "low"]),
+  paused: Schema.Boolean,
+  /** The last slot that was enqueued, and the next one; none while it is paused. */
+  last: Schema.NullOr(Time),
+  next: Schema.NullOr(Time)
+})
+export type Recurring = typeof Recurring.Type
+
 // ------------------------------------------------------------------------------------------------------------ workers
 
 /** What one part has done since its worker began; see `Worker.Counts`. */
