@@ -9,6 +9,7 @@ import uPlot from "./uPlot.js"
 
 const height = 168
 const dashes = [undefined, [6, 4], [2, 3]]
+const leastSeconds = 60
 const summaryMillis = 10_000
 
 const probe = h("span", { hidden: true })
@@ -32,13 +33,22 @@ const extremes = (values) => {
   return known.length === 0 ? undefined : { last: known.at(-1), max: Math.max(...known), min: Math.min(...known) }
 }
 
+/** A minute at least: the first looks would be spread over years. */
+const spanOf = (min, max) => {
+  const end = max ?? Date.now() / 1_000
+  return [Math.min(min ?? end, end - leastSeconds), end]
+}
+
 const options = (series, format, width, hover) => ({
   width,
   height,
   legend: { show: false },
   cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
   padding: [8, 8, 0, 0],
-  scales: { x: { time: true }, y: { range: (_, __, max) => [0, max === null || max <= 0 ? 1 : max * 1.1] } },
+  scales: {
+    x: { time: true, range: (_, min, max) => spanOf(min, max) },
+    y: { range: (_, __, max) => [0, max === null || max <= 0 ? 1 : max * 1.1] }
+  },
   axes: [
     {
       stroke: () => colour("--muted"),
@@ -52,7 +62,7 @@ const options = (series, format, width, hover) => ({
       stroke: () => colour("--muted"),
       grid: { stroke: () => colour("--line"), width: 1 },
       ticks: { show: false },
-      size: 58,
+      size: 72,
       values: (_, ticks) => ticks.map(format)
     }
   ],

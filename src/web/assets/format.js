@@ -47,11 +47,11 @@ export const time = (iso) => {
 /** From one moment to another, in words; both ISO 8601. */
 export const since = (iso, now) => `${duration(Math.max(0, (Date.parse(now) - Date.parse(iso)) / 1_000))} ago`
 
-/** When it will be, or was, as seen from `now`. */
-export const relative = (iso, now) => {
+/** When something comes next; what a worker said some seconds ago may be over by now. */
+export const upcoming = (iso, now) => {
   if (iso === null) return "–"
   const seconds = Math.round((Date.parse(iso) - Date.parse(now)) / 1_000)
-  return seconds >= 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`
+  return `${time(iso)}, ${seconds <= 0 ? "due" : `in ${duration(seconds)}`}`
 }
 
 const millisUnits = [

@@ -87,6 +87,8 @@ const go = () => {
   current?.close?.()
   current = name !== undefined && found.one !== undefined ? found.one(name) : found.all()
   for (const { link, path } of links) setAttribute(link, "aria-current", path === found.path ? "page" : undefined)
+  // On a narrow screen the list of views is longer than its line.
+  links.find(({ path }) => path === found.path).link.scrollIntoView({ block: "nearest", inline: "center" })
   element("title").replaceChildren(...titleOf(current))
   document.title = `${current.title} · Millrace`
   element("heading-tools").replaceChildren(...(current.tools ?? []))

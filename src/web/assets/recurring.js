@@ -2,7 +2,7 @@
 import { act } from "./act.js"
 import { get, path, post } from "./api.js"
 import { h, setAttribute, setText } from "./dom.js"
-import { period, relative, time } from "./format.js"
+import { period, time, upcoming } from "./format.js"
 import { badge, liveTable } from "./liveTable.js"
 import { button } from "./parts.js"
 import { poll } from "./poll.js"
@@ -54,7 +54,7 @@ export const recurringTable = (queue) => {
       {
         head: "Next",
         kind: "time",
-        text: ({ next }) => (next === null ? "–" : `${time(next)}, ${relative(next, now)}`)
+        text: ({ next }) => upcoming(next, now)
       },
       { head: "Actions", kind: "actions", node: actions }
     ]

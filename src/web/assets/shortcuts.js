@@ -41,7 +41,7 @@ export const explainKeys = (keys) => {
     h(
       "p",
       {},
-      "Everything is live, a look every second. Charts begin when this page is opened; keep longer histories with ",
+      "Everything is live, a look every second; times are those of this browser. Charts begin when this page is opened; keep longer histories with ",
       h("a", { href: "/metrics" }, "/metrics"),
       ". The same as JSON is under ",
       h("a", { href: "/api/openapi.json" }, "/api"),

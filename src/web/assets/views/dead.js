@@ -99,9 +99,11 @@ export const deadLetters = (topic) => {
   )
   const all = h("input", { type: "checkbox", id: "choose-all" })
   all.addEventListener("change", () => {
+    // Each choice says anew whether all are chosen.
+    const isChosen = all.checked
     for (const { element, item } of boxes) {
-      element.checked = all.checked
-      chosen.set(item, all.checked)
+      element.checked = isChosen
+      chosen.set(item, isChosen)
     }
   })
   const choose = (letter) => {

@@ -74,7 +74,7 @@ export const processor = (name) => {
     about,
     tiles(behind, oldest, handled, workers, generation),
     section("Partitions", map.element, h("h3", {}, "What has changed"), log.element),
-    section("Over time", h("div", { class: "charts" }, ...Object.values(charts).map(({ element }) => element))),
+    section("Over time", h("div", { class: "charts pairs" }, ...Object.values(charts).map(({ element }) => element))),
     section("Quarantine", aside.element),
     section(
       "Parked keys",

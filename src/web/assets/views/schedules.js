@@ -1,6 +1,6 @@
 /** Schedules of workers, and jobs that recur, with their last and next runs. */
 import { h } from "../dom.js"
-import { count, relative, time } from "../format.js"
+import { count, time, upcoming } from "../format.js"
 import { badge, liveTable } from "../liveTable.js"
 import { muted, section } from "../parts.js"
 import { recurringTable } from "../recurring.js"
@@ -30,7 +30,7 @@ export const schedules = () => {
       {
         head: "Next",
         kind: "time",
-        text: ({ next }) => (next === null ? "–" : `${time(next)}, ${relative(next, now)}`)
+        text: ({ next }) => upcoming(next, now)
       },
       { head: "Workers", kind: "number", text: ({ workers }) => count(workers.length) }
     ]
