@@ -1,5 +1,5 @@
 /**
- * Jobs: a contract, a handler with retries, one job that waits for others, and a look at what died.
+ * Jobs: a contract, a handler with retries, one job that waits for others, one that recurs, and a look at what died.
  *
  *     node examples/jobs.ts
  *     MILLRACE_URL=redis://localhost:6379 node examples/jobs.ts
@@ -39,6 +39,11 @@ const program = Effect.gen(function* () {
   const pages = yield* Job.enqueueAll(fetchPage, [{ url: "/looms" }, { url: "/mills" }])
   const { id } = yield* Job.enqueue(report, undefined, { after: pages })
   yield* Console.log(`bytes: ${yield* Job.await(report, id)}`)
+
+  // Stored beside the queue: every process may set it, and one of their workers enqueues each slot.
+  yield* Job.cron(report, "nightly", { expression: "30 2 * * *", timezone: "Europe/Vienna", payload: undefined })
+  const [nightly] = yield* Queue.schedules("default", { runs: 2 })
+  yield* Console.log(`recurs: ${nightly!.name}, next ${nightly!.next.length} slots known`)
 
   const failure = yield* Effect.flip(Job.execute(fetchPage, { url: "/gone" }))
   yield* Console.log(`failed: ${failure._tag}`)

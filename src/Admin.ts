@@ -10,6 +10,7 @@ import type { Broker } from "./Broker.ts"
 import type { Coordinator } from "./Coordinator.ts"
 import type { EngineError, EventsLost, Misconfigured, NotFound } from "./Errors.ts"
 import * as Aside from "./internal/admin/aside.ts"
+import * as JobSchedules from "./internal/admin/jobSchedules.ts"
 import * as Jobs from "./internal/admin/jobs.ts"
 import { iso, now } from "./internal/admin/known.ts"
 import * as Letters from "./internal/admin/letters.ts"
@@ -18,6 +19,7 @@ import {
   DeadLetter,
   DeadTopic,
   Job,
+  JobSchedule,
   Lag,
   type Lane,
   type Page,
@@ -25,7 +27,6 @@ import {
   Processor,
   Quarantined,
   Queue,
-  Recurring,
   Row,
   Schedule,
   type State,
@@ -64,12 +65,12 @@ export {
   DeadLetter,
   DeadTopic,
   Job,
+  JobSchedule,
   Lag,
   Parked,
   Processor,
   Quarantined,
   Queue,
-  Recurring,
   Row,
   Schedule,
   Table,
@@ -217,20 +218,22 @@ export const retryJob = (queue: string, id: string): Of<void> => Jobs.retry(queu
 /** One that waits is cancelled at once; the worker of one that runs is told. */
 export const cancelJob = (queue: string, id: string): Of<void> => Jobs.cancel(queue, id)
 
-/** Jobs that recur, of all queues, by queue and name. */
-export const recurring: Of<ReadonlyArray<Recurring>, EngineError> = Jobs.recurring
-
-/** It is enqueued no more until it is resumed, also if it is set anew. */
-export const pauseRecurring = (queue: string, schedule: string): Of<void> => Jobs.pauseRecurring(queue, schedule, true)
-
-/** It goes on with its next slot from now on; those of the pause are not missed. */
-export const resumeRecurring = (queue: string, schedule: string): Of<void> =>
-  Jobs.pauseRecurring(queue, schedule, false)
-
 // -------------------------------------------------------------------------------------------------- schedules, workers
 
 /** Those of the leader, and those of living workers, by name. */
 export const schedules: Of<ReadonlyArray<Schedule>, EngineError> = Workers.schedules
+
+/** Jobs that recur, of all queues, with their next slots. */
+export const jobSchedules: Of<ReadonlyArray<JobSchedule>, EngineError> = JobSchedules.jobSchedules
+
+/** It is enqueued no more until it is resumed. */
+export const pauseSchedule = (queue: string, schedule: string): Of<void> => JobSchedules.pause(queue, schedule)
+
+/** It goes on with the next slot. */
+export const resumeSchedule = (queue: string, schedule: string): Of<void> => JobSchedules.resume(queue, schedule)
+
+/** Forget it; jobs that it has enqueued stay. */
+export const removeSchedule = (queue: string, schedule: string): Of<void> => JobSchedules.remove(queue, schedule)
 
 /** Members of groups, and those that report, by name, with what each does now. */
 export const workers: Of<ReadonlyArray<Worker>, EngineError> = Workers.workers
@@ -248,6 +251,7 @@ export const Overview = Schema.Struct({
   deadTopics: Schema.Array(DeadTopic),
   tables: Schema.Array(Table),
   queues: Schema.Array(Queue),
+  jobSchedules: Schema.Array(JobSchedule),
   schedules: Schema.Array(Schedule),
   workers: Schema.Array(Worker)
 })
@@ -265,6 +269,7 @@ export const overview: Of<Overview, EngineError> = Effect.map(
       deadTopics,
       tables,
       queues,
+      jobSchedules,
       schedules,
       workers
     },

@@ -325,6 +325,8 @@ export interface Lag {
   readonly entries: number
   /** Time (milliseconds since 1970) of the first entry that is not committed whole. */
   readonly oldest: number | undefined
+  /** The last event done, `<entry id>.<index>`; `0-0.0` if none. */
+  readonly committed: string
 }
 
 export class Broker extends Context.Service<

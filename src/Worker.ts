@@ -269,6 +269,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       member,
       parts: selected.map((part) => ({
         name: part.name,
+        queue: part.job?.spec.queue,
         kind: Reporting.kindOf(part),
         counts: counts.get(part.name)!
       })),

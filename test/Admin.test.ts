@@ -83,6 +83,7 @@ describe("topics and processors", () => {
       fits(Admin.Worker, told!)
       assert.deepStrictEqual(told!.processors, ["billing"])
       assert.strictEqual(told!.report!.pid, process.pid)
+      if (engine.virtual) assert.isAbove(told!.report!.parts[0]!.millis ?? 0, 1_000)
       assert.deepStrictEqual(
         told!.report!.partitions.map(({ partition, processor }) => [processor, partition]),
         numbers(4).map((partition) => ["billing", partition])

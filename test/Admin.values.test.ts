@@ -250,6 +250,28 @@ describe("queues and jobs", () => {
   )
 })
 
+describe("jobs that recur", () => {
+  behaviour("are listed, paused, resumed and removed", () =>
+    Effect.gen(function* () {
+      const mail = Job.make("mail", { payload: Order, queue: "post" })
+      yield* Job.every(mail, "often", { every: "1 hour", payload: order(1) })
+      yield* Job.cron(mail, "daily", { expression: "0 3 * * *", timezone: "Europe/Vienna", payload: order(2) })
+      const [daily, often, ...others] = fits(Schema.Array(Admin.JobSchedule), yield* Admin.jobSchedules)
+      assert.deepStrictEqual(others, [])
+      assert.deepInclude(daily, { queue: "post", name: "daily", job: "mail", every: null, timezone: "Europe/Vienna" })
+      assert.deepInclude(often, { name: "often", every: 3_600_000, expression: null, paused: false, last: null })
+      assert.strictEqual(daily!.next.length, 3)
+      yield* Admin.pauseSchedule("post", "often")
+      assert.deepInclude((yield* Admin.jobSchedules)[1], { paused: true, next: [] })
+      yield* Admin.resumeSchedule("post", "often")
+      assert.isFalse((yield* Admin.jobSchedules)[1]!.paused)
+      yield* Admin.removeSchedule("post", "often")
+      assert.match(yield* refusal(Admin.pauseSchedule("post", "often")), /NotFound: .*"often"; there are daily/)
+      assert.match(yield* refusal(Admin.removeSchedule("none", "often")), /no queue "none"/)
+    })
+  )
+})
+
 describe("schedules", () => {
   behaviour("are listed with who leads, the last tick and the next", (engine) =>
     Effect.gen(function* () {

@@ -1,8 +1,9 @@
 /** Jobs in worker threads: typed on both sides, stopped from outside, and the event loop of the worker stays free. */
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, Schema } from "effect"
-import { Job } from "../src/index.ts"
-import { behaviour, start } from "./support/engines.ts"
+import { Job, Queue } from "../src/index.ts"
+import { behaviour, drain, start } from "./support/engines.ts"
+import { first } from "./support/followed.thread.ts"
 import { primes, TooMany } from "./support/primes.thread.ts"
 
 const url = new URL("./support/primes.thread.ts", import.meta.url)
@@ -58,6 +59,18 @@ behaviour(
       yield* start([Job.handlerInThread(broken, new URL("./support/none.thread.ts", import.meta.url), { threads: 1 })])
       const failure = yield* Effect.flip(Job.execute(broken, 1))
       assert.deepInclude(failure, { reason: "Defect" })
+    }),
+  { on: ["file"], timeout: 60_000 }
+)
+
+behaviour(
+  "what a thread enqueues is part of what settles its job",
+  () =>
+    Effect.gen(function* () {
+      yield* Job.enqueueAll(first, [1, -1, 2])
+      const url = new URL("./support/followed.thread.ts", import.meta.url)
+      yield* drain([Job.handlerInThread(first, url, { threads: 1 })])
+      assert.deepInclude(yield* Queue.counts("default"), { ready: 2, done: 2, dead: 1 })
     }),
   { on: ["file"], timeout: 60_000 }
 )

@@ -26,7 +26,7 @@ behaviour("around sees handlers of processors, agents, jobs and schedules; the a
       name: "post",
       parts: [
         Processor.make("reader", { topic: letters }, () => Effect.void).pipe(noting("inner")),
-        Processor.batch("binder", { topic: letters, size: 2, within: "10 millis" }, () => Effect.void),
+        Processor.batch("binder", { topic: letters, size: 2, within: "1 hour" }, () => Effect.void),
         Agent.handler(echo, (n) => Effect.succeed(n)),
         Job.handler(sort, (n) => (n === 0 ? Effect.die(new Error("nothing")) : Effect.succeed(n))).pipe(
           noting("inner")
@@ -40,7 +40,7 @@ behaviour("around sees handlers of processors, agents, jobs and schedules; the a
     yield* Job.enqueue(sort, 0, { id: "bad" })
     yield* start(app.parts as never)
     assert.strictEqual(yield* Agent.ask(echo, 7), 7)
-    yield* until(engine, "all is done", () => lines.filter((line) => line.startsWith("app <")).length >= 6)
+    yield* until(engine, "all is done", () => lines.filter((line) => line.startsWith("app <")).length >= 7)
     const of = (tag: string) => lines.filter((line) => line.includes(` ${tag} `))
     assert.deepStrictEqual(of("Tick"), ["app > Tick once", "app < Tick Success"])
     const good = lines.indexOf("app > Job good")

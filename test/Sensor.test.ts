@@ -63,6 +63,7 @@ describe("hooks", () => {
       const asked = yield* Effect.forkChild(Agent.ask(echo, 5))
       yield* until(engine, "it is answered", () => asked.pollUnsafe() !== undefined)
       yield* until(engine, "the job has run", () => of("job").some(({ exit }) => exit !== undefined))
+      yield* worker.idle
       yield* worker.stop
       for (const { exit, hook } of steps) assert.isDefined(exit, hook)
 

@@ -254,7 +254,7 @@ const offenders = (pattern: RegExp, except: (module: Module) => boolean = () => 
 describe("modules", () => {
   it("begin with a doc comment that says what they are", () => {
     const silent = modules.filter(({ source }) => {
-      const [, text = ""] = /^\/\*\*([\s\S]*?)\*\//.exec(source) ?? []
+      const [, text = ""] = /^(?:#!.*\n)?\/\*\*([\s\S]*?)\*\//.exec(source) ?? []
       return text.replace(/[\s*]+/g, " ").trim().length < 40
     })
     assert.deepStrictEqual(

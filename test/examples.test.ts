@@ -113,7 +113,7 @@ const ordered: Record<string, ReadonlyArray<string | RegExp>> = {
     "receipts: 1000, sum 499500"
   ],
   windows: ["09:00 cellar: 19", "09:00 roof: 26", "10:00 roof: 23", "kept: 26, still open: 25"],
-  jobs: ["bytes: 12", "failed: NoSuchPage", "dead: fetch-page"],
+  jobs: ["bytes: 12", "recurs: nightly, next 2 slots known", "failed: NoSuchPage", "dead: fetch-page"],
   layers: [
     "smtp: to ada@example.org: welcome",
     "fake: ada@example.org",

@@ -181,6 +181,27 @@ await Effect.runPromise(Effect.provide(ask, served))
     assert.include(output, "200 text/html; charset=utf-8 true")
   })
 
+  it("brings the command line, which knows apps in JavaScript", { timeout: 120_000 }, async () => {
+    const millrace = join(consumer, "node_modules", ".bin", "millrace")
+    const { version } = JSON.parse(readFileSync(join(project, "package.json"), "utf8"))
+    assert.strictEqual(await succeeds(consumer, millrace, "--version"), `millrace v${version}\n`)
+    write(
+      "app.mjs",
+      `import { Effect, Schema } from "effect"
+import { App, Processor, Topic } from "millrace"
+const orders = Topic.make("orders", { schema: Schema.Struct({ id: Schema.Int }), partitions: 2 })
+export const app = App.make({ name: "shop", parts: [Processor.make("billing", { topic: orders }, () => Effect.void)] })
+`
+    )
+    const url = ["--url", "file:./shop.db"]
+    await succeeds(consumer, millrace, "send", "app.mjs", "orders", '{"id":1}', ...url)
+    const summary = await succeeds(consumer, millrace, "worker", "app.mjs", "--limit", "1", "--json", ...url)
+    assert.strictEqual(JSON.parse(summary).parts.billing.processed, 1)
+    const wrong = await run(consumer, millrace, "send", "app.mjs", "ordrs", "1", ...url)
+    assert.strictEqual(wrong.code, 2)
+    assert.strictEqual(wrong.all, "millrace: there is no topic ordrs in app.mjs; there are orders\n")
+  })
+
   it.each([
     "millrace/internal/names",
     "millrace/internal/names.js",

@@ -802,6 +802,12 @@ export const jobs = () => {
   expectTypeOf(Job.execute(resize, image)).toEqualTypeOf<
     Effect.Effect<number, Declined | JobFailed | DecodeError | Sent, Job.Client>
   >()
+  expectTypeOf(Job.enqueue(resize, image, { durability: "fsync" })).toEqualTypeOf<
+    Effect.Effect<Job.Handle, Sent | DurabilityNotReached, Job.Client>
+  >()
+  expectTypeOf(Job.every(resize, "hourly", { every: "1 hour", payload: image })).toEqualTypeOf<
+    Effect.Effect<void, Sent, Job.Client>
+  >()
   // What the handler needs is left, what a job gives it is not.
   const part = Job.handler(resize, () =>
     Effect.gen(function* () {
@@ -817,6 +823,13 @@ export const jobs = () => {
   const worker = Worker.run([part])
   expectTypeOf<Effect.Services<typeof worker>>().toEqualTypeOf<Clerk | Engine.Services>()
 
+  const timed = Part.around(part, (handle) => Effect.andThen(Payments, handle))
+  expectTypeOf(timed).toEqualTypeOf<Part.Part<never, Clerk | Payments>>()
+
+  // @ts-expect-error: UnitOfWork
+  runnable(Worker.run([Job.handler(clean, () => Effect.orDie(Topic.emit(numbers, 1)))]))
+  // @ts-expect-error: 'number' is not assignable to type 'string'
+  Job.cron(resize, "nightly", { expression: "0 2 * * *", payload: { image: 1 } })
   // @ts-expect-error: 'number' is not assignable to type 'string'
   Job.enqueue(resize, { image: 1 })
   // @ts-expect-error: 'Unpaid' is not assignable to type

@@ -17,9 +17,10 @@ export const acl = Command.make(
     module: Argument.optional(module),
     user: Flag.String("user").pipe(Flag.withDescription("The user's name; default: the namespace"), Flag.optional),
     cluster: flag("cluster", "For Redis Cluster"),
-    database: flag("database", "For a URL that names another database than 0")
+    database: flag("database", "For a URL that names another database than 0"),
+    fsync: flag("fsync", 'For writes of durability "fsync": Redis 7.2 or later')
   },
-  Effect.fn(function* ({ cluster, database, module, user }) {
+  Effect.fn(function* ({ cluster, database, fsync, module, user }) {
     const found = Option.isSome(module) ? yield* load(module.value) : undefined
     const given = Option.firstSomeOf([yield* Namespace, yield* Config.option(Config.String("MILLRACE_NAMESPACE"))])
     const namespace = Option.getOrUndefined(given) ?? found?.namespace ?? "millrace"
@@ -30,7 +31,7 @@ export const acl = Command.make(
         message: `${JSON.stringify(wrong)} is no name: letters, digits, ".", "_" and "-" only, a letter or digit first`
       })
     }
-    const rule = Redis.rule(namespace, { cluster, database })
+    const rule = Redis.rule(namespace, { cluster, database, fsync })
     const rules = ["reset", "on", ">PASSWORD", ...Redis.rulesOf(rule)]
     yield* show({ user: name, namespace, ...rule, rules }, () => [`ACL SETUSER ${name} ${rules.join(" ")}`])
     yield* note("put a password in the place of PASSWORD, and run it in redis-cli (it takes the line as it is)")

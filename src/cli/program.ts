@@ -6,6 +6,7 @@ import { agents } from "./agents.ts"
 import { dead } from "./dead.ts"
 import { describe } from "./describe.ts"
 import { doctor } from "./doctor.ts"
+import { explain } from "./explain.ts"
 import { endingOf, exitCodes, oneLine } from "./failures.ts"
 import { all, builtIns, mayColor, surroundings } from "./globals.ts"
 import { jobs } from "./jobs.ts"
@@ -33,7 +34,7 @@ const millrace = (run: Effect.Success<ReturnType<typeof own>>["run"], colors: bo
       { group: "Events", commands: [send, sendmany, tail, agents] },
       {
         group: "Look",
-        commands: [topics, processors, lag, workers, tables, schedules, describe, doctor, acl]
+        commands: [topics, processors, lag, workers, tables, schedules, describe, explain, doctor, acl]
       },
       { group: "Act", commands: [pause, resume, seek, quarantine, parked, dead, jobs, queues] }
     ]),

@@ -6,6 +6,7 @@ import { Console, Effect, Option, Stream } from "effect"
 import { Command, Flag } from "effect/cli"
 import { tail as read } from "../internal/tail.ts"
 import { withEngine } from "./engine.ts"
+import { oneLine } from "./failures.ts"
 import { Quiet } from "./globals.ts"
 import { interruptible } from "./interruption.ts"
 import { load, module, pickTopic } from "./modules.ts"
@@ -44,7 +45,7 @@ export const tail = Command.make(
       from: position,
       until: end ? "now" : undefined,
       partitions: Option.isSome(partition) ? [partition.value] : undefined,
-      onUndecodable: (error) => (quiet ? Effect.void : Console.error(`skipped: ${error.message}`))
+      onUndecodable: (error) => (quiet ? Effect.void : Console.error(`skipped: ${oneLine(error.message)}`))
     }).pipe(
       Stream.filter((event) => Option.isNone(key) || event.key === key.value),
       Option.isSome(limit) ? Stream.take(limit.value) : (stream) => stream

@@ -131,7 +131,7 @@ const lag = (db: Statements, names: Names, processor: string): ReadonlyArray<Lag
   const stored = names.stored(processor)
   const found = registration(db, stored)
   if (found === undefined) return []
-  const position = db.prepareArrays("SELECT entries, events FROM positions WHERE log = ? AND processor = ?")
+  const position = db.prepareArrays("SELECT entries, events, offset FROM positions WHERE log = ? AND processor = ?")
   const select = db.prepareArrays(
     `SELECT e.ms || '' FROM positions p, entries e WHERE p.log = ? AND p.processor = ? AND e.log = p.log
        AND (e.ms, e.seq) > (p.ms, p.seq) ORDER BY e.ms, e.seq LIMIT 1`
@@ -141,12 +141,19 @@ const lag = (db: Statements, names: Names, processor: string): ReadonlyArray<Lag
     for (let partition = 0; partition < found.partitions; partition++) {
       const id = names.log(db, topic, partition)
       const log = id === undefined ? undefined : Log.load(db, id)
-      const done = id === undefined ? undefined : position.get<[number, number]>(id, stored)
+      const done = id === undefined ? undefined : position.get<[number, number, string]>(id, stored)
       const entries = log === undefined ? 0 : Math.max(0, log.added - (done?.[0] ?? 0))
       // How many events were in entries that were lost unread nobody knows: at the end of the log none are left.
       const events = log === undefined || entries === 0 ? 0 : Math.max(0, log.events - (done?.[1] ?? 0))
       const oldest = events === 0 ? undefined : select.get<[string]>(id!, stored)?.[0]
-      all.push({ topic, partition, events, entries, oldest: oldest === undefined ? undefined : Number(oldest) })
+      all.push({
+        topic,
+        partition,
+        events,
+        entries,
+        oldest: oldest === undefined ? undefined : Number(oldest),
+        committed: done?.[2] ?? "0-0.0"
+      })
     }
   }
   return all

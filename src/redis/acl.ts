@@ -6,9 +6,9 @@ import { shardTag } from "./keys.ts"
 
 /** Commands on keys. */
 const data = [
-  ...["del", "exists", "get", "getrange", "pexpire", "set", "setrange", "unlink"],
+  ...["del", "exists", "get", "getrange", "pexpire", "pttl", "set", "setrange", "unlink"],
   ...["hdel", "hexists", "hget", "hgetall", "hincrby", "hkeys", "hlen", "hmget", "hscan", "hset", "hsetnx", "hvals"],
-  ...["llen", "lpop", "lpush", "lrem", "rpush"],
+  ...["llen", "lpop", "lpush", "lrange", "lrem", "rpush"],
   ...["sadd", "srem", "smembers"],
   ...["xadd", "xdel", "xlen", "xrange", "xread", "xrevrange", "xtrim"],
   ...["xgroup|create", "xgroup|destroy", "xgroup|setid", "xinfo|groups", "xinfo|stream"],
@@ -17,11 +17,11 @@ const data = [
 
 /** The others: scripts, messages, and what a connection needs. */
 const others = [
-  ...["eval", "evalsha", "multi", "exec", "wait", "waitaof", "time"],
+  ...["eval", "evalsha", "multi", "exec", "wait", "time"],
   ...["publish", "subscribe", "unsubscribe", "ping", "info", "client|id", "client|unblock"]
 ]
 
-/** `cluster`: the commands that tell clients where keys are. */
+/** Where keys are. */
 const ofCluster = ["cluster|slots", "cluster|info"]
 
 export interface Rule {
@@ -30,13 +30,27 @@ export interface Rule {
   readonly commands: ReadonlyArray<string>
 }
 
-export const rule = (namespace: string, options: { readonly cluster: boolean; readonly database: boolean }): Rule => {
+export interface RuleOptions {
+  readonly cluster?: boolean | undefined
+  /** The URL names a database. */
+  readonly database?: boolean | undefined
+  /** Writes of durability "fsync"; servers before Redis 7.2 do not know the command. */
+  readonly fsync?: boolean | undefined
+}
+
+export const rule = (namespace: string, { cluster, database, fsync }: RuleOptions = {}): Rule => {
   // Of the namespace itself, and of each of its shards; braces mean nothing in a pattern.
   const names = [`{${namespace}}:*`, `${shardTag(namespace, 0).replace(":0", ":*")}:*`]
   return {
     keys: names,
     channels: names,
-    commands: [...data, ...others, ...(options.cluster ? ofCluster : []), ...(options.database ? ["select"] : [])]
+    commands: [
+      ...data,
+      ...others,
+      ...(cluster === true ? ofCluster : []),
+      ...(database === true ? ["select"] : []),
+      ...(fsync === true ? ["waitaof"] : [])
+    ]
   }
 }
 

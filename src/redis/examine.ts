@@ -7,7 +7,7 @@
 import { Clock, Effect, type Scope } from "effect"
 import type { EngineError, Misconfigured } from "../Errors.ts"
 import { type Finding, finding } from "../internal/finding.ts"
-import { rule } from "./acl.ts"
+import { type RuleOptions, rule } from "./acl.ts"
 import { connect, type Options, script } from "./client.ts"
 import type { Native } from "./connection.ts"
 import { type Place, toEngineError } from "./failure.ts"
@@ -91,7 +91,7 @@ const refusedCommands = script<ReadonlyArray<string>>(
   "refused",
   /* lua */ `#!lua flags=no-writes
 local key, channel = ARGV[1], ARGV[2]
-local few = { PING = 0, TIME = 0, INFO = 0, MULTI = 0, EXEC = 0, UNSUBSCRIBE = 0 }
+local few = { PING = 0, TIME = 0, MULTI = 0, EXEC = 0, UNSUBSCRIBE = 0 }
 local refused = {}
 for i = 3, #ARGV do
   local name, sub = string.match(string.upper(ARGV[i]), "^([^|]+)|?(.*)$")
@@ -117,9 +117,10 @@ return refused
 `
 )
 
-const permissions = (ask: Ask, namespace: string, where: Parameters<typeof rule>[1]) =>
+const permissions = (ask: Ask, namespace: string, where: RuleOptions) =>
   Effect.gen(function* () {
-    const { commands } = rule(namespace, where)
+    // Without INFO less is known, and all else works.
+    const commands = rule(namespace, where).commands.filter((command) => command !== "info")
     const key = `{${namespace}:0}:doctor`
     const answer = yield* Effect.result(ask("eval", refusedCommands.lua, 0, key, key, ...commands))
     if (answer._tag === "Failure") {
@@ -128,7 +129,8 @@ const permissions = (ask: Ask, namespace: string, where: Parameters<typeof rule>
         ? finding("acl", "problem", `this user may not run scripts (${detail}): millrace acl prints the rule it needs`)
         : yield* answer.failure
     }
-    const refused = answer.success as ReadonlyArray<string>
+    if (!Array.isArray(answer.success)) return hidden("acl", "EVAL")
+    const refused: ReadonlyArray<string> = answer.success
     if (refused.length === 0) return finding("acl", "ok", "this user may do all that is needed")
     const some = `${refused.slice(0, 8).join(", ")}${refused.length > 8 ? ` and ${refused.length - 8} more` : ""}`
     return finding(

@@ -51,7 +51,8 @@ export const toLag = (
     // How many events were in entries that were lost unread nobody knows: at the end of the log none are left.
     events: entries === 0 ? 0 : Math.max(0, Number(added) + Number(extra) - committed.events),
     entries,
-    oldest: oldest === "" ? undefined : Number(oldest.slice(0, oldest.indexOf("-")))
+    oldest: oldest === "" ? undefined : Number(oldest.slice(0, oldest.indexOf("-"))),
+    committed: committed.offset
   }
 }
 

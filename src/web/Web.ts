@@ -16,6 +16,7 @@ import type * as Engine from "../Engine.ts"
 import { Misconfigured } from "../Errors.ts"
 import { checkCount, invalid } from "../internal/names.ts"
 import { CurrentHealth } from "../internal/run/health.ts"
+import * as Metrics from "../Metrics.ts"
 import { Api } from "./api.ts"
 import * as Assets from "./assets.ts"
 import * as Events from "./events.ts"
@@ -69,7 +70,8 @@ const checkToken = (token: Redacted.Redacted<string> | undefined): Redacted.Reda
 const metrics = HttpRouter.add(
   "GET",
   "/metrics",
-  Effect.map(PrometheusMetrics.format(), (text) =>
+  // What cannot be had in time stays as it was.
+  Effect.map(Effect.andThen(Effect.timeoutOption(Metrics.refresh, "2 seconds"), PrometheusMetrics.format()), (text) =>
     HttpServerResponse.text(text, { contentType: "text/plain; version=0.0.4; charset=utf-8" })
   )
 )

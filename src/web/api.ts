@@ -21,7 +21,6 @@ const error = [NotThere, Refused, Unavailable] as const
 const name = { name: Name }
 const partition = { name: Name, partition: Partition }
 const job = { name: Name, id: Name }
-const schedule = { name: Name, schedule: Name }
 const letter = { topic: Name, partition: Partition, offset: Name }
 const Done = HttpApiSchema.NoContent
 
@@ -139,10 +138,17 @@ const Queues = HttpApiGroup.make("queues").add(
   }),
   get("job", "/queues/:name/jobs/:id", { params: job, success: Admin.Job, error }),
   post("retryJob", "/queues/:name/jobs/:id/retry", { params: job, success: Done, error }),
-  post("cancelJob", "/queues/:name/jobs/:id/cancel", { params: job, success: Done, error }),
-  get("recurring", "/recurring", { success: Schema.Array(Admin.Recurring), error }),
-  post("pauseRecurring", "/queues/:name/recurring/:schedule/pause", { params: schedule, success: Done, error }),
-  post("resumeRecurring", "/queues/:name/recurring/:schedule/resume", { params: schedule, success: Done, error })
+  post("cancelJob", "/queues/:name/jobs/:id/cancel", { params: job, success: Done, error })
+)
+
+const schedule = { name: Name, schedule: Name }
+const scheduleAt = "/queues/:name/schedules/:schedule"
+
+const JobSchedules = HttpApiGroup.make("jobSchedules").add(
+  get("jobSchedules", "/job-schedules", { success: Schema.Array(Admin.JobSchedule), error }),
+  post("pauseSchedule", `${scheduleAt}/pause`, { params: schedule, success: Done, error }),
+  post("resumeSchedule", `${scheduleAt}/resume`, { params: schedule, success: Done, error }),
+  post("removeSchedule", `${scheduleAt}/remove`, { params: schedule, success: Done, error })
 )
 
 const Workers = HttpApiGroup.make("workers").add(
@@ -150,8 +156,28 @@ const Workers = HttpApiGroup.make("workers").add(
   get("workers", "/workers", { success: Schema.Array(Admin.Worker), error })
 )
 
+/** What changes something needs the token; what is only looked at may. */
+const withToken = (document: Record<string, any>): Record<string, any> => {
+  const token = [{ token: [] }]
+  const paths = Object.entries(document["paths"] as Record<string, Record<string, object>>).map(([path, methods]) => [
+    path,
+    Object.fromEntries(
+      Object.entries(methods).map(([method, operation]) => [
+        method,
+        { ...operation, security: method === "get" ? [{}, ...token] : token }
+      ])
+    )
+  ])
+  const securitySchemes = { token: { type: "http", scheme: "bearer" } }
+  return {
+    ...document,
+    paths: Object.fromEntries(paths),
+    components: { ...document["components"], securitySchemes }
+  }
+}
+
 export const Api = HttpApi.make("millrace")
-  .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, Workers)
+  .add(Overview, Topics, Processors, Aside, Dead, Tables, Queues, JobSchedules, Workers)
   .middleware(CheckedInput)
   .prefix("/api")
-  .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1" }))
+  .annotateMerge(OpenApi.annotations({ title: "Millrace", version: "1", transform: withToken }))

@@ -118,10 +118,21 @@ const queues = HttpApiBuilder.group(
         tell(Admin.jobs(params.name, state, { ...from, name: job })),
       job: ({ params }) => tell(Admin.job(params.name, params.id)),
       retryJob: ({ params }) => tell(Admin.retryJob(params.name, params.id)),
-      cancelJob: ({ params }) => tell(Admin.cancelJob(params.name, params.id)),
-      recurring: () => tell(Admin.recurring),
-      pauseRecurring: ({ params }) => tell(Admin.pauseRecurring(params.name, params.schedule)),
-      resumeRecurring: ({ params }) => tell(Admin.resumeRecurring(params.name, params.schedule))
+      cancelJob: ({ params }) => tell(Admin.cancelJob(params.name, params.id))
+    })
+  })
+)
+
+const jobSchedules = HttpApiBuilder.group(
+  Api,
+  "jobSchedules",
+  Effect.fnUntraced(function* (handlers) {
+    const tell = yield* withEngine
+    return handlers.handleAll({
+      jobSchedules: () => tell(Admin.jobSchedules),
+      pauseSchedule: ({ params }) => tell(Admin.pauseSchedule(params.name, params.schedule)),
+      resumeSchedule: ({ params }) => tell(Admin.resumeSchedule(params.name, params.schedule)),
+      removeSchedule: ({ params }) => tell(Admin.removeSchedule(params.name, params.schedule))
     })
   })
 )
@@ -149,6 +160,14 @@ const checked = HttpApiMiddleware.layerSchemaErrorTransform(CheckedInput, (error
       )
 )
 
-export const handlers = Layer.mergeAll(overview, topics, processors, aside, dead, tables, queues, workers).pipe(
-  Layer.provideMerge(checked)
-)
+export const handlers = Layer.mergeAll(
+  overview,
+  topics,
+  processors,
+  aside,
+  dead,
+  tables,
+  queues,
+  jobSchedules,
+  workers
+).pipe(Layer.provideMerge(checked))

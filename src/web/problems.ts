@@ -14,7 +14,7 @@ export class Unavailable extends Schema.TaggedError<Unavailable>()("Unavailable"
 export type Problem = BadRequest | NotThere | Refused | Unavailable
 
 /** How long an answer of the engine is waited for; and one that goes over many events or jobs. */
-const patience = "10 seconds"
+const patience = "5 seconds"
 export const long = "5 minutes"
 
 /** What the engine's own text says is for logs: it may name hosts. */

@@ -19,7 +19,8 @@ import { Redis } from "ioredis"
 import { makeServer } from "../support/redis.ts"
 import type { Measure } from "./measure.ts"
 import { type Row, type SectionResult, table, verdictLines, verdicts } from "./report.ts"
-import { makeWorld, type Section, type Settings, sections, type Variant } from "./variants.ts"
+import { makeWorld, type Section, type Settings, type Variant } from "./section.ts"
+import { sections } from "./variants.ts"
 
 type Answer = { readonly measure: Measure } | { readonly failure: string }
 

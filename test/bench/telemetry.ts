@@ -1,5 +1,5 @@
 /** What it costs to look: the same work with metrics scraped each second, JSON logs and tracing, beside a plain run. */
-import { Effect, Logger, Tracer } from "effect"
+import { Effect, Logger, Metric, Tracer } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import type { Engine } from "../../src/index.ts"
 import { Metrics, Settings } from "../../src/index.ts"
@@ -9,6 +9,10 @@ const scrape = Effect.andThen(Metrics.refresh, PrometheusMetrics.format())
 
 /** Formatted as for the console, and thrown away: what a terminal costs is not ours. */
 const logging = Logger.layer([Logger.make((options) => void JSON.stringify(Logger.formatStructured.log(options)))])
+
+/** A registry of its own, as a program has one: the processors of other rounds are no part of what is scraped. */
+export const plain = <A, E, R>(work: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.suspend(() => Effect.provideService(work, Metric.MetricRegistry, new Map()))
 
 /** `sample` as in `Settings.tracing`; the spans are made, and kept by nobody. */
 export const watched = <A, E>(
@@ -22,5 +26,6 @@ export const watched = <A, E>(
   ).pipe(
     Effect.provide(Settings.layer({ tracing: { sample } })),
     Effect.provide(logging),
-    Effect.provideService(Tracer.Tracer, Tracer.nativeTracer)
+    Effect.provideService(Tracer.Tracer, Tracer.nativeTracer),
+    plain
   )

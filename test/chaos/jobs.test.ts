@@ -1,16 +1,33 @@
-/** Real processes that run jobs and are killed at random: none is lost, each result is there, killers end up dead. */
+/**
+ * Real processes that run jobs and are killed at random: every job ran, none is lost, each result and each dead letter is
+ * there, nothing runs again after it has succeeded, and what kills its worker ends up dead.
+ *
+ * `MILLRACE_TEST_JOBS=50000 MILLRACE_TEST_SECONDS=300 npx vitest run test/chaos/jobs.test.ts` does it for five minutes.
+ */
 import { assert, it } from "@effect/vitest"
-import { Effect, Option, Stream } from "effect"
+import { DateTime, Effect, Option, Random, Result, type Scope, Stream } from "effect"
 import { Engine, Job, Queue } from "../../src/index.ts"
 import { chore } from "../support/chores.ts"
 import { fileUrl } from "../support/places.ts"
-import { start } from "../support/processes.ts"
+import { type Child, start } from "../support/processes.ts"
 import { eventually, makeServer } from "../support/redis.ts"
 
 const engines = [
   ["a file", fileUrl],
   ["Redis", Effect.map(makeServer(), ({ url }) => url)]
 ] as const
+
+const jobs = Number(process.env.MILLRACE_TEST_JOBS ?? 600)
+const seconds = Number(process.env.MILLRACE_TEST_SECONDS ?? 3)
+const workersAtOnce = 3
+/** So that there is work for nearly all of that time: three workers run twenty each. */
+const millis = Math.min(2_000, Math.max(20, Math.floor((seconds * 1_000 * workersAtOnce * 20 * 0.6) / jobs)))
+/** One in so many fails, always. */
+const failing = 50
+/** Milliseconds by which the clocks of engine and processes may seem to differ. */
+const slack = 1_000
+
+const kindOf = (n: number) => (n % failing === 0 ? "fails" : "works")
 
 for (const [name, url] of engines) {
   it.live(
@@ -20,48 +37,99 @@ for (const [name, url] of engines) {
         const at = yield* url
         const env = { MILLRACE_URL: at }
         yield* Effect.gen(function* () {
-          const payloads = Array.from({ length: 600 }, (_, n) => ({ n, kills: false }))
-          const handles = yield* Job.enqueueAll(chore, payloads)
-          const { id: killer } = yield* Job.enqueue(chore, { n: -1, kills: true }, { priority: "high" })
-          let done = 0
-          const count = Effect.map(Queue.counts("default"), (counts) => (done = counts.done))
-          // They die by the killer too, so there are always new ones.
-          let workers = [yield* start("jobs", env), yield* start("jobs", env)]
-          for (let kill = 0; kill < 3; kill++) {
-            const [victim, ...rest] = workers
-            yield* victim!.until(() => true, "a run")
-            victim!.process.kill("SIGKILL")
-            workers = [...rest, yield* start("jobs", env)]
-          }
-          const alive = Effect.gen(function* () {
-            for (const [i, worker] of workers.entries()) {
-              if (worker.process.exitCode !== null || worker.process.signalCode !== null) {
-                workers[i] = yield* start("jobs", env)
-              }
-            }
-          })
-          yield* eventually(
-            () => `600 done, and the killer dead; ${done} are done`,
-            Effect.gen(function* () {
-              yield* alive
-              const item = Option.getOrThrow(yield* Job.info(chore, killer))
-              return (yield* count) === 600 && item.state === "dead"
-            }).pipe(Effect.orDie) as Effect.Effect<boolean>,
-            90
+          const payloads = Array.from({ length: jobs }, (_, n) => ({ n, kind: kindOf(n), millis }) as const)
+          // Every other one has an id of its own, under which it is asked for again below.
+          const handles = yield* Effect.forEach(
+            payloads,
+            (payload) => Job.enqueue(chore, payload, payload.n % 2 === 0 ? { id: `chore-${payload.n}` } : {}),
+            { concurrency: 200 }
           )
-          for (const worker of workers) worker.process.kill("SIGTERM")
-          const results = yield* Effect.forEach(handles, ({ id }) => Job.result(chore, id), { concurrency: 20 })
-          assert.deepStrictEqual(
-            results.map((result) => Option.getOrThrow(result)),
-            payloads.map(({ n }) => n)
+          const { id: killer } = yield* Job.enqueue(chore, { n: -1, kind: "kills", millis }, { priority: "high" })
+
+          const children: Array<Child> = []
+          const begin = Effect.map(start("jobs", env), (child) => void children.push(child))
+          const running = (): ReadonlyArray<Child> =>
+            children.filter(({ process }) => process.exitCode === null && process.signalCode === null)
+          // They die by the killer, too, so there are always new ones.
+          const filled: Effect.Effect<void, never, Scope.Scope> = Effect.suspend(() =>
+            running().length < workersAtOnce ? Effect.andThen(begin, filled) : Effect.void
+          )
+          const again = Effect.gen(function* () {
+            const n = 2 * (yield* Random.nextIntBetween(0, Math.floor(jobs / 2) - 1))
+            const { repeated } = yield* Job.enqueue(chore, payloads[n]!, { id: `chore-${n}` })
+            assert.isTrue(repeated || kindOf(n) === "fails", `chore-${n} is a job a second time`)
+          })
+          yield* filled
+          yield* children[0]!.until(() => true, "a run")
+
+          const until = performance.now() + seconds * 1_000
+          let kills = 0
+          while (performance.now() < until) {
+            // Real time: processes work meanwhile.
+            yield* Effect.sleep(yield* Random.nextIntBetween(200, Math.max(600, seconds * 8)))
+            yield* again
+            const victims = running()
+            const victim = victims[yield* Random.nextIntBetween(0, victims.length, { halfOpen: true })]
+            if (victim?.process.kill("SIGKILL") === true) kills++
+            yield* filled
+          }
+
+          const left = Effect.map(Queue.counts("default"), ({ active, delayed, ready }) => active + delayed + ready)
+          let open = 0
+          yield* eventually(
+            () => `nothing is left to do; ${open} are`,
+            Effect.gen(function* () {
+              yield* filled
+              open = yield* left
+              return open === 0
+            }).pipe(Effect.orDie) as Effect.Effect<boolean>,
+            90 + seconds
+          )
+          for (const { process } of running()) process.kill("SIGTERM")
+          yield* Effect.forEach(children, ({ exit }) => exit, { concurrency: "unbounded" })
+
+          const runs = new Map<number, Array<number>>()
+          // What they wrote last is read a moment later: real files.
+          yield* Effect.sleep("100 millis")
+          for (const { lines } of children) {
+            for (const { at, n } of lines) {
+              const known = runs.get(n as number)
+              if (known === undefined) runs.set(n as number, [at as number])
+              else known.push(at as number)
+            }
+          }
+          let repeats = 0
+          yield* Effect.forEach(
+            handles,
+            ({ id }, n) =>
+              Effect.gen(function* () {
+                const began = runs.get(n) ?? []
+                assert.isAtLeast(began.length, 1, `job ${n} never ran`)
+                repeats += began.length - 1
+                const item = Option.getOrThrow(yield* Job.info(chore, id))
+                const result = yield* Effect.result(Job.result(chore, id))
+                if (kindOf(n) === "fails") {
+                  assert.strictEqual(item.state, "dead", `job ${n}`)
+                  assert.strictEqual(Result.isFailure(result) && result.failure._tag, "Refused", `job ${n}`)
+                  return
+                }
+                assert.strictEqual(item.state, "done", `job ${n}`)
+                assert.deepStrictEqual(result, Result.succeed(Option.some(n)))
+                const ended = DateTime.toEpochMillis(item.at) + slack
+                assert.isEmpty(
+                  began.filter((at) => at > ended),
+                  `job ${n} ran again after it had succeeded`
+                )
+              }),
+            { concurrency: 50, discard: true }
           )
           const dead = yield* Stream.runCollect(Queue.peek("default", "dead"))
-          assert.deepStrictEqual(
-            dead.map(({ failures, id, lost, reason }) => [id, lost, failures, Option.getOrThrow(reason)]),
-            [[killer, 3, 0, "Lost"]]
-          )
+          assert.strictEqual(dead.length, 1 + Math.ceil(jobs / failing))
+          const { failures, lost, reason } = dead.find(({ id }) => id === killer)!
+          assert.deepStrictEqual([lost, failures, Option.getOrThrow(reason)], [3, 0, "Lost"])
+          if (seconds > 10) console.log(`${jobs} jobs on ${name}, ${kills} kills, ${repeats} runs cut short`)
         }).pipe(Effect.provide(Engine.layer({ url: at })))
       }),
-    120_000
+    120_000 + 3_000 * seconds
   )
 }

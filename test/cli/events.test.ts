@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Effect, Schema, Stream } from "effect"
+import * as Topic from "../../src/Topic.ts"
 import { sharedUrl } from "../support/redis.ts"
 import { good, json, jsonLines, onBoth, refused, run, shop, spawned } from "./support.ts"
 
@@ -157,6 +158,23 @@ describe("tail", () => {
       assert.match(first!, /^\d@\d+-\d+\.0 {2}\d{4}-\d\d-\d\dT\S+ {2}\w+ {2}\{"id":/)
       refused(yield* tail("--from", "yesterday"), 2, '"yesterday" is no position')
       refused(yield* tail("--partition", "4"), 2, "partitions 0 to 3")
+    })
+  )
+
+  onBoth("tells what cannot be decoded on stderr, and shows the next", ({ at, layer }) =>
+    Effect.gen(function* () {
+      const send = (text: string) => run(["send", shop, "receipts", text, ...at])
+      good(yield* send('"before"'))
+      // Another release wrote something else.
+      const other = Topic.make("receipts", { schema: Schema.Int, partitions: 1 })
+      yield* Effect.provide(Topic.publishAll(other, [5, 6]), layer)
+      good(yield* send('"after"'))
+      const seen = yield* run(["tail", shop, "receipts", "--from", "earliest", "--end", "--json", ...at])
+      assert.deepStrictEqual(
+        jsonLines(seen).map(({ value }) => value),
+        ["before", "after"]
+      )
+      assert.match(seen.err, /^skipped: receipts\/0@\S+ cannot be decoded .*\n(?:.*\n)*skipped: receipts/)
     })
   )
 

@@ -153,7 +153,7 @@ export const drained = (place: Place, parts: ReadonlyArray<Part<any, any>>): Eff
 
 /** It went well, and printed nothing but data. */
 export const good = (outcome: Outcome): string => {
-  assert.strictEqual(outcome.code, 0, outcome.err)
+  assert.strictEqual(outcome.code, 0, outcome.err + outcome.out)
   return outcome.out
 }
 

@@ -2,21 +2,29 @@
 import { Effect, Schema } from "effect"
 import * as Job from "../../src/Job.ts"
 
-const Payload = Schema.Struct({ n: Schema.Int, kills: Schema.Boolean })
+const Payload = Schema.Struct({ n: Schema.Int, kind: Schema.Literals(["works", "fails", "kills"]), millis: Schema.Int })
 
-export const chore = Job.make("chore", { payload: Payload, success: Schema.Int })
+export class Refused extends Schema.TaggedError<Refused>()("Refused", { n: Schema.Int }) {}
 
-/** It takes a moment, and one of them is the end of its process. */
+export const chore = Job.make("chore", {
+  payload: Payload,
+  success: Schema.Int,
+  error: Refused,
+  retries: 1,
+  backoff: () => "100 millis"
+})
+
+/** It takes a moment, so that there is always something in hand when a process is killed; some are the end of theirs. */
 export const choreHandler = (told: (payload: typeof Payload.Type, run: Job.Run) => Effect.Effect<unknown>) =>
   Job.handler(
     chore,
     (payload, run) =>
       Effect.gen(function* () {
         yield* told(payload, run)
-        if (payload.kills) process.kill(process.pid, "SIGKILL")
-        // Real time: so that there is always something in hand when a process is killed.
-        yield* Effect.sleep("20 millis")
-        return payload.n
+        if (payload.kind === "kills") process.kill(process.pid, "SIGKILL")
+        // Real time: what is killed is a real process.
+        yield* Effect.sleep(payload.millis)
+        return payload.kind === "fails" ? yield* new Refused({ n: payload.n }) : payload.n
       }),
     { concurrency: 20 }
   )

@@ -1,7 +1,7 @@
 /** Asking a web server: by plain requests that may carry any header, as browsers and strangers send them. */
 import { type IncomingHttpHeaders, request } from "node:http"
-import { createServer } from "node:net"
 import { Effect } from "effect"
+import { HttpServer } from "effect/http"
 
 export interface Answer {
   readonly status: number
@@ -16,16 +16,6 @@ export interface Ask {
   readonly headers?: Readonly<Record<string, string>> | undefined
   readonly body?: string | undefined
 }
-
-/** A port that nobody has now. */
-export const freePort: Effect.Effect<number> = Effect.callback((resume) => {
-  const server = createServer()
-  server.listen(0, "127.0.0.1", () => {
-    const address = server.address()
-    const port = typeof address === "object" && address !== null ? address.port : 0
-    server.close(() => resume(Effect.succeed(port)))
-  })
-})
 
 const parsed = (text: string): unknown => {
   try {
@@ -55,6 +45,12 @@ export const ask =
       sent.on("error", (error) => resume(Effect.die(error)))
       sent.end(body)
     })
+
+/** Where the server listens that was asked to take any port. */
+export const servedPort: Effect.Effect<number, never, HttpServer.HttpServer> = Effect.map(
+  HttpServer.HttpServer,
+  ({ address }) => ("port" in address ? Number(address.port) : 0)
+)
 
 export const token = "a-token-of-the-tests-0123456789"
 export const bearer = { authorization: `Bearer ${token}` }

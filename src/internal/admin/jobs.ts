@@ -1,14 +1,13 @@
 /** Queues and their jobs, by name and id: looking at them, and what can be done to them without their handlers. */
-import { DateTime, Duration, Effect, Option } from "effect"
+import { Effect } from "effect"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
 import { NotFound } from "../../Errors.ts"
 import { type Item, JobStore } from "../../JobStore.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { type Line, parseLine } from "../jobs/ledger.ts"
-import * as Stored from "../jobs/recurring.ts"
 import { concurrency, iso, refused } from "./known.ts"
 import * as Payload from "./payload.ts"
-import type { Job, Page, Queue, Recurring, State } from "./shapes.ts"
+import type { Job, Page, Queue, State } from "./shapes.ts"
 
 const describeQueue = (name: string): Effect.Effect<Queue, EngineError, JobStore> =>
   Effect.gen(function* () {
@@ -133,47 +132,3 @@ export const cancel = (queue: string, id: string) =>
     (store) => store.cancel(queue, id, cancelledMillis),
     (state) => `it is ${state}; what is over cannot be cancelled`
   )
-
-const timeOf = (time: Option.Option<DateTime.Utc>) => Option.getOrNull(Option.map(time, DateTime.formatIso))
-
-const describeRecurring = ({ every, expression, last, next, timezone, ...one }: Stored.Schedule): Recurring => ({
-  queue: one.queue,
-  name: one.name,
-  job: one.job,
-  every: Option.getOrNull(Option.map(every, Duration.toMillis)),
-  expression: Option.getOrNull(expression),
-  timezone: Option.getOrNull(timezone),
-  missed: one.missed,
-  priority: one.priority,
-  paused: one.paused,
-  last: timeOf(last),
-  next: timeOf(Option.fromNullishOr(next[0]))
-})
-
-/** Those of all queues, by queue and name. */
-export const recurring: Effect.Effect<ReadonlyArray<Recurring>, EngineError, JobStore> = Effect.gen(function* () {
-  const store = yield* JobStore
-  const found = yield* Effect.forEach(
-    (yield* store.queues).toSorted(),
-    (queue) =>
-      Effect.map(store.recurrences(queue, "all"), ({ found }) =>
-        found.map((one) => describeRecurring(Stored.scheduleOf(queue, one, 1)))
-      ),
-    { concurrency }
-  )
-  return found.flat()
-})
-
-export const pauseRecurring = (
-  queue: string,
-  name: string,
-  paused: boolean
-): Effect.Effect<void, EngineError | NotFound, JobStore> =>
-  Effect.gen(function* () {
-    const found = yield* paused
-      ? onQueue(queue, (store) => store.alter(queue, name, "pause"))
-      : Effect.andThen(find(queue), Stored.resume(queue, name))
-    if (found) return
-    const { found: all } = yield* (yield* JobStore).recurrences(queue, "all")
-    return yield* new NotFound({ kind: `recurring job of queue ${queue}`, name, known: all.map((one) => one.name) })
-  })

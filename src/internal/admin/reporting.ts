@@ -3,8 +3,9 @@
  * any worker and any tool can show all of them. Nothing depends on it: one that cannot be sent is left out.
  */
 import { hostname } from "node:os"
-import { Clock, type Context, Effect, Latch } from "effect"
+import { Clock, type Context, Effect, Latch, Metric } from "effect"
 import type { Coordinator } from "../../Coordinator.ts"
+import * as Metrics from "../../Metrics.ts"
 import type * as Parts from "../../Part.ts"
 import type { Doing as DoingJob } from "../jobs/doing.ts"
 import type { Doing } from "../run/doing.ts"
@@ -26,8 +27,25 @@ const most = 1_000
 
 export interface Part {
   readonly name: string
+  /** Of a job. */
+  readonly queue: string | undefined
   readonly kind: WorkerReport["parts"][number]["kind"]
   readonly counts: Counts
+}
+
+/** How long its events or runs took so far: seconds, and how many. */
+type Taken = Pick<Metric.HistogramState, "sum" | "count">
+
+const nothing: Taken = { sum: 0, count: 0 }
+
+// A metric comes to be by being looked at, so one of nothing is not.
+const takenBy = ({ counts, kind, name, queue }: Part, context: Context.Context<never>): Taken => {
+  if (counts.processed + counts.failed === 0 || (kind !== "processor" && kind !== "job")) return nothing
+  const of =
+    queue === undefined
+      ? Metric.withAttributes(Metrics.handlerSeconds, { processor: name })
+      : Metric.withAttributes(Metrics.jobSeconds, { queue, job: name })
+  return of.valueUnsafe(context)
 }
 
 export const kindOf = (part: Parts.Any): Part["kind"] =>
@@ -43,6 +61,8 @@ export interface Options {
   readonly rebalances: () => number
 }
 
+const rounded = (value: number): number => Math.round(value * 1_000) / 1_000
+
 export interface Reporting {
   /** Reports until it is interrupted. */
   readonly run: Effect.Effect<never>
@@ -53,24 +73,36 @@ export interface Reporting {
 }
 
 export const make = (options: Options): Effect.Effect<Reporting> =>
-  Effect.map(Clock.Clock, (clock) => {
+  Effect.gen(function* () {
+    const clock = yield* Clock.Clock
+    const context = yield* Effect.context<never>()
     const { coordinator, jobs, member, parts, partitions, rebalances, schedules } = options
     const since = clock.currentTimeMillisUnsafe()
     const bell = Latch.makeUnsafe(false)
-    let before = new Map<string, number>()
+    let before = new Map<string, { readonly processed: number; readonly taken: Taken }>()
     let told = since
     let ended = false
 
     const describe = (): WorkerReport => {
       const now = clock.currentTimeMillisUnsafe()
       const seconds = (now - told) / 1_000
-      const rates = new Map(
-        parts.map(({ counts, name }) => [
-          name,
-          seconds <= 0 ? 0 : Math.max(0, counts.processed - (before.get(name) ?? 0)) / seconds
-        ])
+      const seen = new Map(
+        parts.map((part) => [part.name, { processed: part.counts.processed, taken: takenBy(part, context) }])
       )
-      before = new Map(parts.map(({ counts, name }) => [name, counts.processed]))
+      const measured = new Map(
+        Array.from(seen, ([name, { processed, taken }]) => {
+          const last = before.get(name) ?? { processed: 0, taken: nothing }
+          const runs = taken.count - last.taken.count
+          return [
+            name,
+            {
+              perSecond: seconds <= 0 ? 0 : rounded(Math.max(0, processed - last.processed) / seconds),
+              millis: runs <= 0 ? null : rounded(((taken.sum - last.taken.sum) * 1_000) / runs)
+            }
+          ]
+        })
+      )
+      before = seen
       told = now
       return {
         host: hostname(),
@@ -79,12 +111,7 @@ export const make = (options: Options): Effect.Effect<Reporting> =>
         since: iso(since),
         memory: process.memoryUsage.rss(),
         rebalances: rebalances(),
-        parts: parts.map(({ counts, kind, name }) => ({
-          name,
-          kind,
-          ...counts,
-          perSecond: Math.round((rates.get(name) ?? 0) * 10) / 10
-        })),
+        parts: parts.map(({ counts, kind, name }) => ({ name, kind, ...counts, ...measured.get(name)! })),
         partitions: partitions(now).slice(0, most),
         jobs: jobs(now).slice(0, most),
         schedules: schedules()

@@ -282,24 +282,22 @@ export const Job = Schema.Struct({
 })
 export type Job = typeof Job.Type
 
-/** A job that recurs, as it is stored beside its queue. */
-export const Recurring = Schema.Struct({
+/** A job that recurs: stored beside its queue, and enqueued by any worker of it. */
+export const JobSchedule = Schema.Struct({
   queue: Schema.String,
   name: Schema.String,
   job: Schema.String,
-  /** A period in milliseconds, or a cron expression with its time zone. */
+  /** Milliseconds; or an expression in a time zone. */
   every: Schema.NullOr(Schema.Finite),
   expression: Schema.NullOr(Schema.String),
   timezone: Schema.NullOr(Schema.String),
-  /** What becomes of slots that nobody came for. */
   missed: Schema.Literals(["skip", "last"]),
-  priority: Schema.Literals(["high", "medium", "low"]),
   paused: Schema.Boolean,
-  /** The last slot that was enqueued, and the next one; none while it is paused. */
+  /** The last slot that was enqueued, and the next ones; none while it is paused. */
   last: Schema.NullOr(Time),
-  next: Schema.NullOr(Time)
+  next: Schema.Array(Time)
 })
-export type Recurring = typeof Recurring.Type
+export type JobSchedule = typeof JobSchedule.Type
 
 // ------------------------------------------------------------------------------------------------------------ workers
 
@@ -314,8 +312,10 @@ export const Part = Schema.Struct({
   deadLettered: Count,
   parked: Count,
   quarantined: Count,
-  /** Events, or runs, that were done in a second, over the last report interval. */
-  perSecond: Schema.Finite
+  /** Events, or runs, that were done in a second, since the report before. */
+  perSecond: Schema.Finite,
+  /** Milliseconds that one took, in the mean, since the report before; null if there was none. */
+  millis: Schema.NullOr(Schema.Finite)
 })
 
 /** What a worker does with a partition now. */

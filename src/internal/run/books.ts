@@ -3,7 +3,7 @@ import { Cause, Deferred, Effect, type Scope } from "effect"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Event, UnitOfWork } from "../../Event.ts"
 import type { Received } from "../record/received.ts"
-import { observed, sampled } from "../telemetry/handling.ts"
+import { observed, sampled, spanOf } from "../telemetry/handling.ts"
 import { attempt, Lane } from "./lane.ts"
 import type { Book } from "./log.ts"
 import type { Halted, Setup } from "./runner.ts"
@@ -51,7 +51,8 @@ export class Books implements Book {
             own,
             Effect.map(effect as Effect.Effect<A, E>, (value) => {
               result = value
-            })
+            }),
+            spanOf(setup, own)
           )
         )
       )

@@ -2,11 +2,12 @@
  * What stands around handlers when somebody asks for it: spans, hooks, and the clock where several run at once. A
  * processor that handles one event after the other, without spans and hooks, has its handler as it is.
  */
-import { Effect } from "effect"
+import { Effect, type Tracer } from "effect"
 import type { Received } from "../record/received.ts"
 import type { Shape } from "../run/definition.ts"
 import type { Setup } from "../run/runner.ts"
 import { sensed } from "./sensing.ts"
+import { inSpan } from "./tracing.ts"
 
 type Events = ReadonlyArray<Received<unknown>>
 type Handled = Effect.Effect<unknown, unknown>
@@ -20,7 +21,11 @@ export const instrumented = (setup: Setup): Shape => {
   if (shape._tag === "Stream") return shape
   if (shape._tag === "Batch") {
     const handler = (values: any, events: Events): Handled =>
-      timed(setup, events.length, observed(setup, events, suspended(shape.handler, values, events)))
+      timed(
+        setup,
+        events.length,
+        observed(setup, events, suspended(shape.handler, values, events), spanOf(setup, events))
+      )
     return { ...shape, handler }
   }
   // Where events go one by one through the fast path, their chunks are timed.
@@ -30,7 +35,12 @@ export const instrumented = (setup: Setup): Shape => {
   const observes = (handle: typeof shape.handler): typeof shape.handler =>
     sensing === undefined && tracing === undefined
       ? handle
-      : (value, event) => observed(setup, [event], suspended(handle, value, event))
+      : (value, event) => {
+          const options = tracing?.one(event.headers)
+          // Of a small share that is traced the others are to notice nothing.
+          if (options === undefined && sensing === undefined) return handle(value, event)
+          return observed(setup, [event], suspended(handle, value, event), options)
+        }
   const handle = observes(shape.handler)
   if (isSequential) return { ...shape, handler: handle }
   const handler = (value: any, event: any): Handled => sampled(setup, 1, handle(value, event))
@@ -44,14 +54,22 @@ export const sampled = (setup: Setup, events: number, effect: Handled): Handled 
 const suspended = <V, E>(handle: (value: V, event: E) => Handled, value: V, event: E): Handled =>
   Effect.suspend(() => handle(value, event))
 
-/** In a span, and told to hooks, as far as somebody asks for that. */
-export const observed = (setup: Setup, events: Events, effect: Handled): Handled => {
-  const { definition, partition, sensing, tracing } = setup
-  let all = effect
-  if (tracing !== undefined) {
-    const headers = events.length === 1 ? events[0]!.headers : events.map((event) => event.headers)
-    all = tracing.span(all, headers, `process ${definition.name}`, () => attributesOf(setup, events))
-  }
+/** The span that these are handled in, if they are traced. */
+export const spanOf = ({ tracing }: Setup, events: Events): Tracer.SpanOptions | undefined => {
+  if (tracing === undefined) return undefined
+  return events.length === 1 ? tracing.one(events[0]!.headers) : tracing.several(events.map(({ headers }) => headers))
+}
+
+/** In a span, if there are options for one, and told to hooks, if there are any. */
+export const observed = (
+  setup: Setup,
+  events: Events,
+  effect: Handled,
+  options: Tracer.SpanOptions | undefined
+): Handled => {
+  const { definition, partition, sensing } = setup
+  const all =
+    options === undefined ? effect : inSpan(effect, options, `process ${definition.name}`, attributesOf(setup, events))
   if (sensing === undefined) return all
   return sensed(sensing, () => ({ processor: definition.name, partition: partition.partition, events }), all)
 }

@@ -2,7 +2,7 @@
 import type { Context } from "effect"
 import type { Handler, Run } from "../jobs/spec.ts"
 import { sensed, senseOf } from "./sensing.ts"
-import { tracingOf } from "./tracing.ts"
+import { inSpan, tracingOf } from "./tracing.ts"
 
 type Handle = Handler["handle"]
 
@@ -15,7 +15,9 @@ export const instrumented = ({ name: job }: Handler, handle: Handle, context: Co
       ? handle
       : (payload, run: Run) => {
           const { attempt, headers, id, queue } = run
-          const attributes = () => ({
+          const options = tracing.one(headers)
+          if (options === undefined) return handle(payload, run)
+          return inSpan(handle(payload, run), options, `run ${job}`, {
             "messaging.system": "millrace",
             "messaging.operation.type": "process",
             "messaging.destination.name": queue,
@@ -23,7 +25,6 @@ export const instrumented = ({ name: job }: Handler, handle: Handle, context: Co
             "millrace.job": job,
             "millrace.attempt": attempt
           })
-          return tracing.span(handle(payload, run), headers, `run ${job}`, attributes)
         }
   if (sense === undefined) return spanned
   return (payload, run: Run) =>

@@ -42,16 +42,26 @@ export const traced = <O extends Carries>(
   return { ...options, headers: { ...options?.headers, [traceparent]: encode(span) } }
 }
 
-/** Puts an effect into a span of its own, or not. */
+/** Whether what came with these headers is handled in a span of its own, and of which parent; undefined: it is not. */
 export interface Tracing {
-  /** Of several things handled together the span has links to all that were published in one, and no parent. */
-  readonly span: <A, E, R>(
-    effect: Effect.Effect<A, E, R>,
-    headers: Headers | ReadonlyArray<Headers>,
-    name: string,
-    attributes: () => Record<string, unknown>
-  ) => Effect.Effect<A, E, R>
+  readonly one: (headers: Headers) => Tracer.SpanOptions | undefined
+  /** Of things handled together the span has links to all that were published in one, and no parent. */
+  readonly several: (headers: ReadonlyArray<Headers>) => Tracer.SpanOptions | undefined
 }
+
+/** An effect in such a span. */
+export const inSpan = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  options: Tracer.SpanOptions,
+  name: string,
+  attributes: Record<string, unknown>
+): Effect.Effect<A, E, R> =>
+  Effect.withSpan(effect, name, {
+    ...options,
+    kind: "consumer",
+    attributes,
+    captureStackTrace: false
+  }) as typeof effect
 
 /** Spans of a batch are linked to so many at most. */
 const mostLinks = 128
@@ -62,29 +72,19 @@ export const tracingOf = (context: Context.Context<never>): Tracing | undefined 
   if (sample === 0) return undefined
   const random = Context.get(context, Random.Random)
   const own = (): boolean => sample === 1 || random.nextDoubleUnsafe() < sample
-  const optionsOf = (headers: Headers | ReadonlyArray<Headers>): Tracer.SpanOptions | undefined => {
-    if (!Array.isArray(headers)) {
-      const parent = decode((headers as Headers)[traceparent])
+  return {
+    one: (headers) => {
+      const parent = decode(headers[traceparent])
       if (parent === undefined) return own() ? { root: true, sampled: true } : undefined
       return parent.sampled ? { parent } : undefined
-    }
-    const links: Array<Tracer.SpanLink> = []
-    for (const one of headers as ReadonlyArray<Headers>) {
-      const span = decode(one[traceparent])
-      if (span?.sampled === true && links.length < mostLinks) links.push({ span, attributes: {} })
-    }
-    return links.length > 0 || own() ? { root: true, sampled: true, links } : undefined
-  }
-  return {
-    span: (effect, headers, name, attributes) => {
-      const options = optionsOf(headers)
-      if (options === undefined) return effect
-      return Effect.withSpan(effect, name, {
-        ...options,
-        kind: "consumer",
-        attributes: attributes(),
-        captureStackTrace: false
-      }) as typeof effect
+    },
+    several: (headers) => {
+      const links: Array<Tracer.SpanLink> = []
+      for (const one of headers) {
+        const span = decode(one[traceparent])
+        if (span?.sampled === true && links.length < mostLinks) links.push({ span, attributes: {} })
+      }
+      return links.length > 0 || own() ? { root: true, sampled: true, links } : undefined
     }
   }
 }

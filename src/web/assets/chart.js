@@ -39,15 +39,15 @@ const spanOf = (min, max) => {
   return [Math.min(min ?? end, end - leastSeconds), end]
 }
 
-const options = (series, format, width, hover) => ({
+const options = ({ format, least, series }, width, hover) => ({
   width,
   height,
   legend: { show: false },
   cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-  padding: [8, 8, 0, 0],
+  padding: [8, 20, 0, 0],
   scales: {
     x: { time: true, range: (_, min, max) => spanOf(min, max) },
-    y: { range: (_, __, max) => [0, max === null || max <= 0 ? 1 : max * 1.1] }
+    y: { range: (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.1)] }
   },
   axes: [
     {
@@ -79,8 +79,8 @@ const options = (series, format, width, hover) => ({
   hooks: { setCursor: [({ cursor }) => hover(cursor.idx)] }
 })
 
-/** `series`: labels. `update(times, columns)` with times in seconds and one column for each label. */
-export const chart = ({ format, hint, series, title }) => {
+/** `series`: labels; `least`: where the upright axis ends at least. `update(times, columns)` with times in seconds and one column for each label. */
+export const chart = ({ format, hint, least = 10, series, title }) => {
   const id = newId()
   const values = series.map(() => h("b", {}))
   const legend = series.map((label, at) =>
@@ -132,7 +132,7 @@ export const chart = ({ format, hint, series, title }) => {
   const sizes = new ResizeObserver(([entry]) => {
     const width = Math.floor(entry.contentRect.width)
     if (width === 0) return
-    if (plot === undefined) plot = new uPlot(options(series, format, width, hover), data, place)
+    if (plot === undefined) plot = new uPlot(options({ format, least, series }, width, hover), data, place)
     else if (plot.width !== width) plot.setSize({ width, height })
   })
   sizes.observe(place)

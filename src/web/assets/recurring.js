@@ -1,13 +1,10 @@
 /** Jobs that recur, as they are stored beside their queues, with what can be done to them. */
 import { act } from "./act.js"
-import { get, path, post } from "./api.js"
+import { path, post } from "./api.js"
 import { h, setAttribute, setText } from "./dom.js"
 import { period, time, upcoming } from "./format.js"
 import { badge, liveTable } from "./liveTable.js"
 import { button } from "./parts.js"
-import { poll } from "./poll.js"
-
-const everyMillis = 3_000
 
 const timingOf = ({ every, expression, timezone }) => {
   if (every !== null) return `every ${period(every)}`
@@ -16,29 +13,48 @@ const timingOf = ({ every, expression, timezone }) => {
 
 const stateOf = ({ paused }) => (paused ? ["warn", "paused"] : ["good", "on"])
 
-/** Of one queue, or of all. */
-export const recurringTable = (queue) => {
-  let now = new Date().toISOString()
-  const change = async ({ name, paused, queue }) => {
-    const isDone = await act({
-      run: () => post(path`/queues/${queue}/recurring/${name}/` + (paused ? "resume" : "pause")),
-      done: () => (paused ? `${name} goes on with its next slot.` : `${name} is enqueued no more until it is resumed.`)
-    })
-    if (isDone) look()
-  }
-  const actions = (item) => {
-    let current = item
-    const element = button("Pause", () => change(current))
-    return {
-      element: h("div", { class: "actions" }, element),
-      update: (item) => {
-        current = item
-        const verb = item.paused ? "Resume" : "Pause"
-        setText(element, verb)
-        setAttribute(element, "aria-label", `${verb} ${item.name} of ${item.queue}`)
-      }
+const at = ({ name, queue }) => path`/queues/${queue}/schedules/${name}/`
+
+const changePause = (schedule) =>
+  act({
+    run: () => post(at(schedule) + (schedule.paused ? "resume" : "pause")),
+    done: () =>
+      schedule.paused
+        ? `${schedule.name} goes on with its next slot.`
+        : `${schedule.name} is enqueued no more until it is resumed.`
+  })
+
+const remove = (schedule) =>
+  act({
+    ask: {
+      title: `Remove ${schedule.name}?`,
+      text: `${schedule.job} is enqueued by it no more; jobs that it has enqueued stay. A program that sets it brings it back.`,
+      verb: "Remove it",
+      danger: true
+    },
+    run: () => post(`${at(schedule)}remove`),
+    done: () => `${schedule.name} is removed.`
+  })
+
+const actions = (schedule) => {
+  let current = schedule
+  const of = `${schedule.name} of ${schedule.queue}`
+  const pause = button("Pause", () => changePause(current))
+  const end = button("Remove", () => remove(current), { kind: "danger", about: `Remove ${of}` })
+  return {
+    element: h("div", { class: "actions" }, pause, end),
+    update: (schedule) => {
+      current = schedule
+      const verb = schedule.paused ? "Resume" : "Pause"
+      setText(pause, verb)
+      setAttribute(pause, "aria-label", `${verb} ${of}`)
     }
   }
+}
+
+/** Of one queue, or of all. */
+export const recurringTable = (queue) => {
+  let now = ""
   const table = liveTable({
     caption: "Jobs that recur",
     keyOf: ({ name, queue }) => `${queue}/${name}`,
@@ -51,19 +67,15 @@ export const recurringTable = (queue) => {
       { head: "When", kind: "long", text: timingOf },
       { head: "Missed slots", text: ({ missed }) => (missed === "skip" ? "skipped" : "one run for all") },
       { head: "Last", kind: "time", text: ({ last }) => time(last) },
-      {
-        head: "Next",
-        kind: "time",
-        text: ({ next }) => upcoming(next, now)
-      },
+      { head: "Next", kind: "time", text: ({ next }) => upcoming(next[0] ?? null, now) },
       { head: "Actions", kind: "actions", node: actions }
     ]
   })
-  const heard = (all) => {
-    now = new Date().toISOString()
-    table.update(queue === undefined ? all : all.filter((one) => one.queue === queue))
+  return {
+    element: table.element,
+    update: (look) => {
+      now = look.at
+      table.update(queue === undefined ? look.jobSchedules : look.jobSchedules.filter((one) => one.queue === queue))
+    }
   }
-  const ask = (signal) => get("/recurring", { signal })
-  const look = () => ask().then(heard, () => undefined)
-  return { element: table.element, close: poll(everyMillis, ask, heard) }
 }

@@ -78,8 +78,15 @@ const claimLaws = ({ it }: Laws): void => {
       yield* claimed(unique("nobody"), [other], fence(1), 1)
       // A group would hold the floor of this topic, and be answered as its holder.
       assert.deepStrictEqual(yield* broker.lag(processor), [
-        { topic: topic.name, partition: 0, events: 0, entries: 0, oldest: undefined },
-        { topic: topic.name, partition: 1, events: 3, entries: 2, oldest: Number(ids[0]!.split("-")[0]) }
+        { topic: topic.name, partition: 0, events: 0, entries: 0, oldest: undefined, committed: "0-0.0" },
+        {
+          topic: topic.name,
+          partition: 1,
+          events: 3,
+          entries: 2,
+          oldest: Number(ids[0]!.split("-")[0]),
+          committed: "0-0.0"
+        }
       ])
     })
   )
@@ -265,7 +272,7 @@ const writeLaws = ({ it }: Laws): void => {
     })
   )
 
-  it.effect("the lag is exact in events and entries, and names the oldest", () =>
+  it.effect("the lag is exact in events and entries, names the oldest, and what is committed", () =>
     Effect.gen(function* () {
       const broker = yield* Broker
       const [topic, processor] = [topicOf(), unique("p")]
@@ -280,6 +287,7 @@ const writeLaws = ({ it }: Laws): void => {
         const [lag] = yield* broker.lag(processor)
         assert.deepStrictEqual([lag!.events, lag!.entries], [events[done], 3 - done])
         assert.strictEqual(lag!.oldest, done === 3 ? undefined : Number(ids[done]!.split("-")[0]))
+        assert.strictEqual(lag!.committed, offsets[0]!.offset)
       }
     })
   )

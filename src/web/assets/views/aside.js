@@ -4,6 +4,15 @@ import { parkedTable } from "../parkedTable.js"
 import { muted, section } from "../parts.js"
 import { quarantineTable } from "../quarantine.js"
 
+/** The one that has parked most since its workers began: what somebody wants to see first. */
+const mostParked = (processors, workers) => {
+  const parked = new Map(processors.map(({ name }) => [name, 0]))
+  for (const { name, parked: more } of workers.flatMap(({ report }) => report?.parts ?? [])) {
+    if (parked.has(name)) parked.set(name, parked.get(name) + more)
+  }
+  return Array.from(parked).toSorted(([, a], [, b]) => b - a)[0][0]
+}
+
 export const aside = () => {
   const table = quarantineTable(false)
   const choice = h("select", { id: "parked-of" })
@@ -38,10 +47,12 @@ export const aside = () => {
       ),
       section("Parked keys", h("p", { class: "bar" }, h("label", { for: "parked-of" }, "Processor"), choice), place)
     ),
-    update: ({ processors, quarantined }) => {
+    update: ({ processors, quarantined, workers }) => {
       table.update(quarantined)
       fill(processors.map(({ name }) => name))
-      if (parked === undefined && choice.value !== "") choose(choice.value)
+      if (parked !== undefined || processors.length === 0) return
+      choice.value = mostParked(processors, workers)
+      choose(choice.value)
     },
     close: () => parked?.close()
   }

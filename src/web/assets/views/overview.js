@@ -78,7 +78,12 @@ export const overview = () => {
   const jobs = tile("Jobs waiting", "#/queues")
   const throughput = chart({ title: "Throughput", series: ["stored", "handled"], format: perSecond })
   const lag = chart({ title: "Events behind", series: ["all processors"], format: compact })
-  const age = chart({ title: "Age of the oldest unhandled event", series: ["worst processor"], format: duration })
+  const age = chart({
+    title: "Age of the oldest unhandled event",
+    series: ["worst processor"],
+    format: duration,
+    least: 1
+  })
   const list = attentionList()
   const calm = h("p", { class: "empty" }, "Nothing wants your attention.")
   const more = h("p", { class: "muted" })

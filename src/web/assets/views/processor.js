@@ -31,13 +31,14 @@ const pauseButton = (name, isPaused) =>
 
 const makeCharts = () => ({
   events: chart({ title: "Behind", hint: "Not committed", series: ["events", "entries"], format: compact }),
-  seconds: chart({ title: "Age of the oldest unhandled event", series: ["age"], format: duration }),
+  seconds: chart({ title: "Age of the oldest unhandled event", series: ["age"], format: duration, least: 1 }),
   flow: chart({ title: "Throughput", series: ["handled", "stored in its topics"], format: perSecond }),
   latency: chart({
     title: "Latency on this worker",
     hint: "From the histograms of the worker that serves this page",
     series: ["median", "99 %", "commit, 99 %"],
-    format: duration
+    format: duration,
+    least: 0.001
   })
 })
 

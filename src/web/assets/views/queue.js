@@ -141,6 +141,7 @@ export const queue = (name) => {
       show(about, found !== undefined)
       if (found === undefined) return
       tools.update(found)
+      recurring.update(now)
       if (mark === undefined) about.prepend((mark = state(found)).element)
       mark.update(found)
       const { active, dead, delayed, done, ready, waiting } = found.counts
@@ -155,9 +156,6 @@ export const queue = (name) => {
         dead > 0 ? "dead" : (["active", "ready", "delayed", "waiting"].find((one) => found.counts[one] > 0) ?? "done")
       table.read()
     },
-    close: () => {
-      table.close()
-      recurring.close()
-    }
+    close: table.close
   }
 }

@@ -55,7 +55,7 @@ export const schedules = () => {
     update: (look) => {
       now = look.at
       table.update(look.schedules)
-    },
-    close: recurring.close
+      recurring.update(look)
+    }
   }
 }

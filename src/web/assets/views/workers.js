@@ -1,9 +1,9 @@
 /** Workers with what they do now; of one of them every partition, job and part. */
-import { h, show } from "../dom.js"
+import { h, setText, show } from "../dom.js"
 import { bytes, count, duration, perSecond, plural, since, time } from "../format.js"
 import { badge, linkCell, liveTable } from "../liveTable.js"
 import { markOf } from "../owners.js"
-import { facts, section } from "../parts.js"
+import { facts, muted, section } from "../parts.js"
 import { hrefOf } from "../router.js"
 
 const stateOf = ({ report }) => (report === null ? ["warn", "says nothing"] : ["good", "runs"])
@@ -127,7 +127,12 @@ const jobTable = () =>
     ]
   })
 
+/** The busiest; what is longest in hand first. */
+const mostPartitions = 50
+const busyness = ({ ahead, inHand, millis, uncommitted }) => (inHand > 0 ? 1e9 + millis : ahead + uncommitted)
+
 export const worker = (member) => {
+  const more = muted("")
   const about = facts()
   const gone = h(
     "p",
@@ -141,7 +146,7 @@ export const worker = (member) => {
     { class: "stack" },
     about.element,
     section("Parts", parts.element),
-    section("Partitions", partitions.element),
+    section("Partitions", partitions.element, more),
     section("Jobs", jobs.element)
   )
   return {
@@ -165,7 +170,12 @@ export const worker = (member) => {
         ["Told", since(found.reportedAt, at)]
       ])
       parts.update(report.parts)
-      partitions.update(report.partitions)
+      const all = report.partitions.toSorted((a, b) => busyness(b) - busyness(a))
+      partitions.update(all.slice(0, mostPartitions))
+      setText(
+        more,
+        all.length > mostPartitions ? `and ${count(all.length - mostPartitions)} more that have less to do` : ""
+      )
       jobs.update(report.jobs)
     }
   }
