@@ -308,6 +308,9 @@ describe("the page", () => {
           await page.screenshot({ path: join(pictures, file), fullPage: true })
         }
       }
+      // What is too faint would have been found.
+      await page.evaluate("document.querySelector('h1').style.color = 'gray'")
+      assert.lengthOf((await contrast(page)).faint, 1)
       await shut(page)
     },
     60_000

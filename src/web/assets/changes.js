@@ -3,12 +3,23 @@ import { h, keyed, setText } from "./dom.js"
 import { plural, time } from "./format.js"
 import { history } from "./history.js"
 
-const mostNamed = 12
+/** 1, 2, 3, 7 as "1–3, 7". */
+const rangesOf = (numbers) => {
+  const ranges = []
+  for (const number of numbers) {
+    const last = ranges.at(-1)
+    if (last !== undefined && last[1] === number - 1) last[1] = number
+    else ranges.push([number, number])
+  }
+  return ranges.map(([from, to]) => (from === to ? `${from}` : `${from}–${to}`)).join(", ")
+}
 
-const moveOf = ({ epoch, from, partition, to }) =>
-  from === to
-    ? `${partition}: ${to} again, epoch ${epoch}`
-    : `${partition}: ${from ?? "nobody"} → ${to ?? "nobody"}${epoch === undefined ? "" : `, epoch ${epoch}`}`
+const wayOf = ({ from, to }) =>
+  from === to ? `${to} again, in a new epoch` : `${from ?? "nobody"} → ${to ?? "nobody"}`
+
+/** Partitions that went the same way together; those of the map say their epochs. */
+const waysOf = (moves) =>
+  Array.from(Map.groupBy(moves, wayOf), ([way, same]) => `${rangesOf(same.map(({ partition }) => partition))}: ${way}`)
 
 /** One sentence, also for those who hear it. */
 export const sentence = ({ joined, left, moves }) => {
@@ -26,9 +37,8 @@ export const changeLog = (processor) => {
       const { at, generation, moves } = change
       const head = h("p", {}, h("time", { datetime: at }, time(at)), h("b", {}, ` Generation ${generation} `))
       head.append(sentence(change))
-      const more = moves.length > mostNamed ? `, and ${moves.length - mostNamed} more` : ""
-      const text = moves.slice(0, mostNamed).map(moveOf).join("; ") + more
-      return { element: h("li", {}, head, h("p", { class: "muted" }, text)), update: () => undefined }
+      const ways = waysOf(moves).map((way) => h("p", { class: "muted" }, way))
+      return { element: h("li", {}, head, ...ways), update: () => undefined }
     }
   )
   let told = history.changes(processor)[0]?.at
