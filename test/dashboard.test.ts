@@ -309,7 +309,7 @@ describe("the page", () => {
         }
       }
       // What is too faint would have been found.
-      await page.evaluate("document.querySelector('h1').style.color = 'gray'")
+      await page.evaluate("document.querySelector('h1').style.color = '#777'")
       assert.lengthOf((await contrast(page)).faint, 1)
       await shut(page)
     },
