@@ -4,16 +4,17 @@
  */
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { Effect, ManagedRuntime, Scope } from "effect"
+import { Effect, Layer, ManagedRuntime, Scope } from "effect"
 import type { Browser } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { Engine, Job, Topic } from "../src/index.ts"
+import { Web } from "../src/web/index.ts"
 import { type Complaints, type Look, openBrowser, openPage, type Page } from "./support/browser.ts"
 import { contrast } from "./support/contrast.ts"
 import { directory } from "./support/places.ts"
 import { type Child, start } from "./support/processes.ts"
 import { makeServer } from "./support/redis.ts"
-import { token } from "./support/web.ts"
+import { servedPort, token } from "./support/web.ts"
 import { crate, crates, mail, parcels } from "./support/wharf.ts"
 
 const letters = 10_000
@@ -225,6 +226,21 @@ describe("the page", () => {
     await page.getByText("No row has the key none.").waitFor()
     await page.evaluate("location.hash = '#/schedules'")
     await page.getByRole("cell", { name: "tides" }).waitFor()
+    await shut(page)
+  }, 60_000)
+
+  it("says so where the server has no token to give", async () => {
+    const served = Web.layer({ port: 0 }).pipe(Layer.provide(Engine.layerMemory))
+    const port = await scoped(
+      Effect.orDie(Effect.flatMap(Layer.build(served), (context) => Effect.provide(servedPort, context)))
+    )
+    const page = await visit("", undefined, `http://127.0.0.1:${port}`)
+    await page.getByText("No processor has run on this engine yet.").waitFor()
+    await page.getByRole("button", { name: "Sign in" }).click()
+    await page.getByRole("dialog").getByLabel("Token").fill(token)
+    await page.keyboard.press("Enter")
+    await page.getByRole("dialog").getByText("this server has none").waitFor()
+    assert.isNull(await page.evaluate('sessionStorage.getItem("millrace-token")'))
     await shut(page)
   }, 60_000)
 
