@@ -239,7 +239,7 @@ describe("the page", () => {
     await page.getByRole("button", { name: "Sign in" }).click()
     await page.getByRole("dialog").getByLabel("Token").fill(token)
     await page.keyboard.press("Enter")
-    await page.getByRole("dialog").getByText("this server has none").waitFor()
+    await page.getByRole("dialog").getByText("What changes something needs a token, and this server has none").waitFor()
     assert.isNull(await page.evaluate('sessionStorage.getItem("millrace-token")'))
     await shut(page)
   }, 60_000)

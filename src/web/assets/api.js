@@ -18,10 +18,13 @@ export const session = {
   onChange: (listener) => void listeners.add(listener)
 }
 
+/** What the server says, as a sentence that stands alone. */
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".")
+
 /** An answer that is none: `status` is 0 where the server could not be reached. */
 export class Problem extends Error {
   constructor(status, message) {
-    super(message)
+    super(sentence(message))
     this.status = status
   }
 }

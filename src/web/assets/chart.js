@@ -34,9 +34,9 @@ const extremes = (values) => {
 }
 
 /** A minute at least: the first looks would be spread over years. */
-const spanOf = (min, max) => {
-  const end = max ?? Date.now() / 1_000
-  return [Math.min(min ?? end, end - leastSeconds), end]
+const spanOf = (times) => {
+  const end = times.at(-1) ?? Date.now() / 1_000
+  return [Math.min(times[0] ?? end, end - leastSeconds), end]
 }
 
 const options = ({ format, least, series }, width, hover) => ({
@@ -46,7 +46,7 @@ const options = ({ format, least, series }, width, hover) => ({
   cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
   padding: [8, 20, 0, 0],
   scales: {
-    x: { time: true, range: (_, min, max) => spanOf(min, max) },
+    x: { time: true, range: (plot) => spanOf(plot.data[0]) },
     y: { range: (_, __, max) => [0, Math.max(least, (max ?? 0) * 1.1)] }
   },
   axes: [

@@ -12,7 +12,8 @@ export const open = (title, body, { wide = false } = {}) =>
       result = value
       dialog.close()
     }
-    dialog.append(h("h2", { id }, title), ...body(close))
+    // What is only read begins at its beginning.
+    dialog.append(h("h2", { id, tabindex: wide ? "-1" : undefined, autofocus: wide }, title), ...body(close))
     // A click beside it, on the backdrop, is one on the dialog itself.
     dialog.addEventListener("click", (event) => event.target === dialog && close(undefined))
     dialog.addEventListener("close", () => {
@@ -36,10 +37,13 @@ export const confirm = ({ danger = false, text, title, verb }) =>
 export const read = (title, ...children) =>
   open(
     title,
-    (close) => {
-      const done = button("Close", () => close(undefined))
-      done.autofocus = true
-      return [h("div", { class: "body" }, ...children), h("div", { class: "choices" }, done)]
-    },
+    (close) => [
+      h("div", { class: "body" }, ...children),
+      h(
+        "div",
+        { class: "choices" },
+        button("Close", () => close(undefined))
+      )
+    ],
     { wide: true }
   )

@@ -125,7 +125,7 @@ const tell = (state, message) => {
   const words = {
     away: `${message} What is shown is from the last look.`,
     lost: `${message} Trying again; what is shown is from the last look.`,
-    denied: `${message}.`
+    denied: message
   }[state]
   setText(banner, words ?? "")
   show(banner, words !== undefined)
