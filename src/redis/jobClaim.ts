@@ -51,36 +51,59 @@ takeFreed = function(base, name)
     end
   end
 end
--- The next job of a group, if it may run now; the group stays in its list while it has more.
-nextOf = function(base, name, group, room)
-  redis.call("HINCRBY", meta, "tokens", -1)
-  local lane = name .. "\t" .. group
-  local r = laneOf(lane)
-  r.queued = false
-  local wait = r.from
-  if limitPer > 0 and now >= r.window + limitPer then r.window, r.used = now, 0 end
-  if limitPer > 0 and r.used >= limitCount then wait = math.max(wait, r.window + limitPer) end
-  local id
-  if r.first < r.next and wait > now then
-    later(base, "\1" .. group, wait)
-    redis.call("HINCRBY", meta, "blocked", 1)
-    r.queued = true
-  elseif r.first < r.next and r.running < room then
-    local item = lane .. "\t" .. text(r.first)
-    id = redis.call("HGET", items, item)
-    redis.call("HDEL", items, item)
-    r.first = r.first + 1
-    local record = id and redis.call("HGET", jobs, id)
-    if record and string.byte(record) == 106 then
-      r.running = r.running + 1
-      if limitPer > 0 then r.used = r.used + 1 end
-    else
-      id = nil
+-- Puts into the place of each group the next of its jobs, if one may run now, or false; a group stays in its list while
+-- it has more. Gives those places.
+nextOf = function(base, name, found, room)
+  local at, groups, names, rows, whose, wanted, blocked = {}, {}, {}, {}, {}, {}, 0
+  for f = 1, #found do
+    if string.byte(found[f]) == 1 then
+      at[#at + 1], groups[#groups + 1] = f, string.sub(found[f], 2)
+      names[#names + 1] = name .. "\t" .. groups[#groups]
     end
-    if r.running < room or not id then offer(base, group, r) end
   end
-  setLane(lane, r)
-  return id
+  local places = {}
+  if #at == 0 then return places end
+  local known, again = redis.call("HMGET", lanes, unpack(names)), {}
+  for n = 1, #at do
+    local r = laneFrom(known[n])
+    rows[n], places[at[n]], found[at[n]] = r, true, false
+    r.queued = false
+    local wait = r.from
+    if limitPer > 0 and now >= r.window + limitPer then r.window, r.used = now, 0 end
+    if limitPer > 0 and r.used >= limitCount then wait = math.max(wait, r.window + limitPer) end
+    if r.first < r.next and wait > now then
+      later(base, "\1" .. groups[n], wait)
+      blocked = blocked + 1
+      r.queued = true
+    elseif r.first < r.next and r.running < room then
+      whose[#whose + 1], wanted[#wanted + 1] = n, names[n] .. "\t" .. text(r.first)
+      r.first = r.first + 1
+    end
+  end
+  if #wanted > 0 then
+    local ids = redis.call("HMGET", items, unpack(wanted))
+    redis.call("HDEL", items, unpack(wanted))
+    for w = 1, #ids do ids[w] = ids[w] or "" end
+    local records = redis.call("HMGET", jobs, unpack(ids))
+    for w = 1, #ids do
+      local n = whose[w]
+      local r, waits = rows[n], records[w] and string.byte(records[w]) == 106
+      if waits then
+        r.running = r.running + 1
+        if limitPer > 0 then r.used = r.used + 1 end
+        found[at[n]] = ids[w]
+      end
+      if (r.running < room or not waits) and r.first ~= r.next then
+        again[#again + 1] = "\1" .. groups[n]
+        r.queued = true
+      end
+    end
+    if #again > 0 then redis.call("RPUSH", KEYS[base + 2], unpack(again)) end
+  end
+  redis.call("HINCRBY", meta, "tokens", #again - #at)
+  if blocked > 0 then redis.call("HINCRBY", meta, "blocked", blocked) end
+  setLanes(names, rows)
+  return places
 end
 `
 
@@ -90,14 +113,15 @@ local function take(i, list, most)
   local base = ${before} + 5 * (i - 1)
   local found = redis.call("LPOP", KEYS[base + list], most)
   if not found then return 0 end
-  local concurrency = tonumber(ARGV[7 + 5 * i])
+  local concurrency, groups = tonumber(ARGV[7 + 5 * i]), nil
+  if concurrency > 0 and rare > 0 then
+    limitCount, limitPer = tonumber(ARGV[8 + 5 * i]), tonumber(ARGV[9 + 5 * i])
+    groups = nextOf(base, ARGV[5 + 5 * i], found, concurrency)
+  end
   local n = 0
   for f = 1, #found do
     local id = found[f]
-    if concurrency > 0 and string.byte(id) == 1 then
-      limitCount, limitPer = tonumber(ARGV[8 + 5 * i]), tonumber(ARGV[9 + 5 * i])
-      id = nextOf(base, ARGV[5 + 5 * i], string.sub(id, 2), concurrency)
-    elseif stale then
+    if stale and not (groups and groups[f]) then
       local mark = ARGV[5 + 5 * i] .. "\t" .. string.sub("hml", list, list) .. "\t" .. id
       if redis.call("HDEL", gone, mark) == 1 then id = nil end
     end

@@ -148,22 +148,30 @@ end
 
 /** Lua: puts what is ready into its list or its group, what is not into due. Needs the keys of its name. */
 export const put = lua`
-local function laneOf(lane)
-  local row = redis.call("HGET", lanes, lane) or "0 0 0 0 0 0 0"
+local function laneFrom(row)
   local first, next, running, queued, from, window, used =
-    string.match(row, "^(%-?%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+)$")
+    string.match(row or "0 0 0 0 0 0 0", "^(%-?%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+)$")
   return {
     first = tonumber(first), next = tonumber(next), running = tonumber(running), queued = queued == "1",
     from = tonumber(from), window = tonumber(window), used = tonumber(used)
   }
 end
-local function setLane(lane, r)
-  if r.first == r.next and r.running == 0 and not r.queued and r.from <= now and r.used == 0 then
-    return redis.call("HDEL", lanes, lane)
+local function laneOf(lane) return laneFrom(redis.call("HGET", lanes, lane)) end
+local function setLanes(names, rows)
+  local set, drop = {}, {}
+  for i = 1, #names do
+    local r = rows[i]
+    if r.first == r.next and r.running == 0 and not r.queued and r.from <= now and r.used == 0 then
+      drop[#drop + 1] = names[i]
+    else
+      set[#set + 1], set[#set + 2] = names[i], string.format("%.0f %.0f %.0f %d %.0f %.0f %.0f", r.first, r.next,
+        r.running, r.queued and 1 or 0, r.from, r.window, r.used)
+    end
   end
-  redis.call("HSET", lanes, lane, string.format("%.0f %.0f %.0f %d %.0f %.0f %.0f", r.first, r.next, r.running,
-    r.queued and 1 or 0, r.from, r.window, r.used))
+  if #set > 0 then redis.call("HSET", lanes, unpack(set)) end
+  if #drop > 0 then redis.call("HDEL", lanes, unpack(drop)) end
 end
+local function setLane(lane, r) setLanes({ lane }, { r }) end
 local function line(lane, r, id, atHead)
   if atHead then r.first = r.first - 1 end
   redis.call("HSET", items, lane .. "\t" .. text(atHead and r.first or r.next), id)
@@ -206,6 +214,47 @@ local function leave(name, group, back, from)
   if from then r.from = math.max(r.from, from) end
   if not r.queued and r.first ~= r.next then free(name, "\1" .. group) end
   setLane(lane, r)
+end
+`
+
+/** Lua: the same for many that are done; groups of the exchange's own names go straight into their lists. Needs `put`, `free`. */
+export const leaveAll = lua`
+local function leaveAll(records)
+  local bases, left, places, names, rows, again = {}, {}, {}, {}, {}, {}
+  for i = 1, tonumber(ARGV[9]) do bases[ARGV[5 + 5 * i]] = ${before} + 5 * (i - 1) end
+  for i = 1, #records do
+    local _, name, _, group = fieldsOf(records[i])
+    if group ~= "" then
+      local lane = name .. "\t" .. group
+      if not places[lane] then
+        names[#names + 1], left[#left + 1] = lane, { name = name, group = group, jobs = 0 }
+        places[lane] = #left
+      end
+      left[places[lane]].jobs = left[places[lane]].jobs + 1
+    end
+  end
+  if #names == 0 then return end
+  local known = redis.call("HMGET", lanes, unpack(names))
+  for i = 1, #names do
+    local r, name, group = laneFrom(known[i]), left[i].name, left[i].group
+    rows[i] = r
+    r.running = math.max(0, r.running - left[i].jobs)
+    if not r.queued and r.first ~= r.next then
+      if bases[name] then
+        again[name] = again[name] or {}
+        table.insert(again[name], "\1" .. group)
+        r.queued = true
+      else
+        free(name, "\1" .. group)
+      end
+    end
+  end
+  setLanes(names, rows)
+  for name, groups in pairs(again) do
+    redis.call("RPUSH", KEYS[bases[name] + 2], unpack(groups))
+    redis.call("HINCRBY", meta, "tokens", #groups)
+    wake(name)
+  end
 end
 `
 

@@ -2,7 +2,7 @@
  * Settling, as pieces of the exchange's script: done jobs, all of one time to live in one go; all others one by one; and
  * dropping what is to be forgotten.
  */
-import { fields, free, leave, over, put } from "./jobKeys.ts"
+import { fields, free, leave, leaveAll, over, put } from "./jobKeys.ts"
 
 const lua = String.raw
 
@@ -65,7 +65,7 @@ end
 
 /** What most done jobs do not have: a ledger, a group, somebody who waits. Made only where there is some of it. */
 export const settleRare = lua`
-${fields}${free}${put}${leave}${over}
+${fields}${free}${put}${leave}${leaveAll}${over}
 finish = function(ids, rows, n)
   local has = function(key) return redis.call("EXISTS", key) == 1 and redis.call("HMGET", key, unpack(ids, 1, n)) end
   local states, watched = has(state), {}
@@ -73,7 +73,8 @@ finish = function(ids, rows, n)
     local found = has(key)
     for i = 1, found and n or 0 do watched[i] = watched[i] or found[i] end
   end
-  local grouped, keyed = redis.call("EXISTS", lanes) == 1, redis.call("EXISTS", dedup) == 1
+  local keyed = redis.call("EXISTS", dedup) == 1
+  if redis.call("EXISTS", lanes) == 1 then leaveAll(redis.call("HMGET", jobs, unpack(ids, 1, n))) end
   for i = 1, n do
     local id = ids[i]
     if states and states[i] then
@@ -83,10 +84,6 @@ finish = function(ids, rows, n)
         local head, rest = string.match(rows[2 * i], "^([^\n]*\t)%d+(\n.*)$")
         rows[2 * i] = head .. #ledger .. "\n" .. ledger .. string.sub(rest, 2)
       end
-    end
-    if grouped then
-      local _, name, _, group = fieldsOf(redis.call("HGET", jobs, id))
-      if group ~= "" then leave(name, group) end
     end
     if keyed or watched[i] then over(id, true) end
   end
