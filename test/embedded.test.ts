@@ -11,6 +11,7 @@ import { DatabaseSync } from "node:sqlite"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Queue, type Scope, Stream } from "effect"
 import { Broker } from "../src/Broker.ts"
+import * as Engine from "../src/Engine.ts"
 import * as EmbeddedBroker from "../src/embedded/broker.ts"
 import { type FileOptions, layerFile, Sqlite } from "../src/embedded/client.ts"
 import * as EmbeddedTables from "../src/embedded/tableStore.ts"
@@ -320,6 +321,18 @@ describe("a file that cannot be used is refused with its name and what to do", (
       const missing = join(yield* temporary, "missing")
       const error = yield* refusal(join(missing, "x.db"))
       assert.include(error.message, `the directory ${missing} does not exist; create it`)
+    })
+  )
+
+  it.live("no lock is needed to open what is there: another program may be writing without a pause", () =>
+    Effect.gen(function* () {
+      const file = join(yield* temporary, "busy.db")
+      yield* Effect.scoped(Layer.build(Engine.layerEmbedded({ file })))
+      const writer = new DatabaseSync(file)
+      writer.exec("BEGIN IMMEDIATE")
+      yield* Effect.scoped(Layer.build(Engine.layerEmbedded({ file })))
+      writer.exec("ROLLBACK")
+      writer.close()
     })
   )
 

@@ -113,7 +113,9 @@ describe("the package", () => {
       []
     )
     // The files of the page are there as they are.
-    const assets = readdirSync(join(project, "src/web/assets")).map((name) => asset + name)
+    const assets = readdirSync(join(project, "src/web/assets"), { recursive: true, encoding: "utf8" })
+      .filter((path) => path.includes("."))
+      .map((path) => asset + path)
     assert.deepStrictEqual(paths.filter((path) => path.startsWith(asset)).toSorted(), assets.toSorted())
     // Each source is there twice, as code and as types, and nothing of an older build.
     const sources = readdirSync(join(project, "src"), { recursive: true, encoding: "utf8" })
@@ -168,7 +170,7 @@ const ask = HttpServer.addressFormattedWith((address) =>
   Effect.promise(async () => {
     for (const path of ["/health/ready", "/"]) {
       const response = await fetch(address + path)
-      console.log(response.status, response.headers.get("content-type"), (await response.text()).includes("<h1>"))
+      console.log(response.status, response.headers.get("content-type"), (await response.text()).includes("<h1 id="))
     }
   })
 )

@@ -396,7 +396,7 @@ export const layer: Layer.Layer<Broker, EngineError, Sqlite> = Layer.effect(
   Broker,
   Effect.gen(function* () {
     const sqlite = yield* Sqlite
-    yield* sqlite.transaction("create tables", (db) => {
+    yield* sqlite.create((db) => {
       createTables(db)
       // Commits enqueue jobs.
       createJobTables(db)

@@ -5,7 +5,7 @@
  *
  * Gotcha: what is told with `notify` inside a transaction is told after its commit, and not at all if it is rolled back.
  */
-import { existsSync, statSync } from "node:fs"
+import { accessSync, constants, existsSync, statSync } from "node:fs"
 import { dirname, resolve as resolvePath } from "node:path"
 import type { DatabaseSync } from "node:sqlite"
 import { Context, Effect, Layer, Random } from "effect"
@@ -47,6 +47,8 @@ export class Sqlite extends Context.Service<
       f: (db: Statements, now: number) => A,
       options?: { readonly fsync?: boolean | undefined }
     ): Effect.Effect<A, EngineError>
+    /** Make tables. Where they are there already it takes no lock: a program starts while others write without a pause. */
+    create(f: (db: Statements) => void): Effect.Effect<void, EngineError>
     /** Read one state of the database; takes no lock, and never waits for a writer. */
     query<A>(operation: string, f: (db: Statements, now: number) => A): Effect.Effect<A, EngineError>
     /** Tell this process's waiters on a channel; other processes notice the change of the file itself. */
@@ -128,6 +130,14 @@ const openDatabase = (where: string, isFile: boolean): DatabaseSync => {
     }
     if (existsSync(where) && !statSync(where).isFile()) {
       throw refused("open", `${where} is not a file; name the file that holds (or shall hold) the database`)
+    }
+    // SQLite would open it all the same, and fail with the first write. Beside the file it keeps its log.
+    for (const path of existsSync(where) ? [where, directory] : [directory]) {
+      try {
+        accessSync(path, constants.W_OK)
+      } catch {
+        throw refused("open", `${path} is read-only; let this user write ${where} and its directory`)
+      }
     }
   }
   return new (loadSqlite().DatabaseSync)(where, { timeout: 0, enableForeignKeyConstraints: false })
@@ -213,6 +223,8 @@ const connect = (database: DatabaseSync, where: string, isFile: boolean, options
         synchronous(always || settings?.fsync === true)
         return run(beginImmediate, f, now)
       }),
+    // Only a statement that has something to write asks for the lock.
+    create: (f) => withBusyRetry("create tables", where, (now) => run(begin, f, now)),
     query: (operation, f) => withBusyRetry(operation, where, (now) => run(begin, f, now)),
     notify: waiting.notify,
     ticket: waiting.ticket,

@@ -21,7 +21,7 @@ const jitterMillis = 100
 const make = Effect.gen(function* () {
   const sqlite = yield* Sqlite
   const { namespace } = sqlite
-  yield* sqlite.transaction("coordinator", createTables)
+  yield* sqlite.create(createTables)
 
   const channel = (member: string): string => `wake:${member}`
   const change = <A>(operation: string, f: (books: Books) => A): Effect.Effect<A, EngineError> =>

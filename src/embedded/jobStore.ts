@@ -23,7 +23,7 @@ const sliceRows = 500
 
 const make = Effect.gen(function* () {
   const sqlite = yield* Sqlite
-  yield* sqlite.transaction("create job tables", createTables)
+  yield* sqlite.create(createTables)
   const prefix = `${sqlite.namespace}:`
   const told = (queue: string) => `told:${queue}`
 

@@ -132,7 +132,7 @@ export const layer: Layer.Layer<TableStore, EngineError, Sqlite> = Layer.effect(
   TableStore,
   Effect.gen(function* () {
     const sqlite = yield* Sqlite
-    yield* sqlite.transaction("create tables", createTables)
+    yield* sqlite.create(createTables)
     return make(sqlite, makeNames(sqlite.namespace))
   })
 )

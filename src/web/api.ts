@@ -35,7 +35,11 @@ const Position = Schema.Union([
 
 const LetterPlace = Schema.Struct({ partition: Schema.Int, offset: Schema.String })
 
-const Overview = HttpApiGroup.make("overview").add(get("overview", "/overview", { success: Admin.Overview, error }))
+const Overview = HttpApiGroup.make("overview").add(
+  get("overview", "/overview", { success: Admin.Overview, error }),
+  /** Does nothing, for whoever may change things: so a page learns whether its token is right. */
+  post("access", "/access", { success: Done })
+)
 
 const Topics = HttpApiGroup.make("topics").add(
   get("topics", "/topics", { success: Schema.Array(Admin.Topic), error }),

@@ -24,7 +24,7 @@ const overview = HttpApiBuilder.group(
   "overview",
   Effect.fnUntraced(function* (handlers) {
     const tell = yield* withEngine
-    return handlers.handleAll({ overview: () => tell(Admin.overview) })
+    return handlers.handleAll({ overview: () => tell(Admin.overview), access: () => Effect.void })
   })
 )
 
