@@ -83,7 +83,8 @@ describe("topics and processors", () => {
       fits(Admin.Worker, told!)
       assert.deepStrictEqual(told!.processors, ["billing"])
       assert.strictEqual(told!.report!.pid, process.pid)
-      if (engine.virtual) assert.isAbove(told!.report!.parts[0]!.millis ?? 0, 1_000)
+      // On average: one event of each partition waited for the gate, the others did not.
+      if (engine.virtual) assert.isAbove(told!.report!.parts[0]!.millis ?? 0, 100)
       assert.deepStrictEqual(
         told!.report!.partitions.map(({ partition, processor }) => [processor, partition]),
         numbers(4).map((partition) => ["billing", partition])
