@@ -338,5 +338,6 @@ describe("docs/operations.md", () => {
 it("the API reference is that of the sources (npm run docs)", { timeout: 120_000 }, () => {
   const made = reference()
   assert.deepStrictEqual(readdirSync(join(project, "docs/api")).toSorted(), [...made.keys()].toSorted())
-  for (const [name, text] of made) assert.isTrue(text === read(`docs/api/${name}`), `${name} is not up to date`)
+  for (const [name, text] of made)
+    assert.isTrue(text === read(`docs/api/${name}`), `docs/api/${name} is not up to date: run npm run docs`)
 })
