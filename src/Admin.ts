@@ -226,6 +226,9 @@ export const schedules: Of<ReadonlyArray<Schedule>, EngineError> = Workers.sched
 /** Jobs that recur, of all queues, with their next slots. */
 export const jobSchedules: Of<ReadonlyArray<JobSchedule>, EngineError> = JobSchedules.jobSchedules
 
+export const jobSchedule = (queue: string, schedule: string): Of<JobSchedule> =>
+  JobSchedules.jobSchedule(queue, schedule)
+
 /** It is enqueued no more until it is resumed. */
 export const pauseSchedule = (queue: string, schedule: string): Of<void> => JobSchedules.pause(queue, schedule)
 

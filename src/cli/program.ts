@@ -15,6 +15,7 @@ import { parked } from "./parked.ts"
 import { lag, pause, processors, resume, seek } from "./processors.ts"
 import { quarantine } from "./quarantine.ts"
 import { queues } from "./queues.ts"
+import { recurring } from "./recurring.ts"
 import { schedules, workers } from "./schedules.ts"
 import { send } from "./send.ts"
 import { sendmany } from "./sendmany.ts"
@@ -36,7 +37,7 @@ const millrace = (run: Effect.Success<ReturnType<typeof own>>["run"], colors: bo
         group: "Look",
         commands: [topics, processors, lag, workers, tables, schedules, describe, explain, doctor, acl]
       },
-      { group: "Act", commands: [pause, resume, seek, quarantine, parked, dead, jobs, queues] }
+      { group: "Act", commands: [pause, resume, seek, quarantine, parked, dead, jobs, queues, recurring] }
     ]),
     Command.provide(surroundings(colors)),
     Command.withGlobalFlags(all)

@@ -210,6 +210,29 @@ describe("jobs and queues", () => {
   )
 })
 
+describe("jobs that recur", () => {
+  onBoth("are listed, paused, resumed, removed", (place) =>
+    Effect.gen(function* () {
+      const { at } = place
+      yield* Job.every(mail, "digest", { every: "1 hour", payload: { to: "all" } }).pipe(Effect.provide(place.layer))
+      yield* equals(place, ["recurring", "list"], Admin.jobSchedules)
+      assert.match(good(yield* run(["recurring", "list", ...at])), /\npost +digest +mail +every 3600 s +on /)
+      const unknown = yield* run(["recurring", "pause", "post", "nobody", ...at])
+      refused(unknown, 2, "digest")
+      assert.include(
+        (yield* run(["recurring", "pause", "post", "digest", "--dry-run", ...at])).err,
+        "would pause digest"
+      )
+      assert.isTrue(json(yield* run(["recurring", "pause", "post", "digest", "--json", ...at])).paused)
+      assert.include(good(yield* run(["recurring", "list", ...at])), "paused")
+      good(yield* run(["recurring", "resume", "post", "digest", ...at]))
+      refused(yield* run(["recurring", "remove", "post", "digest", ...at]), 2, "--yes")
+      assert.isTrue(json(yield* run(["recurring", "remove", "post", "digest", "--yes", "--json", ...at])).removed)
+      assert.deepStrictEqual(json(yield* run(["recurring", "list", "--json", ...at])), [])
+    })
+  )
+})
+
 describe("agents", () => {
   onBoth("are listed, and sent what nobody waits for", ({ at }) =>
     Effect.gen(function* () {

@@ -33,6 +33,21 @@ export const jobSchedules: Effect.Effect<ReadonlyArray<JobSchedule>, EngineError
     )
 )
 
+const notFound = (name: string, schedule: string) =>
+  Effect.flatMap(Queue.schedules(name), (all) =>
+    Effect.fail(new NotFound({ kind: `schedule of queue ${name}`, name: schedule, known: all.map((one) => one.name) }))
+  )
+
+export const jobSchedule = (
+  name: string,
+  schedule: string
+): Effect.Effect<JobSchedule, EngineError | NotFound, JobStore> =>
+  Effect.gen(function* () {
+    yield* queue(name)
+    const found = (yield* Queue.schedules(name, { runs })).find((one) => one.name === schedule)
+    return found === undefined ? yield* notFound(name, schedule) : describe(found)
+  })
+
 const onSchedule = (
   name: string,
   schedule: string,
@@ -40,9 +55,7 @@ const onSchedule = (
 ): Effect.Effect<void, EngineError | NotFound, JobStore> =>
   Effect.gen(function* () {
     yield* queue(name)
-    if (yield* f(name, schedule)) return
-    const known = (yield* Queue.schedules(name)).map((one) => one.name)
-    return yield* new NotFound({ kind: `schedule of queue ${name}`, name: schedule, known })
+    if (!(yield* f(name, schedule))) return yield* notFound(name, schedule)
   })
 
 export const pause = (name: string, schedule: string) => onSchedule(name, schedule, Queue.pauseSchedule)
