@@ -5,17 +5,12 @@
  *
  * Gotcha: a job whose worker was killed three times over is dead as `Lost`, here as elsewhere.
  */
-import { Cause, Context, Effect, type Exit, type Scope } from "effect"
+import { Context, Effect, type Scope } from "effect"
 import type * as Engine from "../Engine.ts"
 import { JobStore } from "../JobStore.ts"
 import type * as Part from "../Part.ts"
-import { Choices } from "./simulation/choices.ts"
-import { Cluster } from "./simulation/cluster.ts"
-import { Ledger } from "./simulation/ledger.ts"
-import { Network } from "./simulation/network.ts"
-import { type Scene, Trouble } from "./simulation/trouble.ts"
-import { weather } from "./simulation/weather.ts"
-import { World } from "./simulation/world.ts"
+import { play, until } from "./simulation/play.ts"
+import type { Scene, Trouble } from "./simulation/trouble.ts"
 
 export interface Options<out P extends ReadonlyArray<Part.Part<never, any>>> {
   /** Handlers of jobs. */
@@ -40,9 +35,7 @@ export interface Report {
   readonly steps: ReadonlyArray<string>
 }
 
-/** Milliseconds of virtual time in which things go wrong, and in which all must be done after that. */
-const troubled = { least: 2_500, most: 8_000 }
-const patience = 180_000
+/** At which calls a process may crash. */
 const calls = ["open", "exchange", "exchange", "exchange", "extend", "sweep", "close", "enqueue", "fire"]
 
 /** Never fails: what went wrong is in the report. */
@@ -62,60 +55,18 @@ const simulate = (
     if (other !== undefined) {
       return yield* Effect.die(new Error(`JobSimulation.run: ${other.name} handles no jobs; use Simulation.run`))
     }
-    const { enqueue, parts, workers = 3 } = options
-    const choices = new Choices(seed)
-    const sky = weather(choices, false)
-    const world = new World(choices.fork())
-    const ledger = new Ledger()
-    const network = new Network(world, choices.fork(), ledger)
-    const driver = world.process("the driver")
-    const setup = {
-      world,
-      network,
-      ledger,
-      choices: choices.fork(),
-      weather: sky,
+    const { check, enqueue, parts, workers } = options
+    const { cluster, ledger } = yield* play(seed, {
       parts,
+      workers,
+      serverWentBack: false,
       context,
-      serverWentBack: false
-    }
-    const cluster = new Cluster(setup)
-
-    const script = Effect.gen(function* () {
-      yield* network.start([])
-      network.pace = sky.pace
-      const millis = choices.between(troubled.least, troubled.most)
-      const publisher = cluster.perform(enqueue, millis * 0.8)
-      const own = choices.fork()
-      const common = { world, network, cluster, ledger, choices: own, driver, publisher, workers, parts, calls }
-      const scene: Scene = { ...common, serverWentBack: false }
-      const trouble = new Trouble(scene)
-      for (let i = 0; i < workers; i++) trouble.join()
-      const end = world.now + millis
-      while (world.now < end) {
-        yield* Effect.sleep(choices.next() * sky.rest)
-        yield* trouble.one(choices.pick(sky.kinds))
-      }
-      cluster.calm = true
-      trouble.calm()
-      cluster.step("nothing goes wrong any more")
-      yield* finish(scene, enqueue.length, trouble)
-      cluster.step("all is over")
-      const store = Context.get(network.services, JobStore)
-      const found = yield* ledger.jobs.judge((queue, id) => Effect.orDie(store.get(queue, id, false)))
-      cluster.violations.push(...found)
-      if (options.check === undefined) return
-      const wrong = Effect.catchCause(Effect.provide(options.check, network.services), (cause) =>
-        Effect.succeed([`the check failed: ${Cause.pretty(cause)}`])
-      )
-      cluster.violations.push(...(yield* wrong))
-    }).pipe(Effect.ensuring(network.close()))
-
-    const ends: Array<Exit.Exit<void>> = []
-    driver.run(script, driver.context, (fiber) => fiber.addObserver((exit) => ends.push(exit)))
-    const wrong = yield* world.run(() => ends.length > 0)
-    if (wrong !== undefined) cluster.violations.push(wrong)
-    for (const end of ends) yield* end
+      calls,
+      begin: (cluster, millis) => cluster.perform(enqueue, millis),
+      finish: (scene, trouble) => finish(scene, enqueue.length, trouble),
+      end: judged,
+      check
+    })
     const { all, claims } = ledger.jobs
     const runs = all.reduce((sum, job) => sum + job.runs, 0)
     const report: Report = {
@@ -129,25 +80,29 @@ const simulate = (
     return report
   })
 
+/** What the ledger saw, beside what the store has in the end. */
+const judged = ({ cluster, ledger, network }: Scene): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const store = Context.get(network.services, JobStore)
+    cluster.violations.push(...(yield* ledger.jobs.judge((queue, id) => Effect.orDie(store.get(queue, id, false)))))
+  })
+
 /** With nothing in the way all is enqueued, and nothing waits or runs any more. */
 const finish = (scene: Scene, total: number, trouble: Trouble): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { cluster, network, world } = scene
+    const { cluster, network } = scene
     const store = Context.get(network.services, JobStore)
-    const late = world.now + patience
-    while (true) {
+    let left = total
+    const over = Effect.gen(function* () {
       if (cluster.live.every(({ process }) => process.state !== "running")) trouble.join()
-      let left = total - cluster.published
+      left = total - cluster.published
       for (const queue of yield* Effect.orDie(store.queues)) {
         const { active, delayed, ready, waiting } = yield* Effect.orDie(store.counts(queue))
         left += active + delayed + ready + waiting
       }
-      if (left === 0) break
-      if (world.now > late) {
-        return void cluster.violations.push(`${patience / 1_000} seconds of calm, and ${left} jobs are not over`)
-      }
-      yield* Effect.sleep(100)
-    }
+      return left === 0
+    })
+    yield* until(scene, over, () => `${left} jobs are not over`)
     // Those wake up that slept through it all: what they think they hold is others' by now.
     if (trouble.continueAll()) yield* Effect.sleep(10_000)
   })

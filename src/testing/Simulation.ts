@@ -9,7 +9,7 @@
  * Gotcha: handlers wait on Effect's clock (`Effect.sleep`, schedules, timeouts); real I/O is not waited for in virtual
  * time, so give them services that do none.
  */
-import { Cause, Context, Effect, type Exit } from "effect"
+import { Context, Effect } from "effect"
 import type { Scope } from "effect/Scope"
 import { Broker } from "../Broker.ts"
 import { Coordinator } from "../Coordinator.ts"
@@ -17,13 +17,9 @@ import type * as Engine from "../Engine.ts"
 import { type Definition, isProcessing } from "../internal/run/definition.ts"
 import type * as Part from "../Part.ts"
 import { type Judged, judge, type Verdict } from "./History.ts"
-import { Choices } from "./simulation/choices.ts"
-import { Cluster } from "./simulation/cluster.ts"
-import { Ledger } from "./simulation/ledger.ts"
-import { Network } from "./simulation/network.ts"
-import { type Scene, Trouble } from "./simulation/trouble.ts"
-import { timing, weather } from "./simulation/weather.ts"
-import { World } from "./simulation/world.ts"
+import { play, until } from "./simulation/play.ts"
+import type { Scene, Trouble } from "./simulation/trouble.ts"
+import { timing } from "./simulation/weather.ts"
 import type { Input } from "./TestProcessor.ts"
 
 export interface Options<E, R> {
@@ -53,9 +49,6 @@ export interface Report extends Verdict {
   readonly steps: ReadonlyArray<string>
 }
 
-/** Milliseconds of virtual time in which things go wrong, and in which all must be done after that. */
-const troubled = { least: 2_500, most: 8_000 }
-const patience = 180_000
 /** At which calls a process may crash. */
 const calls = ["sync", "claim", "commit", "commit", "leave", "readMany", "entries", "read"]
 /** Workers that are started for those that ended, once it is calm. */
@@ -74,66 +67,19 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
     if (job !== undefined) {
       return yield* Effect.die(new Error(`Simulation.run: ${job.name} handles jobs: use JobSimulation.run`))
     }
-    const choices = new Choices(seed)
-    const serverWentBack = options.serverWentBack === true
-    const sky = weather(choices, serverWentBack)
-    const world = new World(choices.fork())
-    const ledger = new Ledger()
-    const network = new Network(world, choices.fork(), ledger)
-    const driver = world.process("the driver")
-    const cluster = new Cluster({
-      world,
-      network,
-      ledger,
-      choices: choices.fork(),
-      weather: sky,
-      parts: options.parts,
-      context,
-      serverWentBack
-    })
-    const { parts, workers = 3 } = options
+    const { parts } = options
     const events = Array.from(options.events)
-
-    const script = Effect.gen(function* () {
-      yield* network.start([])
-      network.pace = sky.pace
-      const millis = choices.between(troubled.least, troubled.most)
-      const publisher = cluster.publish(events, millis * 0.8)
-      const own = choices.fork()
-      const common = { world, network, cluster, ledger, choices: own, driver, publisher, workers, parts, calls }
-      const scene = { ...common, serverWentBack }
-      const trouble = new Trouble(scene)
-      for (let i = 0; i < workers; i++) trouble.join()
-      const end = world.now + millis
-      while (world.now < end) {
-        yield* Effect.sleep(choices.next() * sky.rest)
-        yield* trouble.one(choices.pick(sky.kinds))
-      }
-      cluster.calm = true
-      trouble.calm()
-      cluster.step("nothing goes wrong any more")
-      yield* finish(scene, events.length, trouble)
-      cluster.step("all is over")
-      for (const member of cluster.live) cluster.leave(member)
-      const there = () => cluster.members.filter((member) => !member.over).map(({ process }) => process.name)
-      yield* until(
-        scene,
-        Effect.sync(() => there().length === 0),
-        () => `told to leave, these still run: ${there().join(", ")}`
-      )
-      if (options.check === undefined) return
-      const wrong = Effect.catchCause(Effect.provide(options.check, network.services), (cause) =>
-        Effect.succeed([`the check failed: ${Cause.pretty(cause)}`])
-      )
-      cluster.violations.push(...(yield* wrong))
-    }).pipe(Effect.ensuring(network.close()))
-
-    const ends: Array<Exit.Exit<void>> = []
-    driver.run(script, driver.context, (fiber) => fiber.addObserver((exit) => ends.push(exit)))
-    const wrong = yield* world.run(() => ends.length > 0)
-    if (wrong !== undefined) cluster.violations.push(wrong)
-    for (const end of ends) yield* end
-
+    const { cluster, ledger } = yield* play(seed, {
+      parts,
+      workers: options.workers,
+      serverWentBack: options.serverWentBack === true,
+      context,
+      calls,
+      begin: (cluster, millis) => cluster.publish(events, millis),
+      finish: (scene, trouble) => finish(scene, events.length, trouble),
+      end: left,
+      check: options.check
+    })
     const verdict = judge(ledger.history, parts.filter(isProcessing).map(judged))
     const report: Report = {
       ...verdict,
@@ -144,14 +90,17 @@ const simulate = (seed: number, options: Options<unknown, unknown>, context: Con
     return report
   })
 
-/** Wait until it holds; that it never does is a violation. */
-const until = ({ cluster, world }: Scene, holds: Effect.Effect<boolean>, wrong: () => string): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    const late = world.now + patience
-    while (!(yield* holds)) {
-      if (world.now > late) return void cluster.violations.push(`${patience / 1_000} seconds of calm, and ${wrong()}`)
-      yield* Effect.sleep(100)
-    }
+/** All workers leave in order. */
+const left = (scene: Scene): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { cluster } = scene
+    for (const member of cluster.live) cluster.leave(member)
+    const there = () => cluster.members.filter((member) => !member.over).map(({ process }) => process.name)
+    return until(
+      scene,
+      Effect.sync(() => there().length === 0),
+      () => `told to leave, these still run: ${there().join(", ")}`
+    )
   })
 
 /** How often a partition is put back to work that the cluster has put aside: its owners died one after the other. */
