@@ -4,7 +4,14 @@ import { BaseSequencer, type TestSpecification } from "vitest/node"
 const report = process.env["TEST_RESULTS"]
 
 /** Begun last, each of these would go on alone when all others are done. */
-const long = ["simulation.test.ts", "examples.test.ts", "chaos/crashLoop.test.ts", "Window.oracle.test.ts"]
+const long = [
+  "simulation.test.ts",
+  "examples.test.ts",
+  "chaos/crashLoop.test.ts",
+  "dashboard.test.ts",
+  "package.test.ts",
+  "Window.oracle.test.ts"
+]
 
 class LongFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {

@@ -12,7 +12,7 @@ import * as Topic from "../src/Topic.ts"
 import { behaviour, start, until } from "./support/engines.ts"
 import { seeded } from "./support/seeded.ts"
 
-const entries = 4_000
+const entries = 3_400
 const partitions = 2
 const Note = Schema.Struct({ n: Schema.Int, text: Schema.String })
 type Field = string | Uint8Array

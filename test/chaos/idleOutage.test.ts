@@ -56,7 +56,8 @@ describe("a worker whose server", { concurrent: true }, () => {
           yield* publish(1)
           yield* handled(child, 1)
           assert.isBelow(performance.now() - back, 2_000)
-          assert.isBelow(share, 0.05)
+          // A busy loop would take all of it; how little a long outage takes is shown by longOutage.test.ts.
+          assert.isBelow(share, 0.2)
           const logged = child.lines.filter((line) => line.what === "logged").map((line) => String(line["message"]))
           assert.strictEqual(logged.length, 2, logged.join("\n"))
           assert.include(logged[0], "is away")

@@ -17,7 +17,7 @@ const engines = [
   ["Redis", Effect.map(makeServer(), ({ url }) => url)]
 ] as const
 
-const jobs = Number(process.env.MILLRACE_TEST_JOBS ?? 600)
+const jobs = Number(process.env.MILLRACE_TEST_JOBS ?? 400)
 const seconds = Number(process.env.MILLRACE_TEST_SECONDS ?? 3)
 const workersAtOnce = 3
 /** So that there is work for nearly all of that time: three workers run twenty each. */

@@ -3,7 +3,7 @@
  * any worker and any tool can show all of them. Nothing depends on it: one that cannot be sent is left out.
  */
 import { hostname } from "node:os"
-import { Clock, type Context, Effect, Latch, Metric } from "effect"
+import { Clock, type Context, Effect, Exit, Latch, Metric } from "effect"
 import type { Coordinator } from "../../Coordinator.ts"
 import * as Metrics from "../../Metrics.ts"
 import type * as Parts from "../../Part.ts"
@@ -20,6 +20,8 @@ const everyMillis = 5_000
 const soonMillis = 1_000
 /** Changes come together: a rebalance is told once. */
 const gatherMillis = 100
+/** After one that failed. */
+const awayMillis = 10_000
 /** It is forgotten after so long without the next one. */
 const keptMillis = 15_000
 /** Of each list; the rest is left out, so that a report stays small. */
@@ -120,14 +122,15 @@ export const make = (options: Options): Effect.Effect<Reporting> =>
       }
     }
 
-    const report = Effect.ignore(
-      Effect.suspend(() => (ended ? Effect.void : coordinator.report(member, JSON.stringify(describe()), keptMillis)))
+    const report = Effect.suspend(() =>
+      ended ? Effect.void : coordinator.report(member, JSON.stringify(describe()), keptMillis)
     )
     return {
       run: Effect.gen(function* () {
         for (let wait = soonMillis; ; wait = everyMillis) {
           bell.closeUnsafe()
-          yield* report
+          // An engine that is away is not bothered with it, whatever changes: each refusal costs a new connection.
+          if (Exit.isFailure(yield* Effect.exit(report))) yield* Effect.sleep(awayMillis)
           // A change is told soon, and those that come with it along.
           yield* Effect.timeoutOption(bell.await, wait)
           yield* Effect.sleep(gatherMillis)
