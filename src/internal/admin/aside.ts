@@ -3,10 +3,11 @@ import { DateTime, Effect } from "effect"
 import { Broker } from "../../Broker.ts"
 import { Coordinator } from "../../Coordinator.ts"
 import type { EngineError, Misconfigured, NotFound } from "../../Errors.ts"
+import { invalid } from "../names.ts"
 import * as Aside from "../parked.ts"
 import * as Release from "../release.ts"
 import * as Skip from "../skip.ts"
-import { concurrency, iso, refused } from "./known.ts"
+import { concurrency, iso, noCursor } from "./known.ts"
 import { find } from "./processors.ts"
 import type { Lane, Page, Parked, Quarantined } from "./shapes.ts"
 import { visible } from "./topics.ts"
@@ -63,9 +64,7 @@ const cursorOf = (
 ): Effect.Effect<readonly [partition: number, from: number], Misconfigured> => {
   if (cursor === undefined) return Effect.succeed([0, 0])
   const match = /^(\d{1,5})\.(\d{1,9})$/.exec(cursor)
-  return match === null
-    ? Effect.fail(refused(`cursor ${JSON.stringify(cursor)}: give the "next" of the page before`))
-    : Effect.succeed([Number(match[1]), Number(match[2])])
+  return match === null ? Effect.fail(noCursor(cursor)) : Effect.succeed([Number(match[1]), Number(match[2])])
 }
 
 /** A page of the keys of one processor that wait aside: by partition, and by when they are tried again. */
@@ -110,7 +109,7 @@ const describe = (parked: Aside.Parked): Parked => {
 const laneOf = ({ key, offset, topic }: Lane): Effect.Effect<Aside.ParkedLane, Misconfigured> => {
   if (key !== null) return Effect.succeed({ key })
   return topic === null || offset === null
-    ? Effect.fail(refused("name what waits: a key, or a topic and an offset"))
+    ? Effect.fail(invalid("name what waits: a key, or a topic and an offset"))
     : Effect.succeed({ topic, offset })
 }
 

@@ -5,7 +5,8 @@ import { NotFound } from "../../Errors.ts"
 import { type Item, JobStore } from "../../JobStore.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { type Line, parseLine } from "../jobs/ledger.ts"
-import { concurrency, iso, refused } from "./known.ts"
+import { invalid } from "../names.ts"
+import { concurrency, iso } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { Job, Page, Queue, State } from "./shapes.ts"
 
@@ -79,7 +80,7 @@ export const jobs = (
 ): Effect.Effect<Page<Job>, EngineError | Misconfigured | NotFound, JobStore | Serializer> =>
   Effect.gen(function* () {
     const { cursor = "", name } = options
-    if (!/^[\x20-\x7e]{0,400}$/.test(cursor)) return yield* refused(`the cursor: give the "next" of the page before`)
+    if (!/^[\x20-\x7e]{0,400}$/.test(cursor)) return yield* invalid(`the cursor: give the "next" of the page before`)
     const serializer = yield* Serializer
     const { items, next } = yield* onQueue(queue, (store) => store.list(queue, state, { name, cursor }))
     return { items: items.map((item) => describe(queue, item, serializer, Payload.inList)), next: next ?? null }
@@ -105,7 +106,7 @@ const onJob = (
     const store = yield* JobStore
     const item = yield* onQueue(queue, (store) => store.get(queue, id, false))
     if (item === undefined) return yield* missing(queue, id)
-    if (!(yield* f(store, item.state))) return yield* refused(`job ${id} of queue ${queue}: ${otherwise(item.state)}`)
+    if (!(yield* f(store, item.state))) return yield* invalid(`job ${id} of queue ${queue}: ${otherwise(item.state)}`)
   })
 
 /** A dead one is ready again, with all its retries; a delayed one is ready now. */

@@ -1,6 +1,7 @@
 /** What the functions of `Admin` share: times as text, pages, and names that nobody knows. */
 import { Clock, DateTime, Effect } from "effect"
-import { Misconfigured, NotFound } from "../../Errors.ts"
+import { type Misconfigured, NotFound } from "../../Errors.ts"
+import { invalid } from "../names.ts"
 
 /** Milliseconds since 1970 as ISO 8601. */
 export const iso = (millis: number): string => {
@@ -27,7 +28,9 @@ export const named = <A extends { readonly name: string }>(
     : Effect.succeed(found)
 }
 
-export const refused = (detail: string): Misconfigured => new Misconfigured({ reason: "InvalidOption", detail })
+/** A cursor that no page of ours has given. */
+export const noCursor = (cursor: string): Misconfigured =>
+  invalid(`cursor ${JSON.stringify(cursor)}: give the "next" of the page before`)
 
 /** Partitions of one thing that are asked at the same time. */
 export const concurrency = 16

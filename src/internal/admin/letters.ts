@@ -12,12 +12,12 @@ import type { TableStore } from "../../TableStore.ts"
 import * as Topics from "../../Topic.ts"
 import { withoutOurs } from "../dead/headers.ts"
 import { letterOf } from "../dead/letters.ts"
-import { groupOf, isLetter, nobody, passed } from "../dead/list.ts"
+import { groupOf, isLetter, nobody, pages, passed } from "../dead/list.ts"
 import { redrive as putBack } from "../dead/redrive.ts"
 import { before, compare, parseOffset, zero } from "../entryId.ts"
 import type { Received } from "../record/received.ts"
 import { codecOf, type TopicCodec } from "../record/record.ts"
-import { concurrency, named, range, refused } from "./known.ts"
+import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { DeadLetter, DeadTopic, Page } from "./shapes.ts"
 
@@ -143,7 +143,7 @@ const placeOf = (cursor: string | undefined): Effect.Effect<Place, Misconfigured
   if (cursor === undefined) return Effect.succeed({ partition: 0, after: zero })
   const match = /^(\d{1,5})@(\d{1,20}-\d{1,20})$/.exec(cursor)
   return match === null
-    ? Effect.fail(refused(`cursor ${JSON.stringify(cursor)}: give the "next" of the page before`))
+    ? Effect.fail(noCursor(cursor))
     : Effect.succeed({ partition: Number(match[1]), after: match[2]! })
 }
 
@@ -230,30 +230,25 @@ export const deadLetter = (
 
 /** The topics that the letters come from. */
 const sourcesOf = (topic: StoredTopic): Effect.Effect<ReadonlySet<string>, EngineError, Client> =>
-  Effect.scoped(
-    Effect.gen(function* () {
-      const dead = anything(topic)
-      const codec = codecOf(dead, yield* Serializer)
-      const readerOf = yield* readers
-      const sources = new Set<string>()
-      for (const { last, length, partition } of yield* Broker.use((broker) =>
-        broker.inspect(dead, range(topic.partitions))
-      )) {
-        if (length === 0) continue
-        let after = (yield* passed(dead, partition)).upTo
-        const reader = yield* readerOf(partition)
-        while (compare(after, last) < 0) {
-          const entries = yield* readPage(reader, dead, { partition, after }, pageSize)
-          if (entries.length === 0) break
-          for (const entry of entries) {
-            after = entry.id
-            for (const event of lettersIn(codec, entry, partition)) sources.add(letterOf(event).source.topic)
+  Effect.gen(function* () {
+    const dead = anything(topic)
+    const sources = new Set<string>()
+    const logs = yield* Broker.use((broker) => broker.inspect(dead, range(topic.partitions)))
+    for (const { partition } of logs.filter(({ length }) => length > 0)) {
+      const { upTo } = yield* passed(dead, partition)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          const page = yield* pages(dead, partition, upTo)
+          for (let stored = yield* page; stored.length > 0; stored = yield* page) {
+            for (const letter of stored.flatMap(({ events }) => events).filter(isLetter)) {
+              sources.add(letterOf(letter).source.topic)
+            }
           }
-        }
-      }
-      return sources
-    })
-  )
+        })
+      )
+    }
+    return sources
+  })
 
 export interface LetterPlace {
   readonly partition: number

@@ -4,8 +4,9 @@ import { Broker, type Lag as Measured, type Start, type StoredProcessor } from "
 import { Coordinator } from "../../Coordinator.ts"
 import type { EngineError, EventsLost, Misconfigured, NotFound } from "../../Errors.ts"
 import { parseOffset } from "../entryId.ts"
+import { invalid } from "../names.ts"
 import * as Operations from "../operations.ts"
-import { age, concurrency, iso, named, now, refused } from "./known.ts"
+import { age, concurrency, iso, named, now } from "./known.ts"
 import type { Lag, Processor } from "./shapes.ts"
 import { layoutOf, stored, visible } from "./topics.ts"
 
@@ -88,12 +89,12 @@ const startOf = (to: To): Effect.Effect<Start, Misconfigured> => {
   if (to === "earliest" || to === "latest") return Effect.succeed(to)
   if ("offset" in to) {
     return parseOffset(to.offset) === undefined
-      ? Effect.fail(refused(`seek: ${JSON.stringify(to.offset)} is no offset; give "<millis>-<seq>.<index>"`))
+      ? Effect.fail(invalid(`seek: ${JSON.stringify(to.offset)} is no offset; give "<millis>-<seq>.<index>"`))
       : Effect.succeed(to)
   }
   const time = DateTime.make(to.time)
   return Option.isNone(time)
-    ? Effect.fail(refused(`seek: ${JSON.stringify(to.time)} is no time; give ISO 8601, such as 2026-01-31T12:00:00Z`))
+    ? Effect.fail(invalid(`seek: ${JSON.stringify(to.time)} is no time; give ISO 8601, such as 2026-01-31T12:00:00Z`))
     : Effect.succeed({ time: DateTime.toEpochMillis(time.value) })
 }
 

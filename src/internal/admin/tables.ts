@@ -5,7 +5,7 @@ import { NotFound } from "../../Errors.ts"
 import { hash } from "../../Partitioner.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { type TableLayout, TableStore } from "../../TableStore.ts"
-import { concurrency, named, range, refused } from "./known.ts"
+import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { Page, Row, Table } from "./shapes.ts"
 
@@ -71,9 +71,10 @@ export const rows = (
     const describe = rowOf(layout, yield* Serializer, Payload.inList)
     const first = options.partition ?? 0
     const last = options.partition ?? layout.partitions - 1
-    const match = /^(\d{1,5}):(.*)$/s.exec(options.cursor ?? `${first}:`)
+    const cursor = options.cursor ?? `${first}:`
+    const match = /^(\d{1,5}):(.*)$/s.exec(cursor)
     if (match === null) {
-      return yield* refused(`cursor ${JSON.stringify(options.cursor)}: give the "next" of the page before`)
+      return yield* noCursor(cursor)
     }
     let partition = Number(match[1])
     let inside: string | undefined = match[2]!
