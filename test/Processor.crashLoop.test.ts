@@ -1,6 +1,6 @@
 /** Partitions whose owners die: what comes next goes alone, and after three deaths nothing does. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Schedule, Schema } from "effect"
+import { Effect, Latch, Schedule, Schema } from "effect"
 import { Broker, type Commit } from "../src/Broker.ts"
 import { Coordinator } from "../src/Coordinator.ts"
 import * as Event from "../src/Event.ts"
@@ -216,6 +216,44 @@ describe("on probation", () => {
         yield* until(engine, "both are done", () => seen.length === 2)
         assert.strictEqual(seen[0], 1)
       })
+  )
+
+  behaviour("what comes to another topic before that event is committed goes out after it", (engine) =>
+    Effect.gen(function* () {
+      const first = Topic.make("first", { schema: Schema.Int, partitions: 1, retention: Retention.forever })
+      const other = Topic.make("other", { schema: Schema.Int, partitions: 1, retention: Retention.forever })
+      yield* Topic.publish(first, 1)
+      yield* deaths(1, [first, other])
+      const [seen, gate]: [Array<number>, Latch.Latch] = [[], yield* Latch.make(false)]
+      let [commits, reads] = [0, 0]
+      const part = Processor.make("p", { topic: [first, other] }, (n) => Effect.sync(() => void seen.push(n)))
+      yield* start([part], quick).pipe(
+        through((broker) => ({
+          ...broker,
+          commit: (...request) => {
+            commits++
+            return Effect.andThen(gate.await, broker.commit(...request))
+          },
+          reader: (shard) =>
+            Effect.map(broker.reader(shard), (reader) => ({
+              ...reader,
+              read: (...request) =>
+                Effect.tap(reader.read(...request), (batches) =>
+                  Effect.sync(() => {
+                    if (batches.some(({ entries, topic }) => topic === "other" && entries.length > 0)) reads++
+                  })
+                )
+            }))
+        }))
+      )
+      yield* until(engine, "the first is done", () => commits > 0)
+      yield* Topic.publish(other, 2)
+      yield* until(engine, "the second is read", () => reads > 0)
+      yield* engine.elapse(100)
+      assert.deepStrictEqual(seen, [1])
+      yield* gate.open
+      yield* until(engine, "the second is done", () => seen.length === 2)
+    })
   )
 })
 

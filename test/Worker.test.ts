@@ -10,6 +10,7 @@ import * as Retention from "../src/Retention.ts"
 import * as Settings from "../src/Settings.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
+import * as Faults from "../src/testing/Faults.ts"
 import * as Worker from "../src/Worker.ts"
 import { behaviour, drain, numbers, start, until } from "./support/engines.ts"
 import { reading, readings, Seen } from "./support/readings.ts"
@@ -31,6 +32,27 @@ const warnings = (messages: Array<string>) =>
       messages.push(`${Array.isArray(message) ? message.join(" ") : String(message)} ${JSON.stringify(annotations)}`)
     })
   ])
+
+behaviour("a server that is away for a moment when a worker starts does not end it", (engine) =>
+  Effect.gen(function* () {
+    const topic = readings(2)
+    const seen = new Seen()
+    const part = Processor.make("p", { topic, tables: [totals] }, ({ n }) => Effect.sync(() => seen.add("p", n)))
+    const asked: Array<string> = []
+    const plan: Faults.Plan = (port, method, call) => {
+      if (!["declare", "register"].includes(method)) return undefined
+      asked.push(`${port}.${method} ${call}`)
+      return call < 3 ? { _tag: call === 1 ? "Fail" : "LoseReply" } : undefined
+    }
+    const starting = yield* Effect.forkChild(start([part]).pipe(Effect.provide(Faults.layer(plan))))
+    yield* engine.elapse(4_000)
+    const worker = yield* Fiber.join(starting)
+    yield* publish(topic, 10)
+    yield* worker.idle
+    assert.deepStrictEqual(seen.all, numbers(10))
+    for (const call of ["Broker.declare", "Broker.register", "TableStore.declare"]) assert.include(asked, `${call} 3`)
+  })
+)
 
 describe("the end", () => {
   behaviour("a worker that was stopped is no member any more, however long its layer lives on", (engine) =>

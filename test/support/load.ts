@@ -100,11 +100,7 @@ export const underLoad = <A, E>(
       const worker: Context.Context<Worker.Worker<unknown>> = (yield* Layer.buildWithScope(
         Worker.layer([part], { lease: options.lease ?? 2_000, durability: options.durability }),
         working
-      ).pipe(
-        // As whoever supervises a program does: a cluster of which slots have just moved may refuse a start.
-        Effect.retry({ times: 3 }),
-        Effect.provideContext(there)
-      )) as never
+      ).pipe(Effect.provideContext(there))) as never
 
       let stopping = false
       const publish = (key: string): Effect.Effect<void, never, Engine.Services> =>

@@ -3,10 +3,14 @@ import { Effect } from "effect"
 import { Broker } from "../../Broker.ts"
 import * as Partitioner from "../../Partitioner.ts"
 import { TableStore } from "../../TableStore.ts"
+import { forAWhile } from "../backoff.ts"
 import { deadTopicsOf } from "../dead/topic.ts"
 import type { Definition } from "./definition.ts"
 
-/** Store the layouts and create the groups, before anything is claimed. */
+/**
+ * Store the layouts and create the groups, before anything is claimed. All of it may be done twice, so a server that is
+ * away for a moment, as one is whose slots are moving, is asked again.
+ */
 export const declare = (parts: ReadonlyArray<{ readonly definition: Definition }>) =>
   Effect.gen(function* () {
     const broker = yield* Broker
@@ -26,4 +30,9 @@ export const declare = (parts: ReadonlyArray<{ readonly definition: Definition }
         }))
       )
     }
-  })
+  }).pipe(
+    Effect.retry({
+      schedule: forAWhile,
+      while: (error) => error._tag === "EngineError" && error.reason === "Unreachable"
+    })
+  )
