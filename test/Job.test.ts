@@ -1,7 +1,7 @@
 /** Jobs from the outside, on every engine: what is enqueued runs, ends, is told and looked at. */
 import { assert } from "@effect/vitest"
 import { Context, DateTime, Effect, Exit, Fiber, Layer, Option, Schema, Stream } from "effect"
-import { Errors, Job, Part, Queue, Worker } from "../src/index.ts"
+import { Errors, Job, JobStore, Part, Queue, Worker } from "../src/index.ts"
 import { behaviour, counts, drain, numbers, start, until } from "./support/engines.ts"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { at: Schema.Int }) {}
@@ -316,6 +316,67 @@ behaviour("a worker runs no more at a time than it may, and with one at a time a
     yield* until(engine, "all ran again", () => total === 20)
     yield* second.stop
     assert.strictEqual(most, 1)
+  })
+)
+
+behaviour("where there is plenty two claims are on their way, and no bound is exceeded by that", (engine) =>
+  Effect.gen(function* () {
+    const slow = Job.make("slow", { payload: Schema.Int })
+    const ran: Array<number> = []
+    let [flying, mostFlying, mostInHand, running, mostRunning] = [0, 0, 0, 0, 0]
+    const parts = [
+      Job.handler(square, (n) =>
+        Effect.sync(() => {
+          ran.push(n)
+          return n
+        })
+      ),
+      Job.handler(
+        slow,
+        (n) =>
+          Effect.gen(function* () {
+            mostRunning = Math.max(mostRunning, ++running)
+            yield* Effect.sleep(1)
+            running--
+            ran.push(n)
+          }),
+        { concurrency: 3 }
+      )
+    ]
+    yield* Job.enqueueAll(square, numbers(1_000))
+    yield* Job.enqueueAll(slow, numbers(100, 1_000))
+    let inHand = 0
+    const late = Layer.effect(
+      JobStore.JobStore,
+      Effect.map(JobStore.JobStore, (store) => ({
+        ...store,
+        exchange: (request, durability) =>
+          Effect.gen(function* () {
+            if (request.count > 0) mostFlying = Math.max(mostFlying, ++flying)
+            const answer = yield* store.exchange(request, durability)
+            inHand += (answer._tag === "Exchanged" ? answer.claimed.length : 0) - request.settle.length
+            mostInHand = Math.max(mostInHand, inHand)
+            yield* Effect.sleep(2)
+            if (request.count > 0) flying--
+            return answer
+          })
+      }))
+    )
+    const limited = yield* Effect.forkChild(
+      Worker.run(parts, { limit: 777, jobs: { concurrency: 10 } }).pipe(Effect.provide(late))
+    )
+    yield* until(engine, "the limit is reached", () => limited.pollUnsafe() !== undefined)
+    const { square: squares, slow: slows } = (yield* Fiber.join(limited)).parts
+    assert.strictEqual(squares!.processed + slows!.processed, 777)
+    // Ten of them run, three times as many may wait for that, and as many to be settled.
+    assert.isAtMost(mostInHand, 80)
+    const rest = yield* Effect.forkChild(drain(parts).pipe(Effect.provide(late)))
+    yield* until(engine, "the rest is done", () => rest.pollUnsafe() !== undefined)
+    assert.deepStrictEqual([mostFlying, mostRunning], [2, 3])
+    assert.deepStrictEqual(
+      ran.toSorted((a, b) => a - b),
+      numbers(1_100)
+    )
   })
 )
 

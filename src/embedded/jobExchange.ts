@@ -297,7 +297,7 @@ export const exchange = (books: Books, request: Exchange, enqueue: Enqueue | und
   const suspect = db.prepareArrays(
     "SELECT 1 FROM jobs WHERE queue = ? AND name = ? AND state = 0 AND lost >= 2 LIMIT 1"
   )
-  const suspects = claimed.length < request.count && rooms.some(({ name }) => suspect.get(queue, name) !== undefined)
+  const suspects = rooms.some(({ name }) => suspect.get(queue, name) !== undefined)
   const due = { next, slot: earliest(books) }
   return { _tag: "Exchanged", now, refused, claimed, ...due, suspects, expired: hasExpired(books) }
 }

@@ -220,11 +220,14 @@ const make = Effect.gen(function* () {
       change("sweep", queue, (books) => {
         const { db, now, queue } = books
         const [grace] = db.prepareArrays("SELECT grace FROM queues WHERE queue = ?").get<[number]>(queue) ?? [0]
-        const all = db.prepareArrays("SELECT slot, ends FROM job_sessions WHERE queue = ?").all<[number, number]>(queue)
+        const all = db
+          .prepareArrays("SELECT slot, ends, worker FROM job_sessions WHERE queue = ?")
+          .all<[number, number, string]>(queue)
         const ended = all.filter(([, ends]) => ends <= now)
         if (now < grace || ended.length === 0) return 0
-        // Many at once: it was the machine that was away. They get a third of a lease to say something.
-        if (ended.length >= 2 && 2 * ended.length > all.length && (grace === 0 || now > grace + graceMillis)) {
+        // Most workers at once: it was the machine that was away. They get a third of a lease to say something.
+        const many = 2 * ended.length > all.length && new Set(ended.map(([, , worker]) => worker)).size >= 2
+        if (many && (grace === 0 || now > grace + graceMillis)) {
           db.prepare("UPDATE queues SET grace = ? WHERE queue = ?").run(now + Math.ceil(graceMillis / 3), queue)
           return 0
         }

@@ -141,8 +141,8 @@ else
   end
 end
 local suspects, expired = 0, 0
+for i = 1, names do suspects = suspects + redis.call("LLEN", KEYS[${before} + 5 * i]) end
 if #ids < tonumber(ARGV[4]) then
-  for i = 1, names do suspects = suspects + redis.call("LLEN", KEYS[${before} + 5 * i]) end
   local lease = redis.call("ZRANGE", leases, 0, 0, "WITHSCORES")
   if lease[2] and tonumber(lease[2]) <= now then expired = 1 end
 end

@@ -115,8 +115,16 @@ local ended = redis.call("ZRANGEBYSCORE", leases, "-inf", text(now))
 if #ended == 0 then return { 0, 0 } end
 local grace = tonumber(redis.call("HGET", meta, "grace") or 0)
 if now < grace then return { 0, 0 } end
--- Many at once: it was the server that was away. They get a third of a lease to say something.
-if #ended >= 2 and 2 * #ended > redis.call("ZCARD", leases) and now > grace + ARGV[1] then
+-- Most workers at once: it was the server that was away. They get a third of a lease to say something.
+local function workersOf(slots)
+  local rows, seen, count = redis.call("HMGET", sessions, unpack(slots)), {}, 0
+  for i = 1, #slots do
+    local worker = string.match(rows[i] or "", "^[^\n]*")
+    if not seen[worker] then seen[worker], count = true, count + 1 end
+  end
+  return count
+end
+if #ended >= 2 and 2 * #ended > redis.call("ZCARD", leases) and now > grace + ARGV[1] and workersOf(ended) >= 2 then
   redis.call("HSET", meta, "grace", text(now + ARGV[1] / 3))
   return { 0, 0 }
 end

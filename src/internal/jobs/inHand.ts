@@ -6,6 +6,7 @@ import type { StagedJob } from "../run/unit.ts"
 import { codecOf } from "./codecs.ts"
 import type { Post } from "./crew.ts"
 import { type Answer, Current, type Running } from "./current.ts"
+import type { Exchanger } from "./exchanger.ts"
 import { lineOf } from "./ledger.ts"
 import type { Stop } from "./settle.ts"
 import type { Run } from "./spec.ts"
@@ -50,6 +51,8 @@ class Told implements Run {
 export class InHand implements Running {
   readonly job: Claimed
   readonly post: Post
+  /** It came with one of its exchanges, and is settled with another. */
+  readonly exchanger: Exchanger
   payload: unknown
   began = 0
   deadline = Number.POSITIVE_INFINITY
@@ -62,9 +65,10 @@ export class InHand implements Running {
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
   private setting: Setting | undefined
   readonly run: Run
-  constructor(job: Claimed, post: Post) {
+  constructor(job: Claimed, post: Post, exchanger: Exchanger) {
     this.job = job
     this.post = post
+    this.exchanger = exchanger
     this.run = new Told(job, post.handler.spec.queue)
   }
 

@@ -1,24 +1,20 @@
 /**
- * The jobs of one queue in one worker: one exchange at a time settles what was done and claims what there is room for.
- * Where jobs are quick, the next ones are claimed while these are run, so that neither side waits for the other.
- *
- * Gotcha: a job stays in hand until the exchange that settles it was answered; the heartbeat says what is in hand.
+ * The jobs of one queue in one worker: what it claims, how it runs them, and what becomes of them. Of its two exchangers
+ * the second one claims only where there is plenty, while the first one's exchange is on its way.
  */
-import { Effect, Exit, Fiber, Latch, Random, Schedule, Semaphore, Stream } from "effect"
-import type { EngineError } from "../../Errors.ts"
-import type { Exchange, Exchanged, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
+import { Effect, Exit, Latch, Random, Stream } from "effect"
+import type { Outcome, Room } from "../../JobStore.ts"
 import { backoff } from "../backoff.ts"
 import { QueueMeter } from "../telemetry/queueMeter.ts"
-import { answered } from "./answered.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
 import { Deadlines } from "./deadlines.ts"
 import { type Doing, doing } from "./doing.ts"
+import { type Answer, Exchanger, type Settled, type Wanted } from "./exchanger.ts"
 import { Firing } from "./firing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
 import { Shares } from "./shares.ts"
-import { portion } from "./staging.ts"
 
 interface Options extends CrewOptions {
   readonly queue: string
@@ -39,17 +35,20 @@ export class QueueRunner {
   /** Settled before they ran: nobody else has them, and they run here. */
   private readonly unattended = new Set<InHand>()
   private waiting: Array<InHand> = []
-  private settled: Array<{ readonly hand: InHand; readonly outcome: Outcome }> = []
+  private readonly exchangers: readonly [Exchanger, Exchanger]
   private readonly running = new Map<string, number>()
   private readonly shares = new Shares()
   private readonly meter: QueueMeter
   private readonly firing: Firing
   private readonly deadlines: Deadlines<InHand>
-  private session: Session | undefined
-  private number = 0
-  /** The last exchange that was answered. */
-  private answered = 0
   private draining = false
+  /** The last claim found all that it asked for. */
+  private plenty = false
+  /** Exchanges that claim, on their way: how many jobs they ask for, of each name, and whether one asks for a suspect. */
+  private asked = 0
+  private readonly askedOf = new Map<string, number>()
+  private asksAlone = false
+  private rotation = 0
   /** Something may be there to be claimed. */
   private hopeful = true
   private next: number | undefined
@@ -57,7 +56,8 @@ export class QueueRunner {
   private mean = Number.POSITIVE_INFINITY
   /** Milliseconds without a word, after which it is looked all the same. */
   private unheard = 50
-  private readonly bell = Latch.makeUnsafe(false)
+  /** What a drain waits for. */
+  private readonly progress = Latch.makeUnsafe(false)
   others: () => void = () => undefined
   constructor(options: Options) {
     this.options = options
@@ -66,10 +66,20 @@ export class QueueRunner {
     this.firing = new Firing(options.queue, options.store, options.clock)
     const inHand = () => [...this.hands.values(), ...this.unattended]
     this.deadlines = new Deadlines(options.clock, inHand, (hand) => this.stop(hand, "Timeout"))
+    const exchanger = () =>
+      new Exchanger({
+        ...options,
+        wanted: (exchanger) => this.wanted(exchanger),
+        asking: (wanted) => this.asking(wanted),
+        onAnswer: (...answered) => this.onAnswer(...answered),
+        onLost: (exchanger) => this.forget(exchanger)
+      })
+    this.exchangers = [exchanger(), exchanger()]
   }
 
   poke(): void {
-    this.bell.openUnsafe()
+    for (const exchanger of this.exchangers) exchanger.poke()
+    this.progress.openUnsafe()
   }
 
   quiet(): boolean {
@@ -96,88 +106,81 @@ export class QueueRunner {
   private madeWay = Number.NEGATIVE_INFINITY
 
   /** How many of each name may be claimed, and how many in all. */
-  private room(): { readonly rooms: ReadonlyArray<Room>; readonly count: number; readonly alone: boolean } {
+  private wanted(exchanger: Exchanger): Wanted {
     const { limit, shared } = this.options
     // Quick ones may wait here for a moment; slow ones are better off with another worker.
-    const ahead = this.mean < quick ? shared.total : 0
-    const held = this.draining || shared.alone || !this.hopeful || this.makesWay()
-    const open = held ? 0 : shared.free + ahead
-    const count = Math.max(0, Math.min(most, open, limit?.remaining ?? most))
+    const ahead = this.mean < quick ? shared.total * (this.plenty ? 3 : 1) : 0
+    const all = shared.free + ahead
+    const isSpare = exchanger !== this.exchangers[0] && !(this.plenty && this.asked > 0)
+    const held = this.draining || shared.alone || !this.hopeful || this.asksAlone || isSpare || this.makesWay()
+    // Half of it for each exchanger, where both claim.
+    const open = held ? 0 : Math.min(all - this.asked, this.plenty ? Math.ceil(all / 2) : all)
+    const room = Math.max(0, Math.min(most, open, limit?.remaining ?? most))
     const rooms: Array<Room> = []
     for (const [name, { handler }] of this.posts) {
       const { concurrency, spec } = handler
-      const own = concurrency === undefined ? count : concurrency - (this.running.get(name) ?? 0)
+      const taken = (this.running.get(name) ?? 0) + (this.askedOf.get(name) ?? 0)
+      const own = concurrency === undefined ? room : concurrency - taken
       rooms.push({
         name,
-        count: Math.max(0, Math.min(count, own)),
+        count: Math.max(0, Math.min(room, own)),
         group: spec.group && { concurrency: spec.group.concurrency, limit: spec.group.limit }
       })
     }
     // Each has its turn to be looked at first.
-    rooms.push(...rooms.splice(0, this.number % rooms.length))
-    const own = rooms.reduce((sum, room) => sum + room.count, 0)
-    return { rooms, count: Math.min(count, own), alone: shared.empty && !shared.alone }
+    rooms.push(...rooms.splice(0, this.rotation % rooms.length))
+    const own = rooms.reduce((sum, { count }) => sum + count, 0)
+    const count = Math.min(room, own)
+    // Where there is plenty nobody waits for the other's answer, so long as no suspect is known.
+    const alone = shared.empty && !shared.alone && this.asked === 0 && (this.suspects || !this.plenty)
+    return { rooms, count, shares: this.shares.next(count), alone }
   }
 
-  /** One after the other: the numbers rise. */
-  private readonly turn = Semaphore.makeUnsafe(1)
-  private readonly exchange: Effect.Effect<void, EngineError> = Effect.suspend(() =>
-    this.turn.withPermit(this.exchangeNow)
-  )
+  /** It is on its way: what it may bring is not asked for twice. */
+  private asking({ alone, count, rooms }: Wanted): (answer: Answer | undefined) => void {
+    const { limit } = this.options
+    if (count === 0) return () => undefined
+    const ask = (sign: 1 | -1): void => {
+      this.asked += sign * count
+      for (const room of rooms) this.askedOf.set(room.name, (this.askedOf.get(room.name) ?? 0) + sign * room.count)
+      if (alone) this.asksAlone = sign === 1
+      if (limit !== undefined) limit.remaining -= sign * count
+    }
+    this.rotation++
+    this.next = undefined
+    this.hopeful = this.plenty
+    ask(1)
+    if (this.plenty) for (const exchanger of this.exchangers) exchanger.poke()
+    return (answer) => {
+      ask(-1)
+      if (limit !== undefined) limit.remaining -= answer?.claimed.length ?? 0
+    }
+  }
 
-  private readonly exchangeNow: Effect.Effect<void, EngineError> = Effect.gen({ self: this }, function* () {
-    const { limit, lease, queue, store, worker } = this.options
-    this.session ??= yield* store.open(queue, worker, lease)
-    const { alone, count, rooms } = this.room()
-    const settling = this.settled.splice(0, portion(this.settled, most))
-    if (count === 0 && settling.length === 0) return
-    if (limit !== undefined) limit.remaining -= count
-    if (count > 0) {
-      this.hopeful = false
-      this.next = undefined
-    }
-    const number = ++this.number
-    const settle = settling.map(({ hand, outcome }): Settlement => ({ job: hand.job, outcome }))
-    const request = {
-      session: this.session,
-      number,
-      lease,
-      settle,
-      rooms,
-      count,
-      shares: this.shares.next(count),
-      alone
-    }
-    const answer = yield* answered(store, request, this.options.durability)
-    this.answered = number
-    if (answer._tag === "Unknown") {
-      if (limit !== undefined) limit.remaining += count
-      return yield* this.forget
-    }
-    if (limit !== undefined) limit.remaining += count - answer.claimed.length
+  private onAnswer(exchanger: Exchanger, wanted: Wanted, answer: Answer, settled: ReadonlyArray<Settled>): void {
     // First what came: a worker is not at its end while it has something in hand.
-    this.take(answer, request)
-    for (const { hand, outcome } of settling) {
+    this.take(exchanger, answer, wanted)
+    for (const { hand, outcome } of settled) {
       this.finish(hand, answer.refused.includes(hand.job.id) ? undefined : outcome)
     }
     this.firing.told({ now: answer.now, next: answer.slot })
-    if (answer.expired) yield* this.sweep
-  })
+  }
 
-  private take(answer: Extract<Exchanged, { readonly _tag: "Exchanged" }>, { count, rooms }: Exchange): void {
+  private take(exchanger: Exchanger, answer: Answer, { count, rooms }: Wanted): void {
     const { claimed, next, now, suspects } = answer
     const { shared } = this.options
     this.shares.claimed(claimed.length)
     const found = Map.groupBy(claimed, ({ name }) => name)
     // Where all room was used there may be more.
+    this.plenty = count > 0 && claimed.length >= count
+    this.hopeful ||= this.plenty
     this.hopeful ||= rooms.some((room) => room.count > 0 && (found.get(room.name)?.length ?? 0) >= room.count)
-    this.hopeful ||= claimed.length > 0 && claimed.length >= count
     // On our own clock: only the difference is the engine's.
     if (next !== undefined) this.next = this.now() + Math.max(0, next - now)
     for (const job of claimed) {
       const post = this.posts.get(job.name)
       if (post === undefined) continue
-      const hand = new InHand(job, post)
+      const hand = new InHand(job, post, exchanger)
       if (job.lost >= 2) shared.alone = true
       this.hands.set(job.id, hand)
       this.running.set(job.name, (this.running.get(job.name) ?? 0) + 1)
@@ -193,7 +196,10 @@ export class QueueRunner {
     if (hand.released) return
     hand.released = true
     const { name } = hand.job
-    this.running.set(name, this.running.get(name)! - 1)
+    const running = this.running.get(name)!
+    this.running.set(name, running - 1)
+    // It was not asked for while there was no room for it.
+    this.hopeful ||= running === hand.post.handler.concurrency
     this.options.shared.free++
     // Others may be waiting for the last bit of room.
     if (this.options.shared.free === 1) this.others()
@@ -251,13 +257,12 @@ export class QueueRunner {
       this.unattended.add(hand)
       this.start(hand)
     }
-    this.settled.push({ hand, outcome: { _tag: "Done", format: undefined, result: "", ttl: 0 } })
-    this.poke()
+    this.settled(hand, { _tag: "Done", format: undefined, result: "", ttl: 0 })
   }
 
   private runOf(hand: InHand) {
     const { queue, serializer, store } = this.options
-    return { queue, serializer, store, session: this.session!, began: this.now(), onEnd: this.ended(hand) }
+    return { queue, serializer, store, session: hand.exchanger.session!, began: this.now(), onEnd: this.ended(hand) }
   }
 
   private start(hand: InHand): void {
@@ -306,38 +311,44 @@ export class QueueRunner {
       return this.poke()
     }
     if (outcome === undefined) this.finish(hand, undefined)
-    else this.settled.push({ hand, outcome })
-    this.poke()
+    else this.settled(hand, outcome)
+  }
+
+  /** What became of it goes with the next exchange of the exchanger that it came on. */
+  private settled(hand: InHand, outcome: Outcome): void {
+    hand.exchanger.settle({ hand, outcome })
+    this.progress.openUnsafe()
   }
 
   // -------------------------------------------------------------------------------------------------------- life of it
 
-  /** The session is gone, and with it all that is in hand: others have it. */
-  private readonly forget: Effect.Effect<void> = Effect.sync(() => {
-    this.session = undefined
-    this.settled = []
+  /** The session is gone, and with it all that is in hand of it: others have it. */
+  private forget(exchanger: Exchanger): void {
     this.hopeful = true
-    for (const hand of this.hands.values()) this.stop(hand, "Lost")
-  })
+    for (const hand of this.hands.values()) if (hand.exchanger === exchanger) this.stop(hand, "Lost")
+  }
 
   private stop(hand: InHand, why: InHand["stop"]): void {
     if (!hand.interrupt(why) && why === "Lost") this.finish(hand, undefined)
   }
 
-  private readonly sweep = Effect.suspend(() => Effect.ignore(this.options.store.sweep(this.options.queue)))
+  private readonly follow = (exchanger: Exchanger) =>
+    Effect.gen({ self: this }, function* () {
+      while (!this.draining) {
+        exchanger.bell.closeUnsafe()
+        this.startWaiting()
+        yield* exchanger.exchange
+        if (this.waiting.length > 0 && this.options.shared.running < this.options.shared.total) continue
+        if (exchanger.settles || this.wanted(exchanger).count > 0) continue
+        yield* exchanger === this.exchangers[0] ? this.lull(exchanger) : exchanger.bell.await
+      }
+    })
 
-  private readonly loop = Effect.gen({ self: this }, function* () {
-    while (!this.draining) {
-      this.bell.closeUnsafe()
-      // What was claimed before is run while the next is asked for.
-      const exchanged = yield* Effect.forkChild(this.exchange, { startImmediately: true })
-      this.startWaiting()
-      yield* Fiber.join(exchanged)
-      if (this.waiting.length > 0 && this.options.shared.running < this.options.shared.total) continue
-      const { count } = this.room()
-      if (this.settled.length > 0 || (count > 0 && this.hopeful)) continue
-      const wait = Math.min(this.next === undefined ? Infinity : this.next - this.now(), this.unheard)
-      if (wait > 0) yield* Effect.timeoutOption(this.bell.await, wait)
+  /** Nothing to do, until there is a word of it, or it is time to look all the same. */
+  private lull(exchanger: Exchanger): Effect.Effect<void> {
+    const wait = Math.min(this.next === undefined ? Infinity : this.next - this.now(), this.unheard)
+    const waited = wait > 0 ? Effect.timeoutOption(exchanger.bell.await, wait) : Effect.void
+    return Effect.map(waited, () => {
       if (this.next !== undefined && this.now() >= this.next) {
         this.hopeful = true
         this.next = undefined
@@ -347,8 +358,8 @@ export class QueueRunner {
         this.unheard *= 2
         this.hopeful = true
       }
-    }
-  })
+    })
+  }
 
   private readonly listen = Effect.suspend(() =>
     Stream.runForEach(this.options.store.signals(this.options.queue), (signal) =>
@@ -367,35 +378,33 @@ export class QueueRunner {
   ).pipe(Effect.retry(patient), Effect.ignore)
 
   private readonly beat = Effect.gen({ self: this }, function* () {
-    const { lease, store } = this.options
     while (true) {
-      yield* Effect.sleep(lease / 3)
+      yield* Effect.sleep(this.options.lease / 3)
       // A lost hint costs no more than this.
       this.hopeful = true
       this.poke()
-      if (this.session === undefined) continue
-      const held = Array.from(this.hands.values(), ({ job }) => job)
-      const answer = yield* store.extend(this.session, lease, this.answered, held).pipe(
-        Effect.tapError((error) => Effect.logWarning("the leases of jobs were not extended", error)),
-        Effect.retry({ schedule: patient, times: 5 }),
-        Effect.orElseSucceed(() => undefined)
+      yield* Effect.forEach(this.exchangers, this.extend, { concurrency: "unbounded", discard: true })
+    }
+  })
+
+  private readonly extend = (exchanger: Exchanger) =>
+    Effect.gen({ self: this }, function* () {
+      if (exchanger.session === undefined) return
+      const answer = yield* exchanger.extend(
+        Array.from(this.hands.values()).filter((hand) => hand.exchanger === exchanger)
       )
-      if (answer === undefined) continue
-      if (answer === "Unknown") {
-        yield* this.forget
-        continue
-      }
+      if (answer === undefined) return
+      if (answer === "Unknown") return exchanger.lose()
       for (const id of answer.lost) {
         const hand = this.hands.get(id)
-        if (hand !== undefined && !this.settled.some((one) => one.hand === hand)) this.stop(hand, "Lost")
+        if (hand?.exchanger === exchanger && !exchanger.isSettled(hand)) this.stop(hand, "Lost")
       }
       for (const id of answer.cancelled) {
         const hand = this.hands.get(id)
         if (hand !== undefined) this.stop(hand, "Cancelled")
       }
-      if (answer.expired) yield* this.sweep
-    }
-  })
+      if (answer.expired) yield* exchanger.sweep
+    })
 
   readonly run: Effect.Effect<void> = Effect.suspend(() =>
     Effect.all(
@@ -405,10 +414,12 @@ export class QueueRunner {
         this.beat,
         this.deadlines.watch,
         this.firing.run,
-        this.loop.pipe(
-          Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
-          Effect.retry(patient),
-          Effect.ignore
+        ...this.exchangers.map((exchanger) =>
+          this.follow(exchanger).pipe(
+            Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
+            Effect.retry(patient),
+            Effect.ignore
+          )
         )
       ],
       { concurrency: "unbounded", discard: true }
@@ -417,20 +428,21 @@ export class QueueRunner {
 
   /** Called when `run` was interrupted or is about to be: nothing is claimed from here on. */
   readonly drain: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    const { grace, lease, store } = this.options
+    const { grace, lease } = this.options
     this.draining = true
     this.poke()
     this.startWaiting()
+    const finish = (exchanger: Exchanger) =>
+      // Also when there is nothing to settle: one that is on its way may bring jobs.
+      Effect.repeat(exchanger.exchange, { while: () => exchanger.settles })
     const finished = Effect.gen({ self: this }, function* () {
       while (true) {
-        this.bell.closeUnsafe()
-        // Also when there is nothing to settle: one that is on its way may bring jobs.
-        do yield* this.exchange
-        while (this.settled.length > 0)
+        this.progress.closeUnsafe()
+        yield* Effect.forEach(this.exchangers, finish, { concurrency: "unbounded", discard: true })
         this.startWaiting()
-        if (this.settled.length > 0) continue
+        if (this.exchangers.some((exchanger) => exchanger.settles)) continue
         if (this.quiet()) return
-        yield* this.bell.await
+        yield* this.progress.await
       }
     })
     const settling = Effect.ignore(finished)
@@ -440,14 +452,7 @@ export class QueueRunner {
       // One that cannot be interrupted does not hold this up: closing the session gives its job back.
       yield* Effect.timeoutOption(settling, Math.min(1_000, lease))
     }
-    if (this.session !== undefined) {
-      const closing = Effect.retry(store.close(this.session), {
-        schedule: Schedule.max([patient, Schedule.during(lease)]),
-        while: (error) => error.reason === "Unreachable"
-      })
-      yield* Effect.timeoutOption(Effect.ignore(closing), lease)
-    }
-    this.session = undefined
+    yield* Effect.forEach(this.exchangers, (exchanger) => exchanger.close, { concurrency: "unbounded", discard: true })
   })
 
   readonly behind: Effect.Effect<boolean> = Effect.suspend(() =>

@@ -182,6 +182,22 @@ export const sessionLaws = (laws: Laws): void => {
     })
   )
 
+  law("several sessions of one worker that end are one that is gone, and not a server that was away", (queue, store) =>
+    Effect.gen(function* () {
+      const [left, right] = [yield* open(queue, 100, "dead"), yield* open(queue, 100, "dead")]
+      yield* open(queue)
+      yield* open(queue)
+      const third = yield* open(queue, 100, "dead")
+      yield* store.enqueue(queue, jobsOf(["a", "b", "c"]))
+      for (const hand of [left, right, third]) assert.strictEqual((yield* hand.claim({ count: 1 })).length, 1)
+      yield* elapse(120)
+      // Each sweep takes one of them, or all.
+      let swept = 0
+      for (let i = 0; i < 3; i++) swept += yield* store.sweep(queue)
+      assert.strictEqual(swept, 3)
+    })
+  )
+
   law("a waiting job is cancelled at once, a running one is told, and one that is over is not", (queue, store) =>
     Effect.gen(function* () {
       const hand = yield* open(queue)

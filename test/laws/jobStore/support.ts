@@ -84,10 +84,13 @@ export const retryIn = (delay: number, counted = true) =>
   ({ _tag: "Retry", delay, counted, entry: `{"exit":"Failed"}` }) as const
 export const dead = { _tag: "Dead", reason: "Failed", entry: `{"exit":"Failed","error":"no"}` } as const
 
-export const open = (queue: string, millis = lease) =>
+let workers = 0
+
+/** A session, of a worker of its own unless one is named. */
+export const open = (queue: string, millis = lease, worker = `worker-${++workers}`) =>
   Effect.gen(function* () {
     const store = yield* JobStore
-    return new Hand(store, yield* store.open(queue, "worker", millis))
+    return new Hand(store, yield* store.open(queue, worker, millis))
   })
 
 export const idsOf = (jobs: ReadonlyArray<{ readonly id: string }>): ReadonlyArray<string> => jobs.map(({ id }) => id)
