@@ -91,7 +91,7 @@ nextOf = function(base, name, found, room)
       if waits then
         r.running = r.running + 1
         if limitPer > 0 then r.used = r.used + 1 end
-        found[at[n]] = ids[w]
+        found[at[n]], recordOf[ids[w]] = ids[w], records[w]
       end
       if (r.running < room or not waits) and r.first ~= r.next then
         again[#again + 1] = "\1" .. groups[n]

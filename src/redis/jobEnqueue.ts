@@ -1,10 +1,10 @@
 /**
- * Enqueueing: two scripts, one for jobs that are ready at once and alone, and one for all that jobs may ask for (delay,
- * group, deduplication, jobs to wait for), so that the first pays nothing for the second.
+ * Enqueueing: two scripts, one for jobs that are ready at once, alone or in groups, and one for all that jobs may ask for
+ * (delay, deduplication, jobs to wait for), so that the first pays nothing for the second.
  */
 import type { Enqueued, NewJob } from "../JobStore.ts"
 import { type Argument, script } from "./client.ts"
-import { before, bind, bindBehind, clock, fields, free, over, put, type QueueKeys, wake } from "./jobKeys.ts"
+import { before, bind, bindBehind, clock, fields, free, laneRows, over, put, type QueueKeys, wake } from "./jobKeys.ts"
 
 const lua = String.raw
 const separator = "\u001f"
@@ -16,49 +16,87 @@ const recordOf = (job: NewJob): string | Uint8Array => {
   return typeof payload === "string" ? head + payload : Buffer.concat([Buffer.from(head), payload])
 }
 
-const isPlain = ({ after, at, deduplicate, delay, group }: NewJob): boolean =>
-  delay === undefined && at === undefined && group === undefined && deduplicate === undefined && after === undefined
+const isPlain = ({ after, at, deduplicate, delay }: NewJob): boolean =>
+  delay === undefined && at === undefined && deduplicate === undefined && after === undefined
+
+/** Lua: new jobs of one name, each to the end of its group; groups that stand in no list go into theirs. */
+const lineUp = lua`
+${laneRows}
+local function lineUp(name, list, ids, groups, n)
+  local places, names, offered, put = {}, {}, {}, {}
+  for i = 1, n do
+    local group = groups[i]
+    if not places[group] then
+      names[#names + 1] = name .. "\t" .. group
+      places[group] = #names
+    end
+  end
+  local rows = redis.call("HMGET", lanes, unpack(names))
+  for i = 1, #names do rows[i] = laneFrom(rows[i]) end
+  for i = 1, n do
+    local place = places[groups[i]]
+    local r = rows[place]
+    put[2 * i - 1], put[2 * i] = names[place] .. "\t" .. text(r.next), ids[i]
+    r.next = r.next + 1
+    if not r.queued then
+      offered[#offered + 1] = "\1" .. groups[i]
+      r.queued = true
+    end
+  end
+  redis.call("HSET", items, unpack(put))
+  setLanes(names, rows)
+  if #offered == 0 then return end
+  redis.call("RPUSH", list, unpack(offered))
+  redis.call("HINCRBY", meta, "tokens", #offered)
+end
+`
 
 /**
- * ARGV: queue, then sections of one name and priority: name, number of the list's key, jobs, and for each its place among
- * all jobs, its id and its record. Gives the places of those that were there.
+ * ARGV: queue, then sections of one name and priority: name, number of the list's key, jobs, whether they have groups, and
+ * for each its place among all jobs, its id, its record, and its group or "". Gives the places of those that were there.
  */
 export const enqueue = script<ReadonlyArray<string>>(
   "enqueueJobs",
   lua`#!lua
-${bind("jobs", "meta", "names", "gone")}${clock}${wake}
+${bind("jobs", "meta", "names", "gone", "lanes", "items")}${clock}${wake}${lineUp}
 local head = "j" .. text(now) .. "\t"
 local answer, at, size = {}, 2, #ARGV
 local some = redis.call("EXISTS", gone) == 1
 redis.call("SADD", KEYS[${before + 1}], ARGV[1])
 while at < size do
   local name, list, n = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
-  at = at + 3
-  local ids, rows, seen = {}, {}, {}
-  for i = 1, n do ids[i] = ARGV[at + 3 * i - 2] end
+  local grouped, width = ARGV[at + 3] == "1", ARGV[at + 3] == "1" and 4 or 3
+  at = at + 4
+  local ids, rows, groups, seen = {}, {}, {}, {}
+  for i = 1, n do ids[i] = ARGV[at + width * (i - 1) + 1] end
   local known = redis.call("HMGET", jobs, unpack(ids))
   local fresh = 0
   for i = 1, n do
     local id, there = ids[i], known[i]
     if there and string.byte(there) == 102 and tonumber(string.match(there, "^f(%d+)")) <= now then there = false end
     if there or seen[id] then
-      answer[#answer + 1] = ARGV[at + 3 * i - 3]
+      answer[#answer + 1] = ARGV[at]
     else
       seen[id], fresh = true, fresh + 1
-      ids[fresh], rows[2 * fresh - 1], rows[2 * fresh] = id, id, head .. ARGV[at + 3 * i - 1]
+      ids[fresh], rows[2 * fresh - 1], rows[2 * fresh] = id, id, head .. ARGV[at + 2]
+      if grouped then groups[fresh] = ARGV[at + 3] end
     end
+    at = at + width
   end
-  at = at + 3 * n
   if fresh > 0 then
     redis.call("HSET", jobs, unpack(rows, 1, 2 * fresh))
-    if some then
-      local left, mark = 0, string.gsub(list, "^.*:ready:([^:]+):(.)$", "%1\t%2\t")
-      for i = 1, fresh do
-        if redis.call("HDEL", gone, mark .. ids[i]) == 0 then left = left + 1; ids[left] = ids[i] end
+    if grouped then
+      lineUp(name, list, ids, groups, fresh)
+    else
+      if some then
+        local left, mark = 0, string.gsub(list, "^.*:ready:([^:]+):(.)$", "%1\t%2\t")
+        for i = 1, fresh do
+          if redis.call("HDEL", gone, mark .. ids[i]) == 0 then left = left + 1; ids[left] = ids[i] end
+        end
+        fresh = left
       end
-      fresh = left
+      if fresh > 0 then redis.call("RPUSH", list, unpack(ids, 1, fresh)) end
     end
-    if fresh > 0 then redis.call("RPUSH", list, unpack(ids, 1, fresh)) end
     redis.call("SADD", names, name)
     wake(name)
   end
@@ -186,21 +224,32 @@ export const first = before + 1
 const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
   const names: Array<string> = []
   const sections = new Map<string, Array<Argument>>()
-  for (let i = 0; i < jobs.length; i++) {
-    const job = jobs[i]!
-    const at = `${job.name}:${job.priority[0]}`
+  let last: { readonly job: NewJob; readonly section: Array<Argument> } | undefined
+  const sectionOf = (job: NewJob): Array<Argument> => {
+    const { group, name, priority } = job
+    const isSame = last?.job.name === name && last.job.priority === priority
+    if (isSame && (last!.job.group === undefined) === (group === undefined)) return last!.section
+    const at = `${name}:${priority}:${group === undefined ? 0 : 1}`
     let section = sections.get(at)
     if (section === undefined) {
-      let name = names.indexOf(job.name)
-      if (name < 0) name = names.push(job.name) - 1
-      const list = first + 5 * name + 1 + "hml".indexOf(job.priority[0]!)
-      sections.set(at, (section = [job.name, list, 0]))
+      let place = names.indexOf(name)
+      if (place < 0) place = names.push(name) - 1
+      // Groups stand in the list of the medium ones.
+      const list = first + 5 * place + 1 + (group === undefined ? "hml".indexOf(priority[0]!) : 1)
+      sections.set(at, (section = [name, list, 0, group === undefined ? 0 : 1]))
     }
+    last = { job, section }
+    return section
+  }
+  for (let i = 0; i < jobs.length; i++) {
+    const job = jobs[i]!
+    const section = sectionOf(job)
     section.push(i, job.id, recordOf(job))
+    if (job.group !== undefined) section.push(job.group)
   }
   const args: Array<Argument> = [queue.queue]
   for (const section of sections.values()) {
-    section[2] = (section.length - 3) / 3
+    section[2] = (section.length - 4) / (section[3] === 1 ? 4 : 3)
     for (const argument of section) args.push(argument)
   }
   return {

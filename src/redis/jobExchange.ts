@@ -16,8 +16,8 @@ export const claimsPerSlot = 2 ** 31
 
 /**
  * ARGV: slot, number, lease, count, high, medium, low, alone, names; for each name: itself, room, concurrency of a group (0:
- * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, jobs, and for each id,
- * claim and record; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
+ * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, claim, name, jobs, whether
+ * they have groups, then the ids, their records if they are to be kept, and their groups; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
  * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, states, when the next slot
  * of a recurrence is due or "", and "1" if there is something in the outbox.
  */
@@ -32,7 +32,7 @@ local worker, last, refusedThen, claimedThen = string.match(row, "^([^\n]*)\n(%d
 last = tonumber(last)
 if number < last then return { "0" } end
 local count, names = tonumber(ARGV[4]), tonumber(ARGV[9])
-local refused, ids, room, missed, done, nextLook = {}, {}, {}, false, 0, nil
+local refused, ids, room, missed, done, nextLook, recordOf = {}, {}, {}, false, 0, nil, {}
 local function look(at) if not nextLook or at < nextLook then nextLook = at end end
 local settings = redis.call("HMGET", meta, "paused", "limit", "used", "keepDone", "slot", "outbox")
 if number == last then
@@ -148,7 +148,11 @@ if #ids < tonumber(ARGV[4]) then
 end
 local answer = { "1", text(now), nextLook and text(nextLook) or "", suspects, expired, refused, {}, {}, settings[5] or "", settings[6] or "" }
 if #ids > 0 then
-  answer[7] = redis.call("HMGET", jobs, unpack(ids))
+  if next(recordOf) then
+    for i = 1, #ids do answer[7][i] = recordOf[ids[i]] or redis.call("HGET", jobs, ids[i]) end
+  else
+    answer[7] = redis.call("HMGET", jobs, unpack(ids))
+  end
   if redis.call("EXISTS", state) == 1 then answer[8] = redis.call("HMGET", state, unpack(ids)) end
 end
 return answer
@@ -191,11 +195,42 @@ export const callOf = (queue: QueueKeys, of: (queue: string) => QueueKeys, reque
   return { script: exchangeFollowed, keys: keys.concat(further.keys), args: argsOf(request, further.push) }
 }
 
-/** A job's id, claim and record. */
-const pushDone = (args: Array<Argument>, job: Settlement["job"], { format, result }: Done): void => {
+/** Done jobs that differ in little; see `exchange`. */
+interface Section {
+  readonly ttl: number
+  readonly claim: number
+  readonly name: string
+  readonly grouped: boolean
+  readonly ids: Array<Argument>
+  readonly records: Array<Argument>
+  readonly groups: Array<Argument>
+}
+
+const fits = ({ claim, grouped, name, ttl }: Section, job: Settlement["job"], outcome: Done): boolean =>
+  claim === job.claim && ttl === Math.ceil(outcome.ttl) && name === job.name && grouped === (job.group !== undefined)
+
+const sectionOf = ({ claim, group, name }: Settlement["job"], { ttl }: Done): Section => ({
+  ttl: Math.ceil(ttl),
+  claim,
+  name,
+  grouped: group !== undefined,
+  ids: [],
+  records: [],
+  groups: []
+})
+
+const addDone = (section: Section, job: Settlement["job"], { format, result }: Done): void => {
+  section.ids.push(job.id)
+  if (section.grouped) section.groups.push(job.group!)
+  if (section.ttl === 0) return
   const head = finishedOf(job, format)
-  const record = typeof result === "string" ? head + result : Buffer.concat([Buffer.from(head), result])
-  args.push(job.id, job.claim, record)
+  section.records.push(typeof result === "string" ? head + result : Buffer.concat([Buffer.from(head), result]))
+}
+
+const pushSection = (args: Array<Argument>, section: Section): void => {
+  const { claim, grouped, groups, ids, name, records, ttl } = section
+  args.push("D", ttl, claim, name, ids.length, grouped ? "1" : "0")
+  for (const part of [ids, records, groups]) for (const argument of part) args.push(argument)
 }
 
 const argsOf = (
@@ -206,19 +241,16 @@ const argsOf = (
   for (const { count, group, name } of rooms) {
     args.push(name, count, group?.concurrency ?? 0, group?.limit?.count ?? 0, Math.ceil(group?.limit?.per ?? 0))
   }
-  const sections = new Map<number, Array<Argument>>()
-  for (let i = 0; i < settle.length; i++) {
-    const { job, outcome } = settle[i]!
-    if (outcome._tag === "Done" && outcome.jobs === undefined) {
-      const ttl = Math.ceil(outcome.ttl)
-      let section = sections.get(ttl)
-      if (section === undefined) sections.set(ttl, (section = []))
-      pushDone(section, job, outcome)
-    }
-  }
+  const sections: Array<Section> = []
   // These first: the script looks at the first one to see whether there are any.
   for (const { job, outcome } of settle) {
-    if (outcome._tag === "Done") continue
+    if (outcome._tag === "Done") {
+      if (outcome.jobs !== undefined) continue
+      let section = sections.findLast((section) => fits(section, job, outcome))
+      if (section === undefined) sections.push((section = sectionOf(job, outcome)))
+      addDone(section, job, outcome)
+      continue
+    }
     const name = rooms.findIndex((room) => room.name === job.name)
     const delay = outcome._tag === "Retry" ? outcome.delay : outcome._tag === "Cancelled" ? outcome.ttl : 0
     const counted = outcome._tag === "Retry" && outcome.counted ? 1 : 0
@@ -230,12 +262,10 @@ const argsOf = (
   for (const { job, outcome } of settle) {
     if (outcome._tag !== "Done" || outcome.jobs === undefined) continue
     pushFollowUps!(args, outcome.jobs)
-    args.push("D", Math.ceil(outcome.ttl), 1)
-    pushDone(args, job, outcome)
+    const section = sectionOf(job, outcome)
+    addDone(section, job, outcome)
+    pushSection(args, section)
   }
-  for (const [ttl, section] of sections) {
-    args.push("D", ttl, section.length / 3)
-    for (const argument of section) args.push(argument)
-  }
+  for (const section of sections) pushSection(args, section)
   return args
 }

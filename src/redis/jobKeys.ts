@@ -22,7 +22,7 @@
  * | `K:dedup` | hash | key to "<until> <id>" (until 0: while that job is not over); "\\1<id>" to its key | until then |
  * | `K:waiting` | hash | id to how many jobs it waits for | until then |
  * | `K:parents` | hash | id to the ids of those that wait for it | until it is over |
- * | `K:lanes` | hash | "<name> <group>" to "<first> <next> <running> <1 if in a list> <not before> <begin of its window> <used of it>" | while in use |
+ * | `K:lanes` | hash | "<name> <group>" to first, next, running, 1 if in a list, not before, begin of its window, used of it; see `laneRows` | while in use |
  * | `K:items` | hash | "<name> <group> <n>" to id | while it waits |
  * | `K:freed` | hash | name to ids that are to be ready again, at the head; whoever knows the name puts them there | until the next claim |
  * | `K:plans` | hash | name of a recurrence to "<timing>\n<missed and job as JSON>\n<payload>"; "\\1<name>" to "<revision> <1 if paused> <last slot or -> <next slot>" | until removed |
@@ -146,17 +146,13 @@ local function free(name, element)
 end
 `
 
-/** Lua: puts what is ready into its list or its group, what is not into due. Needs the keys of its name. */
-export const put = lua`
+/** Lua: groups as they are stored. Packed, since reading numbers from text costs Redis more than all else that is done with them. */
+export const laneRows = lua`
 local function laneFrom(row)
-  local first, next, running, queued, from, window, used =
-    string.match(row or "0 0 0 0 0 0 0", "^(%-?%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+)$")
-  return {
-    first = tonumber(first), next = tonumber(next), running = tonumber(running), queued = queued == "1",
-    from = tonumber(from), window = tonumber(window), used = tonumber(used)
-  }
+  if not row then return { first = 0, next = 0, running = 0, queued = false, from = 0, window = 0, used = 0 } end
+  local first, next, running, queued, from, window, used = struct.unpack("<dddBddd", row)
+  return { first = first, next = next, running = running, queued = queued == 1, from = from, window = window, used = used }
 end
-local function laneOf(lane) return laneFrom(redis.call("HGET", lanes, lane)) end
 local function setLanes(names, rows)
   local set, drop = {}, {}
   for i = 1, #names do
@@ -164,13 +160,19 @@ local function setLanes(names, rows)
     if r.first == r.next and r.running == 0 and not r.queued and r.from <= now and r.used == 0 then
       drop[#drop + 1] = names[i]
     else
-      set[#set + 1], set[#set + 2] = names[i], string.format("%.0f %.0f %.0f %d %.0f %.0f %.0f", r.first, r.next,
-        r.running, r.queued and 1 or 0, r.from, r.window, r.used)
+      set[#set + 1], set[#set + 2] = names[i],
+        struct.pack("<dddBddd", r.first, r.next, r.running, r.queued and 1 or 0, r.from, r.window, r.used)
     end
   end
   if #set > 0 then redis.call("HSET", lanes, unpack(set)) end
   if #drop > 0 then redis.call("HDEL", lanes, unpack(drop)) end
 end
+`
+
+/** Lua: puts what is ready into its list or its group, what is not into due. Needs the keys of its name. */
+export const put = lua`
+${laneRows}
+local function laneOf(lane) return laneFrom(redis.call("HGET", lanes, lane)) end
 local function setLane(lane, r) setLanes({ lane }, { r }) end
 local function line(lane, r, id, atHead)
   if atHead then r.first = r.first - 1 end
@@ -217,44 +219,39 @@ local function leave(name, group, back, from)
 end
 `
 
-/** Lua: the same for many that are done; groups of the exchange's own names go straight into their lists. Needs `put`, `free`. */
+/** Lua: the same for many of one name that are done; its groups go straight into their list. Needs `put`, `free`. */
 export const leaveAll = lua`
-local function leaveAll(records)
-  local bases, left, places, names, rows, again = {}, {}, {}, {}, {}, {}
-  for i = 1, tonumber(ARGV[9]) do bases[ARGV[5 + 5 * i]] = ${before} + 5 * (i - 1) end
-  for i = 1, #records do
-    local _, name, _, group = fieldsOf(records[i])
-    if group ~= "" then
-      local lane = name .. "\t" .. group
-      if not places[lane] then
-        names[#names + 1], left[#left + 1] = lane, { name = name, group = group, jobs = 0 }
-        places[lane] = #left
-      end
-      left[places[lane]].jobs = left[places[lane]].jobs + 1
+local function leaveAll(name, groups)
+  local base
+  for i = 1, tonumber(ARGV[9]) do if ARGV[5 + 5 * i] == name then base = ${before} + 5 * (i - 1) end end
+  local jobs, names, left, again = {}, {}, {}, {}
+  for i = 1, #groups do
+    local group = groups[i]
+    if jobs[group] then
+      jobs[group] = jobs[group] + 1
+    else
+      left[#left + 1], names[#names + 1], jobs[group] = group, name .. "\t" .. group, 1
     end
   end
-  if #names == 0 then return end
-  local known = redis.call("HMGET", lanes, unpack(names))
+  local rows = redis.call("HMGET", lanes, unpack(names))
   for i = 1, #names do
-    local r, name, group = laneFrom(known[i]), left[i].name, left[i].group
+    local r = laneFrom(rows[i])
     rows[i] = r
-    r.running = math.max(0, r.running - left[i].jobs)
+    r.running = math.max(0, r.running - jobs[left[i]])
     if not r.queued and r.first ~= r.next then
-      if bases[name] then
-        again[name] = again[name] or {}
-        table.insert(again[name], "\1" .. group)
+      if base then
+        again[#again + 1] = "\1" .. left[i]
         r.queued = true
       else
-        free(name, "\1" .. group)
+        free(name, "\1" .. left[i])
       end
     end
   end
   setLanes(names, rows)
-  for name, groups in pairs(again) do
-    redis.call("RPUSH", KEYS[bases[name] + 2], unpack(groups))
-    redis.call("HINCRBY", meta, "tokens", #groups)
-    wake(name)
-  end
+  if #again == 0 then return end
+  redis.call("RPUSH", KEYS[base + 2], unpack(again))
+  redis.call("HINCRBY", meta, "tokens", #again)
+  wake(name)
 end
 `
 

@@ -31,33 +31,37 @@ local function purge(done, most)
 end
 `
 
-/** Done jobs of one time to live, as many as they are. */
+/** Done jobs of one section, as many as they are; see `exchange`. */
 export const settleDone = lua`
 local function settleDone(at)
-  local ttl, n = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  at = at + 3
-  local ids, rows, kept = {}, {}, 0
-  for i = 1, n do ids[i] = ARGV[at + 3 * i - 3] end
-  local scores = redis.call("ZMSCORE", active, unpack(ids))
+  local ttl, name, n = tonumber(ARGV[at + 1]), ARGV[at + 3], tonumber(ARGV[at + 4])
+  local token, grouped = text(from + ARGV[at + 2]), ARGV[at + 5] == "1"
+  local id = at + 5
+  local record = id + n
+  local group = ttl > 0 and record + n or record
+  at = (grouped and group + n or group) + 1
+  local ids, rows, groups, kept = {}, {}, {}, 0
+  local scores = redis.call("ZMSCORE", active, unpack(ARGV, id + 1, id + n))
   local head = "f" .. text(now + ttl) .. "\t" .. text(now) .. "\tS\t"
   for i = 1, n do
-    if tonumber(scores[i] or -1) == from + ARGV[at + 3 * i - 2] then
+    if scores[i] == token then
       kept = kept + 1
-      ids[kept], rows[2 * kept - 1], rows[2 * kept] = ids[i], ids[i], head .. ARGV[at + 3 * i - 1]
+      ids[kept] = ARGV[id + i]
+      if ttl > 0 then rows[2 * kept - 1], rows[2 * kept] = ids[kept], head .. ARGV[record + i] end
+      if grouped then groups[kept] = ARGV[group + i] end
     else
-      refused[#refused + 1] = ids[i]
+      refused[#refused + 1] = ARGV[id + i]
     end
   end
-  at = at + 3 * n
   if kept == 0 then return at end
-  redis.call("ZREM", active, unpack(ids, 1, kept))
-  if some then finish(ids, rows, kept) end
+  redis.call("ZREM", active, unpack(ids))
+  if some then finish(ids, rows, name, groups) end
   if ttl > 0 then
-    redis.call("HSET", jobs, unpack(rows, 1, 2 * kept))
-    redis.call("ZADD", forget, text(now + ttl), slot .. "." .. ARGV[2] .. "." .. at .. "\t" .. table.concat(ids, "\t", 1, kept))
+    redis.call("HSET", jobs, unpack(rows))
+    redis.call("ZADD", forget, text(now + ttl), slot .. "." .. ARGV[2] .. "." .. at .. "\t" .. table.concat(ids, "\t"))
     done = redis.call("HINCRBY", meta, "done", kept)
   else
-    redis.call("HDEL", jobs, unpack(ids, 1, kept))
+    redis.call("HDEL", jobs, unpack(ids))
   end
   return at
 end
@@ -66,21 +70,22 @@ end
 /** What most done jobs do not have: a ledger, a group, somebody who waits. Made only where there is some of it. */
 export const settleRare = lua`
 ${fields}${free}${put}${leave}${leaveAll}${over}
-finish = function(ids, rows, n)
-  local has = function(key) return redis.call("EXISTS", key) == 1 and redis.call("HMGET", key, unpack(ids, 1, n)) end
+finish = function(ids, rows, name, groups)
+  local has = function(key) return redis.call("EXISTS", key) == 1 and redis.call("HMGET", key, unpack(ids)) end
   local states, watched = has(state), {}
   for _, key in ipairs({ awaited, parents, progress, cancels }) do
     local found = has(key)
-    for i = 1, found and n or 0 do watched[i] = watched[i] or found[i] end
+    for i = 1, found and #ids or 0 do watched[i] = watched[i] or found[i] end
   end
   local keyed = redis.call("EXISTS", dedup) == 1
-  if redis.call("EXISTS", lanes) == 1 then leaveAll(redis.call("HMGET", jobs, unpack(ids, 1, n))) end
-  for i = 1, n do
+  if #groups > 0 then leaveAll(name, groups) end
+  if not states and not keyed and not next(watched) then return end
+  for i = 1, #ids do
     local id = ids[i]
     if states and states[i] then
       local _, _, _, _, ledger = stateOf(id)
       redis.call("HDEL", state, id)
-      if ledger ~= "" then
+      if ledger ~= "" and rows[2 * i] then
         local head, rest = string.match(rows[2 * i], "^([^\n]*\t)%d+(\n.*)$")
         rows[2 * i] = head .. #ledger .. "\n" .. ledger .. string.sub(rest, 2)
       end

@@ -25,8 +25,14 @@ const pause = (millis: number): Promise<void> => new Promise((resolve) => setTim
 
 // ---------------------------------------------------------------------------------------------------------- millrace
 
+/** What is done is not kept, as with the others. */
 const jobOf = (name: string, group?: (order: Order) => string) =>
-  Job.make(name, { payload: Order, queue: name, ...(group === undefined ? {} : { group: { by: group } }) })
+  Job.make(name, {
+    payload: Order,
+    queue: name,
+    resultTtl: 0,
+    ...(group === undefined ? {} : { group: { by: group } })
+  })
 
 const enqueued = (meter: Meter, name: string, jobs: number) =>
   Effect.gen(function* () {
