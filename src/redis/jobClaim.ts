@@ -67,17 +67,17 @@ nextOf = function(base, name, found, room)
   for n = 1, #at do
     local r = laneFrom(known[n])
     rows[n], places[at[n]], found[at[n]] = r, true, false
-    r.queued = false
-    local wait = r.from
-    if limitPer > 0 and now >= r.window + limitPer then r.window, r.used = now, 0 end
-    if limitPer > 0 and r.used >= limitCount then wait = math.max(wait, r.window + limitPer) end
-    if r.first < r.next and wait > now then
+    r[QUEUED] = 0
+    local wait = r[FROM]
+    if limitPer > 0 and now >= r[WINDOW] + limitPer then r[WINDOW], r[USED] = now, 0 end
+    if limitPer > 0 and r[USED] >= limitCount then wait = math.max(wait, r[WINDOW] + limitPer) end
+    if r[FIRST] < r[NEXT] and wait > now then
       later(base, "\1" .. groups[n], wait)
       blocked = blocked + 1
-      r.queued = true
-    elseif r.first < r.next and r.running < room then
-      whose[#whose + 1], wanted[#wanted + 1] = n, names[n] .. "\t" .. text(r.first)
-      r.first = r.first + 1
+      r[QUEUED] = 1
+    elseif r[FIRST] < r[NEXT] and r[RUNNING] < room then
+      whose[#whose + 1], wanted[#wanted + 1] = n, itemOf(names[n], r[FIRST])
+      r[FIRST] = r[FIRST] + 1
     end
   end
   if #wanted > 0 then
@@ -89,13 +89,13 @@ nextOf = function(base, name, found, room)
       local n = whose[w]
       local r, waits = rows[n], records[w] and string.byte(records[w]) == 106
       if waits then
-        r.running = r.running + 1
-        if limitPer > 0 then r.used = r.used + 1 end
+        r[RUNNING] = r[RUNNING] + 1
+        if limitPer > 0 then r[USED] = r[USED] + 1 end
         found[at[n]], recordOf[ids[w]] = ids[w], records[w]
       end
-      if (r.running < room or not waits) and r.first ~= r.next then
+      if (r[RUNNING] < room or not waits) and r[FIRST] ~= r[NEXT] then
         again[#again + 1] = "\1" .. groups[n]
-        r.queued = true
+        r[QUEUED] = 1
       end
     end
     if #again > 0 then redis.call("RPUSH", KEYS[base + 2], unpack(again)) end

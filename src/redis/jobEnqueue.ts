@@ -36,11 +36,11 @@ local function lineUp(name, list, ids, groups, n)
   for i = 1, n do
     local place = places[groups[i]]
     local r = rows[place]
-    put[2 * i - 1], put[2 * i] = names[place] .. "\t" .. text(r.next), ids[i]
-    r.next = r.next + 1
-    if not r.queued then
+    put[2 * i - 1], put[2 * i] = itemOf(names[place], r[NEXT]), ids[i]
+    r[NEXT] = r[NEXT] + 1
+    if r[QUEUED] == 0 then
       offered[#offered + 1] = "\1" .. groups[i]
-      r.queued = true
+      r[QUEUED] = 1
     end
   end
   redis.call("HSET", items, unpack(put))

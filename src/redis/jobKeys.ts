@@ -146,22 +146,26 @@ local function free(name, element)
 end
 `
 
-/** Lua: groups as they are stored. Packed, since reading numbers from text costs Redis more than all else that is done with them. */
+/**
+ * Lua: groups as they are stored. Packed numbers in an array, since text and named fields would cost Redis more than all
+ * else that is done with a group.
+ */
 export const laneRows = lua`
+local FIRST, NEXT, RUNNING, QUEUED, FROM, WINDOW, USED = 1, 2, 3, 4, 5, 6, 7
 local function laneFrom(row)
-  if not row then return { first = 0, next = 0, running = 0, queued = false, from = 0, window = 0, used = 0 } end
-  local first, next, running, queued, from, window, used = struct.unpack("<dddBddd", row)
-  return { first = first, next = next, running = running, queued = queued == 1, from = from, window = window, used = used }
+  if not row then return { 0, 0, 0, 0, 0, 0, 0 } end
+  return { struct.unpack("<dddBddd", row) }
 end
+local function itemOf(lane, number) return string.format("%s\t%d", lane, number) end
 local function setLanes(names, rows)
   local set, drop = {}, {}
   for i = 1, #names do
     local r = rows[i]
-    if r.first == r.next and r.running == 0 and not r.queued and r.from <= now and r.used == 0 then
+    if r[FIRST] == r[NEXT] and r[RUNNING] == 0 and r[QUEUED] == 0 and r[FROM] <= now and r[USED] == 0 then
       drop[#drop + 1] = names[i]
     else
       set[#set + 1], set[#set + 2] = names[i],
-        struct.pack("<dddBddd", r.first, r.next, r.running, r.queued and 1 or 0, r.from, r.window, r.used)
+        struct.pack("<dddBddd", r[FIRST], r[NEXT], r[RUNNING], r[QUEUED], r[FROM], r[WINDOW], r[USED])
     end
   end
   if #set > 0 then redis.call("HSET", lanes, unpack(set)) end
@@ -175,15 +179,15 @@ ${laneRows}
 local function laneOf(lane) return laneFrom(redis.call("HGET", lanes, lane)) end
 local function setLane(lane, r) setLanes({ lane }, { r }) end
 local function line(lane, r, id, atHead)
-  if atHead then r.first = r.first - 1 end
-  redis.call("HSET", items, lane .. "\t" .. text(atHead and r.first or r.next), id)
-  if not atHead then r.next = r.next + 1 end
+  if atHead then r[FIRST] = r[FIRST] - 1 end
+  redis.call("HSET", items, itemOf(lane, atHead and r[FIRST] or r[NEXT]), id)
+  if not atHead then r[NEXT] = r[NEXT] + 1 end
 end
 local function offer(base, group, r)
-  if r.queued or r.first == r.next then return end
+  if r[QUEUED] == 1 or r[FIRST] == r[NEXT] then return end
   redis.call("RPUSH", KEYS[base + 2], "\1" .. group)
   redis.call("HINCRBY", meta, "tokens", 1)
-  r.queued = true
+  r[QUEUED] = 1
 end
 local function put(base, id, record, atHead)
   local _, name, priority, group = fieldsOf(record)
@@ -211,10 +215,10 @@ export const leave = lua`
 local function leave(name, group, back, from)
   local lane = name .. "\t" .. group
   local r = laneOf(lane)
-  r.running = math.max(0, r.running - 1)
+  r[RUNNING] = math.max(0, r[RUNNING] - 1)
   if back then line(lane, r, back, true) end
-  if from then r.from = math.max(r.from, from) end
-  if not r.queued and r.first ~= r.next then free(name, "\1" .. group) end
+  if from then r[FROM] = math.max(r[FROM], from) end
+  if r[QUEUED] == 0 and r[FIRST] ~= r[NEXT] then free(name, "\1" .. group) end
   setLane(lane, r)
 end
 `
@@ -237,11 +241,11 @@ local function leaveAll(name, groups)
   for i = 1, #names do
     local r = laneFrom(rows[i])
     rows[i] = r
-    r.running = math.max(0, r.running - jobs[left[i]])
-    if not r.queued and r.first ~= r.next then
+    r[RUNNING] = math.max(0, r[RUNNING] - jobs[left[i]])
+    if r[QUEUED] == 0 and r[FIRST] ~= r[NEXT] then
       if base then
         again[#again + 1] = "\1" .. left[i]
-        r.queued = true
+        r[QUEUED] = 1
       else
         free(name, "\1" .. left[i])
       end

@@ -12,14 +12,12 @@ import type { Stop } from "./settle.ts"
 import type { Run } from "./spec.ts"
 import { Staged } from "./staging.ts"
 
-interface Setting {
-  readonly queue: string
+/** Where the jobs of one exchange run. */
+export interface Setting {
   readonly serializer: Codec
   readonly store: JobStore["Service"]
   readonly session: Session
-  /** Milliseconds since 1970. */
-  readonly began: number
-  readonly onEnd: (exit: Exit.Exit<unknown, unknown>) => void
+  readonly onEnd: (hand: InHand, exit: Exit.Exit<unknown, unknown>) => void
 }
 
 const noHeaders = {}
@@ -63,20 +61,21 @@ export class InHand implements Running {
   onSettled: (() => void) | undefined
   private followUps: Staged | undefined
   private fiber: Fiber.Fiber<unknown, unknown> | undefined
-  private setting: Setting | undefined
+  private readonly setting: Setting
   readonly run: Run
-  constructor(job: Claimed, post: Post, exchanger: Exchanger) {
+  constructor(job: Claimed, post: Post, exchanger: Exchanger, setting: Setting) {
     this.job = job
     this.post = post
     this.exchanger = exchanger
+    this.setting = setting
     this.run = new Told(job, post.handler.spec.queue)
   }
 
   /** What has ended, or is settled already, stages nothing any more. */
   get stage(): Running["stage"] {
-    return this.ended || this.acknowledged ? undefined : this.add
+    if (this.ended || this.acknowledged) return undefined
+    return (staged: StagedJob) => (this.followUps ??= new Staged(this.job.name)).add(staged)
   }
-  private readonly add = (staged: StagedJob): void => (this.followUps ??= new Staged(this.job.name)).add(staged)
   private ended = false
 
   get staged(): Staged | undefined {
@@ -84,7 +83,7 @@ export class InHand implements Running {
   }
 
   progress(value: unknown): Effect.Effect<void> {
-    const { serializer, session, store } = this.setting!
+    const { serializer, session, store } = this.setting
     return Effect.suspend(() => {
       const { data, format } = codecOf(this.post.handler.spec, "progress", serializer).encode(value)
       const stored =
@@ -93,10 +92,9 @@ export class InHand implements Running {
     })
   }
 
-  /** Runs the handler; one that needs not wait has ended when this returns. */
-  begin(setting: Setting): void {
-    this.setting = setting
-    this.began = setting.began
+  /** Runs the handler; one that needs not wait has ended when this returns. `now`: milliseconds since 1970. */
+  begin(now: number): void {
+    this.began = now
     const { context, handle } = this.post
     const services = Context.add(context, Current, this) as Context.Context<never>
     const effect = Effect.scoped(Effect.suspend(() => handle(this.payload, this.run)))
@@ -105,12 +103,12 @@ export class InHand implements Running {
     if (exit !== undefined) return this.end(exit)
     this.fiber = fiber
     if (this.stop !== undefined) fiber.interruptUnsafe()
-    fiber.addObserver(this.end)
+    fiber.addObserver((exit) => this.end(exit))
   }
 
-  private readonly end = (exit: Exit.Exit<unknown, unknown>): void => {
+  private end(exit: Exit.Exit<unknown, unknown>): void {
     this.ended = true
-    this.setting!.onEnd(exit)
+    this.setting.onEnd(this, exit)
   }
 
   /** False: it does not run, so nothing will end. */

@@ -177,10 +177,12 @@ export class QueueRunner {
     this.hopeful ||= rooms.some((room) => room.count > 0 && (found.get(room.name)?.length ?? 0) >= room.count)
     // On our own clock: only the difference is the engine's.
     if (next !== undefined) this.next = this.now() + Math.max(0, next - now)
+    const { serializer, store } = this.options
+    const setting = { serializer, store, session: exchanger.session!, onEnd: this.ended }
     for (const job of claimed) {
       const post = this.posts.get(job.name)
       if (post === undefined) continue
-      const hand = new InHand(job, post, exchanger)
+      const hand = new InHand(job, post, exchanger, setting)
       if (job.lost >= 2) shared.alone = true
       this.hands.set(job.id, hand)
       this.running.set(job.name, (this.running.get(job.name) ?? 0) + 1)
@@ -260,11 +262,6 @@ export class QueueRunner {
     this.settled(hand, { _tag: "Done", format: undefined, result: "", ttl: 0 })
   }
 
-  private runOf(hand: InHand) {
-    const { queue, serializer, store } = this.options
-    return { queue, serializer, store, session: hand.exchanger.session!, began: this.now(), onEnd: this.ended(hand) }
-  }
-
   private start(hand: InHand): void {
     const { serializer, shared } = this.options
     const { spec } = hand.post.handler
@@ -274,33 +271,31 @@ export class QueueRunner {
     hand.deadline = now + spec.timeout
     this.deadlines.add(hand.deadline)
     shared.running++
-    hand.begin(this.runOf(hand))
+    hand.begin(now)
   }
 
-  private readonly ended =
-    (hand: InHand) =>
-    (exit: Exit.Exit<unknown, unknown>): void => {
-      const { serializer, shared, worker } = this.options
-      const now = this.now()
-      shared.running--
-      const took = now - hand.began
-      this.meter.ran(hand.job.name, took)
-      this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
-      const outcome = outcomeOf({
-        spec: hand.post.handler.spec,
-        serializer,
-        job: hand.job,
-        exit,
-        stop: hand.stop,
-        answer: hand.answer,
-        staged: hand.staged?.jobs,
-        worker,
-        now,
-        random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
-      })
-      this.settle(hand, outcome)
-      this.startWaiting()
-    }
+  private readonly ended = (hand: InHand, exit: Exit.Exit<unknown, unknown>): void => {
+    const { serializer, shared, worker } = this.options
+    const now = this.now()
+    shared.running--
+    const took = now - hand.began
+    this.meter.ran(hand.job.name, took)
+    this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
+    const outcome = outcomeOf({
+      spec: hand.post.handler.spec,
+      serializer,
+      job: hand.job,
+      exit,
+      stop: hand.stop,
+      answer: hand.answer,
+      staged: hand.staged?.jobs,
+      worker,
+      now,
+      random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
+    })
+    this.settle(hand, outcome)
+    this.startWaiting()
+  }
 
   private settle(hand: InHand, outcome: Outcome | undefined): void {
     this.release(hand)
