@@ -281,18 +281,8 @@ export class QueueRunner {
     const took = now - hand.began
     this.meter.ran(hand.job.name, took)
     this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
-    const outcome = outcomeOf({
-      spec: hand.post.handler.spec,
-      serializer,
-      job: hand.job,
-      exit,
-      stop: hand.stop,
-      answer: hand.answer,
-      staged: hand.staged?.jobs,
-      worker,
-      now,
-      random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
-    })
+    const random = Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
+    const outcome = outcomeOf(hand, exit, { serializer, worker, now, random })
     this.settle(hand, outcome)
     this.startWaiting()
   }
@@ -311,7 +301,7 @@ export class QueueRunner {
 
   /** What became of it goes with the next exchange of the exchanger that it came on. */
   private settled(hand: InHand, outcome: Outcome): void {
-    hand.exchanger.settle({ hand, outcome })
+    hand.exchanger.settle({ hand, job: hand.job, outcome })
     this.progress.openUnsafe()
   }
 
@@ -448,6 +438,7 @@ export class QueueRunner {
       yield* Effect.timeoutOption(settling, Math.min(1_000, lease))
     }
     yield* Effect.forEach(this.exchangers, (exchanger) => exchanger.close, { concurrency: "unbounded", discard: true })
+    this.meter.end()
   })
 
   readonly behind: Effect.Effect<boolean> = Effect.suspend(() =>
