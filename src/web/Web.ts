@@ -15,11 +15,9 @@ import type * as Admin from "../Admin.ts"
 import type * as Engine from "../Engine.ts"
 import { Misconfigured } from "../Errors.ts"
 import { checkCount, invalid } from "../internal/names.ts"
-import { CurrentHealth } from "../internal/run/health.ts"
 import * as Metrics from "../Metrics.ts"
 import { Api } from "./api.ts"
 import * as Assets from "./assets.ts"
-import * as Events from "./events.ts"
 import { isLoopback, type Rules } from "./guard.ts"
 import { handlers } from "./handlers.ts"
 import * as Health from "./health.ts"
@@ -76,18 +74,10 @@ const metrics = HttpRouter.add(
   )
 )
 
-const events = Layer.unwrap(
-  Effect.gen(function* () {
-    const { stopping } = yield* CurrentHealth
-    return HttpRouter.add("GET", "/api/events", yield* Events.make(stopping))
-  })
-)
-
 const ours = (page: HttpRouter.PathInput) =>
   Layer.mergeAll(
     Health.routes,
     metrics,
-    events,
     Assets.routes(page),
     HttpApiBuilder.layer(Api, { openapiPath: "/api/openapi.json" }).pipe(Layer.provide(handlers))
   ).pipe(Layer.provide(HttpServer.layerServices))
