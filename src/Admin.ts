@@ -118,12 +118,16 @@ export const resume = (name: string): Of<void> => Processors.pause(name, false)
 /** The first event, behind the last one, at an offset, or the first event that is not older than a time (ISO 8601). */
 export type Position = Processors.To
 
-/** Move the position of all partitions; refused while the processor runs unpaused. */
+/** Move the position of all partitions, one after the other; refused while the processor runs unpaused. */
 export const seek = (
   name: string,
   to: Position,
-  options?: { readonly resetTables?: boolean | undefined }
-): Of<void, Failure | EventsLost> => Processors.seek(name, to, options?.resetTables ?? false)
+  options?: {
+    readonly resetTables?: boolean | undefined
+    /** Called after each partition, to show how far it is. */
+    readonly moved?: (() => void) | undefined
+  }
+): Of<void, Failure | EventsLost> => Processors.seek(name, to, options?.resetTables ?? false, options?.moved)
 
 // -------------------------------------------------------------------------------------------------------------- aside
 

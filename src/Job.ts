@@ -349,7 +349,7 @@ export const execute = <P, S, Err, Pr>(
   >
 
 /** Wait for the end of a job that was enqueued. */
-export const await_ = <P, S, Err, Pr>(
+const await_ = <P, S, Err, Pr>(
   job: Job<P, S, Err, Pr>,
   id: string
 ): Effect.Effect<S, Err | JobFailed | DecodeError | EngineError, Client> =>

@@ -10,7 +10,8 @@ import type { NoInfer } from "effect/Types"
 import { Misconfigured } from "./Errors.ts"
 import { isTopic, type Join, topicsOf } from "./internal/join/plan.ts"
 import { invalid } from "./internal/names.ts"
-import * as Table from "./Table.ts"
+import { partitionsOf } from "./internal/table/homes.ts"
+import type * as Table from "./Table.ts"
 import type { Any, Key, Source } from "./Topic.ts"
 
 /** What becomes of an event that nothing belongs to: it is left out, given if it is of the left side, or given. */
@@ -126,7 +127,7 @@ export const table = <A, K extends Key, Name extends string, V, const Kd extends
       `${at}: a table with windows has no one row of a key; look it up in the handler (Table.at, Table.lookup)`
     )
   }
-  const partitions = Table.partitionsOf(right)
+  const partitions = partitionsOf(right)
   if (partitions !== undefined && partitions !== left.partitions) {
     throw mismatch(
       `${at}: ${left.name} has ${left.partitions} partitions and table ${right.name} has ${partitions}: ${hint}`
@@ -149,7 +150,7 @@ export const tables = <N1 extends string, N2 extends string, K, V1, V2>(
     if (scope === "key" && definition.windowed === undefined) continue
     throw invalid(`join ${name}: table ${side} has no one row of a key; look up both in your own code`)
   }
-  const [one, other] = [Table.partitionsOf(left), Table.partitionsOf(right)]
+  const [one, other] = [partitionsOf(left), partitionsOf(right)]
   if (one !== undefined && other !== undefined && one !== other) {
     throw mismatch(
       `join ${name}: table ${left.name} has ${one} partitions and table ${right.name} has ${other}: give their topics the ` +

@@ -26,7 +26,7 @@
  * | `millrace_partitions_owned` | gauge | processor | partitions that this process runs |
  * | `millrace_partitions_aside` | gauge | processor | partitions in quarantine, in the whole cluster (take the maximum over workers) |
  * | `millrace_events_aside` | gauge | processor | parked events of the partitions owned here |
- * | `millrace_rebalances_total` | counter | processor, change | partitions that came (`claimed`) and went (`released`) |
+ * | `millrace_handovers_total` | counter | processor, change | partitions that came (`claimed`) and went (`released`) |
  * | `millrace_handover_seconds` | histogram | processor, change | until a granted partition runs (`claimed`), and until one that is wanted elsewhere is let go (`released`) |
  * | `millrace_events_published_total` | counter | topic | events stored by `publish`, `publishAll`, `cast` and `ask` |
  * | `millrace_append_seconds` | histogram | topic | one call that stores what was published, until it is answered |
@@ -82,7 +82,7 @@ export const lagSeconds = gauge("millrace_lag_seconds", "Age of the oldest entry
 export const owned = gauge("millrace_partitions_owned", "Partitions that this process runs")
 export const inQuarantine = gauge("millrace_partitions_aside", "Partitions in quarantine, in the whole cluster")
 export const aside = gauge("millrace_events_aside", "Parked events of the partitions owned here")
-export const rebalances = counter("millrace_rebalances_total", "Partitions that came and went")
+export const handovers = counter("millrace_handovers_total", "Partitions that came and went")
 export const handoverSeconds = seconds("millrace_handover_seconds", "Until a partition runs, or is let go")
 export const published = counter("millrace_events_published_total", "Events stored by publishing")
 export const appendSeconds = seconds("millrace_append_seconds", "One call that publishes, until it is answered")

@@ -27,9 +27,10 @@ import * as Release from "./internal/release.ts"
 import { standardBounds } from "./internal/run/cache.ts"
 import { cannotPark, checkWindows, type Definition, type Shape, type Wrap } from "./internal/run/definition.ts"
 import * as Skip from "./internal/skip.ts"
+import { bind } from "./internal/table/homes.ts"
 import type { Part } from "./Part.ts"
 import type { Policy } from "./Policy.ts"
-import * as Table from "./Table.ts"
+import type * as Table from "./Table.ts"
 import * as Topic from "./Topic.ts"
 
 type NonEmpty<A> = readonly [A, ...ReadonlyArray<A>]
@@ -152,7 +153,7 @@ const define = (
   const joined = compile(name, sources, settings.tables ?? [])
   const tables = [...(settings.tables ?? []), ...(joined?.tables ?? [])]
   if (new Set(tables.map((table) => table.name)).size < tables.length) throw invalid(`${at}: a table is named twice`)
-  for (const table of tables) Table.bind(table, name, topics[0])
+  for (const table of tables) bind(table, name, topics[0])
   const { cache, onLost, prefetch } = settings
   if (onLost !== undefined && onLost !== "halt" && onLost !== "resume")
     throw invalid(`${at}: onLost is "halt" or "resume"`)

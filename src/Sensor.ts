@@ -19,7 +19,7 @@ import type { Event } from "./Event.ts"
 import { CurrentHooks } from "./internal/telemetry/sensing.ts"
 
 /** Called when a step begins; what it returns is called with how the step ended. */
-export type Hook<Begin> = (begin: Begin) => ((exit: Exit.Exit<unknown, unknown>) => void) | void
+export type Hook<Begin, Value = unknown> = (begin: Begin) => ((exit: Exit.Exit<Value, unknown>) => void) | void
 
 /** Events go into a handler, and come out of it: one, or those of a batch; again with each attempt. */
 export interface Handled {
@@ -76,6 +76,22 @@ export interface Asked {
   readonly partition: number
 }
 
+/** A request to the web server that a worker or `Web.layer` serves. */
+export interface WebRequest {
+  readonly method: string
+  /** As it was asked for, without its query: it may hold names and keys. */
+  readonly path: string
+}
+
+/** What such a request was answered, refusals included; one whose client left before that ends with an interruption. */
+export interface WebAnswer {
+  readonly status: number
+  /** As it was declared (`/api/topics/:name`); undefined where there is none, or the guard refused before it was looked for. */
+  readonly route: string | undefined
+  /** Until the answer began: a stream of events goes on after it. */
+  readonly millis: number
+}
+
 export interface Hooks {
   readonly handle?: Hook<Handled> | undefined
   readonly commit?: Hook<Committed> | undefined
@@ -84,6 +100,7 @@ export interface Hooks {
   readonly rebalance?: Hook<Rebalanced> | undefined
   readonly job?: Hook<JobRun> | undefined
   readonly request?: Hook<Asked> | undefined
+  readonly web?: Hook<WebRequest, WebAnswer> | undefined
 }
 
 /**

@@ -13,7 +13,7 @@ import { type ValueCodec, valueCodec } from "./internal/record/stored.ts"
 import { missing, undecodable } from "./internal/run/row.ts"
 import { onRow } from "./internal/run/unit.ts"
 import { topicOf } from "./internal/table/changes.ts"
-import { bind, boundTo, homeOf, partitionsOf } from "./internal/table/homes.ts"
+import { boundTo, homeOf } from "./internal/table/homes.ts"
 import {
   add,
   apply,
@@ -468,5 +468,3 @@ const attempt = <A>(
   f: () => A
 ): Effect.Effect<A, DecodeError> =>
   Effect.try({ try: f, catch: (error) => undecodable(name, partition, key, bytes, error) })
-
-export { bind, partitionsOf }

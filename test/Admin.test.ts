@@ -116,7 +116,9 @@ describe("topics and processors", () => {
       yield* Admin.seek("billing", { offset: positions[0]!.offset })
       assert.match(yield* refusal(Admin.seek("billing", { offset: "never" })), /no offset/)
       assert.match(yield* refusal(Admin.seek("billing", { time: "never" })), /no time/)
-      yield* Admin.seek("billing", "earliest")
+      let moved = 0
+      yield* Admin.seek("billing", "earliest", { moved: () => moved++ })
+      assert.strictEqual(moved, (yield* Admin.processor("billing")).partitions)
       yield* Admin.resume("billing")
       yield* until(engine, "all is handled again", () => seen.length === 12)
       yield* worker.stop

@@ -111,7 +111,7 @@ describe("a worker", () => {
       yield* equal(Metrics.appendFailures, topics, 0)
       assert.isAtLeast(yield* valueOf(Metrics.commitSeconds, { processor }), 1)
       yield* equal(Metrics.owned, { processor }, 2)
-      yield* equal(Metrics.rebalances, { processor, change: "claimed" }, 2)
+      yield* equal(Metrics.handovers, { processor, change: "claimed" }, 2)
       yield* equal(Metrics.handoverSeconds, { processor, change: "claimed" }, 2)
 
       // Paused, the lag is exact; and it is 0 again when all is done.
@@ -144,8 +144,8 @@ describe("a worker", () => {
       // What it has counted stays; what is there no more is shown no more.
       yield* equal(Metrics.processed, { processor }, 24)
       assert.strictEqual(
-        yield* valueOf(Metrics.rebalances, { processor, change: "released" }),
-        yield* valueOf(Metrics.rebalances, { processor, change: "claimed" })
+        yield* valueOf(Metrics.handovers, { processor, change: "released" }),
+        yield* valueOf(Metrics.handovers, { processor, change: "claimed" })
       )
       yield* worker.close
       yield* equal(Metrics.processed, { processor }, 24)
@@ -257,7 +257,7 @@ describe("a worker", () => {
         yield* start([part], { member: "two" })
         const of = (metric: Metric.Metric<any, any>) => valueOf(metric, { processor: name })
         yield* until(engine, "they share", () =>
-          Effect.map(valueOf(Metrics.rebalances, { processor: name, change: "released" }), (n) => n >= 4)
+          Effect.map(valueOf(Metrics.handovers, { processor: name, change: "released" }), (n) => n >= 4)
         )
         yield* until(engine, "all are owned", () => Effect.map(of(Metrics.owned), (n) => n === 8))
         yield* Topic.publishAll(source, numbers(100))

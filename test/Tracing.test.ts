@@ -5,6 +5,7 @@ import type { Engine } from "../src/index.ts"
 import { Agent, Event, Job, Policy, Processor, Retention, Settings, Topic, Tracing } from "../src/index.ts"
 import { behaviour, drain, numbers, start, type TestEngine, until } from "./support/engines.ts"
 import { type Kept, keeping } from "./support/spans.ts"
+import { inner, outer } from "./support/traced.thread.ts"
 
 const on = { tracing: { sample: 1 } }
 
@@ -75,6 +76,39 @@ describe("with tracing", () => {
         assert.include(run.attributes, { "millrace.job": job.name, "messaging.destination.name": job.queue })
       }).pipe(traced(kept))
     }
+  )
+
+  behaviour(
+    "a job in a thread has a span there, the child of its run, and what it enqueues goes on from that",
+    () => {
+      const kept: Array<Kept> = []
+      return Effect.gen(function* () {
+        const ran = yield* Deferred.make<Readonly<Record<string, string>>>()
+        const url = new URL("./support/traced.thread.ts", import.meta.url)
+        yield* start([
+          Job.handlerInThread(outer, url, { threads: 1 }),
+          Job.handler(inner, (_, run) => Deferred.succeed(ran, run.headers))
+        ])
+        const there = yield* Effect.withSpan(Job.execute(outer, 1), "enqueuer")
+        const headers = yield* Deferred.await(ran)
+        const run = named(kept, "run outer")
+        assert.strictEqual(run.parent, named(kept, "enqueuer").spanId)
+        assert.deepInclude(there, { name: "run outer in a thread", traceId: run.traceId, parent: run.spanId })
+        assert.strictEqual(headers[Tracing.header], `00-${run.traceId}-${there!.spanId}-01`)
+      }).pipe(traced(kept))
+    },
+    { on: ["file"], timeout: 60_000 }
+  )
+
+  behaviour(
+    "a job in a thread that nobody traces has none",
+    () =>
+      Effect.gen(function* () {
+        const url = new URL("./support/traced.thread.ts", import.meta.url)
+        yield* start([Job.handlerInThread(outer, url, { threads: 1 })])
+        assert.isNull(yield* Effect.withSpan(Job.execute(outer, 1), "enqueuer"))
+      }).pipe(traced([], 0)),
+    { on: ["file"], timeout: 60_000 }
   )
 
   behaviour("each try is a span of the same parent, and a dead letter keeps it, through a redrive", (engine) => {

@@ -22,6 +22,30 @@ describe("sharing", () => {
   const observed = (parts: Parameters<typeof start>[0], options: Worker.Options = {}) =>
     start(parts, { settle: 0, ...options })
 
+  behaviour("its summary counts each partition that came or went after the start", (engine) =>
+    Effect.gen(function* () {
+      const part = Processor.make("p", { topic: readings(6) }, () => Effect.void)
+      const owners = Coordinator.use((coordinator) => coordinator.group("p")).pipe(
+        Effect.map((group) => group.owners.map((owner) => owner?.member))
+      )
+      const dealt = (...expected: ReadonlyArray<number>) =>
+        until(engine, `${expected} each`, () =>
+          Effect.map(owners, (members) =>
+            expected.every((count, at) => members.filter((member) => member === ["a", "b"][at]).length === count)
+          )
+        )
+      const a = yield* observed([part], { member: "a" })
+      yield* dealt(6)
+      const b = yield* observed([part], { member: "b" })
+      yield* dealt(3, 3)
+      assert.strictEqual((yield* b.stop).handovers, 3)
+      yield* dealt(6, 0)
+      // Three went, three came; its own end is none.
+      yield* a.idle
+      assert.strictEqual((yield* a.stop).handovers, 6)
+    })
+  )
+
   behaviour("partitions are balanced to within one, and every event is handled once across hand-overs", (engine) =>
     Effect.gen(function* () {
       const topic = readings(6)

@@ -130,13 +130,12 @@ export const seek = Command.make(
     yield* withEngine()(
       Effect.gen(function* () {
         const { partitions } = yield* Admin.processor(processor)
-        const moving = withProgress("moved", partitions, (progress) =>
-          Effect.tap(Admin.seek(processor, to, { resetTables }), () =>
-            Effect.sync(() => {
-              progress.done = progress.part = partitions
-            })
-          )
-        )
+        const moving = withProgress("moved", partitions, (progress) => {
+          const moved = (): void => {
+            progress.done = ++progress.part
+          }
+          return Admin.seek(processor, to, { resetTables, moved })
+        })
         const tables = resetTables ? ", and empty its tables" : ""
         yield* change(
           { dryRun, yes },

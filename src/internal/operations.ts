@@ -25,7 +25,8 @@ export interface Sought {
 export const seek = (
   definition: Sought,
   to: Start,
-  reset: boolean
+  reset: boolean,
+  moved?: () => void
 ): Effect.Effect<void, EngineError | EventsLost | Misconfigured, Broker | Coordinator> =>
   Effect.gen(function* () {
     const broker = yield* Broker
@@ -58,6 +59,7 @@ export const seek = (
         })
       }
       if (result._tag !== "Done" && result._tag !== "DoneBefore") return yield* running("seek", processor)
+      moved?.()
     }
   })
 

@@ -7,7 +7,7 @@
  */
 import { createServer } from "node:http"
 import { NodeHttpServer } from "@effect/platform-node"
-import { Effect, Layer, Redacted } from "effect"
+import { type Context, Effect, flow, Layer, Redacted } from "effect"
 import { HttpRouter, HttpServer, type HttpServerError, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { PrometheusMetrics } from "effect/observability"
@@ -15,15 +15,14 @@ import type * as Admin from "../Admin.ts"
 import type * as Engine from "../Engine.ts"
 import { Misconfigured } from "../Errors.ts"
 import { checkCount, invalid } from "../internal/names.ts"
-import { CurrentHealth } from "../internal/run/health.ts"
 import * as Metrics from "../Metrics.ts"
 import { Api } from "./api.ts"
 import * as Assets from "./assets.ts"
-import * as Events from "./events.ts"
 import { isLoopback, type Rules } from "./guard.ts"
 import { handlers } from "./handlers.ts"
 import * as Health from "./health.ts"
 import { protect } from "./protection.ts"
+import { type Watching, watchingOf } from "./watching.ts"
 
 export { Api }
 
@@ -76,18 +75,10 @@ const metrics = HttpRouter.add(
   )
 )
 
-const events = Layer.unwrap(
-  Effect.gen(function* () {
-    const { stopping } = yield* CurrentHealth
-    return HttpRouter.add("GET", "/api/events", yield* Events.make(stopping))
-  })
-)
-
 const ours = (page: HttpRouter.PathInput) =>
   Layer.mergeAll(
     Health.routes,
     metrics,
-    events,
     Assets.routes(page),
     HttpApiBuilder.layer(Api, { openapiPath: "/api/openapi.json" }).pipe(Layer.provide(handlers))
   ).pipe(Layer.provide(HttpServer.layerServices))
@@ -108,16 +99,16 @@ export const routes = (
 /** A server of its own; fails if it is not safe, or cannot listen. Gives the server, whose address tests may ask for. */
 export const layer = (options: Options = {}): Layer.Layer<HttpServer.HttpServer, Misconfigured, Engine.Services> =>
   Layer.unwrap(
-    Effect.suspend(() => {
+    Effect.contextWith((context: Context.Context<never>) => {
       try {
-        return Effect.succeed(serve(options))
+        return Effect.succeed(serve(options, watchingOf(context)))
       } catch (error) {
         return error instanceof Misconfigured ? Effect.fail(error) : Effect.die(error)
       }
     })
   )
 
-const serve = (options: Options) => {
+const serve = (options: Options, watching: Watching | undefined) => {
   const { host = "127.0.0.1" } = options
   const port = checkCount("web.port", options.port ?? defaultPort, 0, 65_535)
   const token = checkToken(options.token)
@@ -125,8 +116,11 @@ const serve = (options: Options) => {
   if (open && token === undefined) {
     throw invalid(`web.host: ${JSON.stringify(host)} is open to other machines: give web.token too, or leave host out`)
   }
-  const guarded = HttpRouter.middleware(protect({ token, always: open }) as never, { global: true })
-  const app = Layer.mergeAll(ours("/"), options.routes ?? Layer.empty, guarded as Layer.Layer<never>)
+  const protection = protect({ token, always: open })
+  const around = watching === undefined ? protection : flow(protection, watching.around)
+  const guarded = HttpRouter.middleware(around as never, { global: true })
+  const served = Layer.merge(ours("/"), options.routes ?? Layer.empty)
+  const app = Layer.merge(watching === undefined ? served : noted(served, watching), guarded as Layer.Layer<never>)
   const server = NodeHttpServer.layer(() => createServer({ requestTimeout: 30_000, headersTimeout: 10_000 }), {
     host,
     port,
@@ -140,6 +134,13 @@ const serve = (options: Options) => {
     )
   )
 }
+
+/** The same routes; what stands around them asks for nothing that a request does not bring. */
+const noted = <E, R>(served: Layer.Layer<never, E, R>, { noting }: Watching): Layer.Layer<never, E, R> =>
+  Layer.provide(
+    served,
+    (HttpRouter.middleware(noting as never) as unknown as { readonly layer: Layer.Layer<never> }).layer
+  )
 
 const said = Layer.effectDiscard(
   HttpServer.addressFormattedWith((address) => Effect.logInfo(`the web server listens on ${address}`))

@@ -35,8 +35,18 @@ const Position = Schema.Union([
 
 const LetterPlace = Schema.Struct({ partition: Schema.Int, offset: Schema.String })
 
+/** What the stream of looks says: the overview once a second, or why the engine did not answer. */
+const Look = Schema.Union([
+  Schema.Struct({ event: Schema.tag("overview"), data: Schema.fromJsonString(Admin.Overview) }),
+  Schema.Struct({
+    event: Schema.tag("problem"),
+    data: Schema.fromJsonString(Schema.Struct({ message: Schema.String }))
+  })
+])
+
 const Overview = HttpApiGroup.make("overview").add(
   get("overview", "/overview", { success: Admin.Overview, error }),
+  get("events", "/events", { success: HttpApiSchema.StreamSse({ events: Look }), error: Unavailable }),
   /** Does nothing, for whoever may change things: so a page learns whether its token is right. */
   post("access", "/access", { success: Done })
 )

@@ -4,7 +4,9 @@ import { HttpApiBuilder, HttpApiMiddleware } from "effect/http-api"
 import type { Failure, Services } from "../Admin.ts"
 import * as Admin from "../Admin.ts"
 import type { EventsLost } from "../Errors.ts"
+import { CurrentHealth } from "../internal/run/health.ts"
 import { Api, CheckedInput } from "./api.ts"
+import * as Events from "./events.ts"
 import { answer, BadRequest, long, type Problem } from "./problems.ts"
 
 type Asked<A> = Effect.Effect<A, Failure | EventsLost, Services>
@@ -24,7 +26,13 @@ const overview = HttpApiBuilder.group(
   "overview",
   Effect.fnUntraced(function* (handlers) {
     const tell = yield* withEngine
-    return handlers.handleAll({ overview: () => tell(Admin.overview), access: () => Effect.void })
+    const { stopping } = yield* CurrentHealth
+    const listen = yield* Events.make(stopping)
+    return handlers.handleAll({
+      overview: () => tell(Admin.overview),
+      events: () => listen,
+      access: () => Effect.void
+    })
   })
 )
 

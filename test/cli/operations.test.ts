@@ -101,6 +101,10 @@ describe("processors", () => {
       const moved = json(yield* seek("earliest", "--reset-tables", "--yes", "--json"))
       assert.deepStrictEqual(moved, { processor: "billing", partitions: 4, position: "earliest", resetTables: true })
       assert.strictEqual(json(yield* run(["lag", "billing", "--json", ...at])).events, 2)
+      const silent = yield* seek("earliest", "--yes")
+      assert.notInclude(silent.err, "moved")
+      const shown = yield* run(["seek", "billing", "earliest", "--yes", ...at], { isTerminal: true })
+      assert.include(shown.err, `\rmoved 4  [${"#".repeat(24)}] 100 %`)
       refused(yield* run(["tables", "get", "totals", "ada", ...at]), 2)
       assert.deepStrictEqual(json(yield* run(["resume", "billing", "--json", ...at])), {
         processor: "billing",

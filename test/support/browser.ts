@@ -17,6 +17,8 @@ export const openBrowser = (): Promise<Browser> => {
 export interface Look {
   readonly width?: number
   readonly scheme?: "light" | "dark"
+  /** What its user answers where the browser asks for a name and a password. */
+  readonly httpCredentials?: { readonly username: string; readonly password: string }
 }
 
 /** What pages have complained about: errors of scripts and of the console, violations of the policy. */
@@ -30,9 +32,9 @@ const isGone = /net::ERR_(CONNECTION_REFUSED|INCOMPLETE_CHUNKED_ENCODING|CONNECT
 export const openPage = async (
   browser: Browser,
   complaints: Complaints,
-  { scheme = "light", width = 1280 }: Look = {}
+  { scheme = "light", width = 1280, ...more }: Look = {}
 ): Promise<Page> => {
-  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme })
+  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme, ...more })
   const page = await context.newPage()
   page.setDefaultTimeout(20_000)
   page.on("pageerror", (error) => complaints.push(error.stack ?? error.message))

@@ -46,6 +46,23 @@ export const ask =
       sent.end(body)
     })
 
+/** The first event of a stream of them, which does not end by itself. */
+export const firstOf = (port: number, path: string): Effect.Effect<string> =>
+  Effect.callback<string>((resume) => {
+    const sent = request({ host: "127.0.0.1", port, path, agent: false }, (response) => {
+      let text = ""
+      response.on("error", () => undefined)
+      response.on("data", (part: Buffer) => {
+        text += part.toString()
+        if (!text.includes("\n\n")) return
+        sent.destroy()
+        resume(Effect.succeed(text))
+      })
+    })
+    sent.on("error", (error) => resume(Effect.die(error)))
+    sent.end()
+  })
+
 /** Where the server listens that was asked to take any port. */
 export const servedPort: Effect.Effect<number, never, HttpServer.HttpServer> = Effect.map(
   HttpServer.HttpServer,

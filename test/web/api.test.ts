@@ -1,5 +1,6 @@
 /** The API is `Admin` over HTTP: the same values, the same operations, the same answer from every worker. */
 import { assert, describe } from "@effect/vitest"
+import { Ajv } from "ajv"
 import { Effect, Redacted, Schedule, Schema } from "effect"
 import * as Admin from "../../src/Admin.ts"
 import * as Job from "../../src/Job.ts"
@@ -11,7 +12,7 @@ import * as Topic from "../../src/Topic.ts"
 import { Web } from "../../src/web/index.ts"
 import { behaviour, numbers, start, until } from "../support/engines.ts"
 import { freePort } from "../support/redis.ts"
-import { ask, bearer, token } from "../support/web.ts"
+import { ask, bearer, firstOf, token } from "../support/web.ts"
 
 const Order = Schema.Struct({ id: Schema.Int, who: Schema.String })
 class Bad extends Schema.TaggedError<Bad>()("Bad", { id: Schema.Int }) {}
@@ -194,6 +195,19 @@ describe("the API", () => {
         )
         assert.deepStrictEqual(described.toSorted(), declared.toSorted())
         assert.isAtLeast(declared.length, 35)
+        // The stream of events too, with what it says.
+        const { schema } = json.paths["/api/events"].get.responses["200"].content["text/event-stream"]
+        const forms: ReadonlyArray<any> = schema.anyOf
+        assert.deepStrictEqual(
+          forms.map(({ properties }) => properties.event.enum),
+          [["overview"], ["problem"]]
+        )
+        const [, event, data] = /^event: (.*)\ndata: (.*)\n\n/.exec(yield* firstOf(at, "/api/events"))!
+        assert.strictEqual(event, "overview")
+        const form = forms[0].properties.data.contentSchema
+        const ajv = new Ajv({ strict: false, validateFormats: false })
+        assert.isTrue(ajv.validate(form, JSON.parse(data!)), ajv.errorsText())
+        assert.isFalse(ajv.validate(form, { message: "away" }))
         yield* Topic.publishAll(topic, numbers(7))
         yield* worker.idle
         const { headers, text } = yield* get("/metrics")

@@ -101,12 +101,13 @@ const startOf = (to: To): Effect.Effect<Start, Misconfigured> => {
 export const seek = (
   name: string,
   to: To,
-  resetTables: boolean
+  resetTables: boolean,
+  moved?: () => void
 ): Effect.Effect<void, EngineError | EventsLost | Misconfigured | NotFound, Broker | Coordinator> =>
   Effect.gen(function* () {
     const { topics } = yield* find(name)
     const start = yield* startOf(to)
     const [first, ...others] = yield* Effect.forEach(topics, (topic) => Effect.map(stored(topic), layoutOf))
     if (first === undefined) return
-    yield* Operations.seek({ name, topics: [first, ...others], startFrom: "earliest" }, start, resetTables)
+    yield* Operations.seek({ name, topics: [first, ...others], startFrom: "earliest" }, start, resetTables, moved)
   })

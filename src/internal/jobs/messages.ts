@@ -1,6 +1,7 @@
 /** What a worker and its threads say to each other; values are in their schema's JSON form. */
 import { Schema } from "effect"
 import type { StagedJob } from "../run/unit.ts"
+import type { Trace } from "../telemetry/tracing.ts"
 import type { Answer } from "./current.ts"
 import type { Spec } from "./spec.ts"
 
@@ -20,6 +21,8 @@ export type ToThread =
       readonly enqueuedAt: number
       readonly headers: Readonly<Record<string, string>>
       readonly after: ReadonlyArray<string>
+      /** The span of the run, if it has one. */
+      readonly trace: Trace | undefined
     }
   | { readonly _tag: "Stop" }
 

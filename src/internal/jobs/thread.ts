@@ -1,6 +1,7 @@
 /** The inside of a thread that runs jobs: one at a time, told by messages. Elsewhere it does nothing. */
-import { type MessagePort, parentPort, workerData } from "node:worker_threads"
+import { type MessagePort, parentPort, threadId, workerData } from "node:worker_threads"
 import { Cause, DateTime, Effect, Exit, type Fiber, type Layer, ManagedRuntime } from "effect"
+import { continued } from "../telemetry/tracing.ts"
 import { Current, type Running } from "./current.ts"
 import { messageOf } from "./ledger.ts"
 import { type FromThread, formsOf, type Invitation, type ToThread } from "./messages.ts"
@@ -22,7 +23,7 @@ export const serve = (
   let fiber: Fiber.Fiber<unknown, unknown> | undefined
 
   const begin = (told: Extract<ToThread, { readonly _tag: "Run" }>): void => {
-    const { _tag, enqueuedAt, payload, ...rest } = told
+    const { _tag, enqueuedAt, payload, trace, ...rest } = told
     const run: Run = { ...rest, enqueuedAt: DateTime.makeUnsafe(enqueuedAt) }
     const staged = new Staged(spec.name)
     const running: Running = {
@@ -35,7 +36,12 @@ export const serve = (
       progress: (value) => Effect.sync(() => say({ _tag: "Progress", value: forms.progress.encode(value) }))
     }
     const effect = Effect.scoped(Effect.suspend(() => handle(forms.payload.decode(payload), run)))
-    fiber = runtime.runFork(Effect.provideService(effect, Current, running))
+    const spanned = continued(effect, trace, `run ${spec.name} in a thread`, {
+      "messaging.message.id": run.id,
+      "millrace.job": spec.name,
+      "thread.id": threadId
+    })
+    fiber = runtime.runFork(Effect.provideService(spanned, Current, running))
     fiber.addObserver((exit) => say(messageOfExit(exit, running)))
   }
 

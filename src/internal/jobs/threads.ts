@@ -4,6 +4,7 @@
  */
 import { Worker as Thread } from "node:worker_threads"
 import { Effect, type Scope } from "effect"
+import { type Trace, traceOf } from "../telemetry/tracing.ts"
 import { answer, Current, type Running } from "./current.ts"
 import { type FromThread, formsOf, type Invitation, type ToThread } from "./messages.ts"
 import type { Run, Spec } from "./spec.ts"
@@ -126,7 +127,8 @@ export const handlerIn =
         seat: Seat,
         payload: unknown,
         run: Run,
-        running: Running
+        running: Running,
+        trace: Trace | undefined
       ): Effect.Effect<unknown, unknown, Current> =>
         Effect.callback<Effect.Effect<unknown, unknown, Current>>((resume) => {
           if (seat.dead) {
@@ -162,11 +164,17 @@ export const handlerIn =
             queue: run.queue,
             enqueuedAt: Number(run.enqueuedAt.epochMilliseconds),
             headers: run.headers,
-            after: run.after
+            after: run.after,
+            trace
           } satisfies ToThread)
           return pool.stop(seat)
         }).pipe(Effect.flatten)
 
       return (payload, run) =>
-        Effect.flatMap(Current, (running) => Effect.flatMap(pool.acquire, (seat) => runOn(seat, payload, run, running)))
+        Effect.withFiber((fiber) => {
+          const trace = traceOf(fiber)
+          return Effect.flatMap(Current, (running) =>
+            Effect.flatMap(pool.acquire, (seat) => runOn(seat, payload, run, running, trace))
+          )
+        })
     })

@@ -48,8 +48,8 @@ export interface Ownership {
   readonly quarantine: (processor: string, partition: number, epoch: bigint, entry: Quarantine) => void
   /** Let go of everything in order, then leave. */
   readonly leave: Effect.Effect<void>
-  /** Changes of owner after the first statement. */
-  readonly rebalances: () => number
+  /** Partitions that came and went after the first statement. */
+  readonly handovers: () => number
 }
 
 const patient = backoff("100 millis", "5 seconds")
@@ -77,7 +77,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     let leaving = false
     /** Held while partitions are started, so that none is started behind the back of `leave`. */
     const starting = Semaphore.makeUnsafe(1)
-    let rebalances = 0
+    let handovers = 0
 
     const id = (processor: string, partition: number): string => `${processor}/${partition}`
 
@@ -105,7 +105,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           Effect.sync(() => {
             stopping.delete(key)
             past.set(key, grant.epoch)
-            rebalances++
+            handovers++
             onChange({ _tag: "Released", ...grant })
             if (giveBack) release(grant)
             else wake.openUnsafe()
@@ -165,7 +165,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           return release({ processor, partition, epoch })
         }
         group.pause(partition, owned.paused)
-        if (joined.isOpen()) rebalances++
+        if (joined.isOpen()) handovers++
         onChange({ _tag: "Claimed", processor, partition, epoch })
       })
 
@@ -331,6 +331,6 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       lost,
       quarantine,
       leave,
-      rebalances: () => rebalances
+      handovers: () => handovers
     }
   })

@@ -12,7 +12,7 @@ export const metered = (group: Group, context: Context.Context<never>): Group =>
   const sense = senseOf(context, "rebalance")
   const of = (change: Rebalanced["change"]) => {
     const attributes = { processor, change }
-    const count = Metric.withAttributes(Metrics.rebalances, attributes)
+    const count = Metric.withAttributes(Metrics.handovers, attributes)
     const time = timing(Metrics.handoverSeconds, attributes, context)
     return <A, E>(partition: number, isDone: (value: A) => boolean, step: Effect.Effect<A, E>): Effect.Effect<A, E> =>
       Effect.suspend(() => {

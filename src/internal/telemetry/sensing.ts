@@ -7,7 +7,7 @@ export const CurrentHooks = Context.Reference<ReadonlyArray<Hooks>>("millrace/Se
   defaultValue: () => []
 })
 
-type Begin<K extends keyof Hooks> = Hooks[K] extends Hook<infer B> | undefined ? B : never
+type Begin<K extends keyof Hooks> = Hooks[K] extends Hook<infer B, any> | undefined ? B : never
 type End = (exit: Exit.Exit<unknown, unknown>) => void
 
 /** Begins a step with all hooks of this kind, and gives what ends it; undefined: there is none. */

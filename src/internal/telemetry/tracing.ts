@@ -42,6 +42,34 @@ export const traced = <O extends Carries>(
   return { ...options, headers: { ...options?.headers, [traceparent]: encode(span) } }
 }
 
+/** What a thread goes on with: the span it works for, as a header has it, and the share that is traced. */
+export interface Trace {
+  readonly traceparent: string
+  readonly sample: number
+}
+
+/** Undefined: this fiber has no span that is sampled, or tracing is off. */
+export const traceOf = ({ cache: { span }, context }: Fiber.Fiber<unknown, unknown>): Trace | undefined => {
+  const sample = Settings.sampleOf(context)
+  return span === undefined || !span.sampled || sample === 0 ? undefined : { traceparent: encode(span), sample }
+}
+
+/** The other side of `traceOf`: in a span of its own, the child of the one that was handed over. */
+export const continued = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  trace: Trace | undefined,
+  name: string,
+  attributes: Record<string, unknown>
+): Effect.Effect<A, E, R> => {
+  if (trace === undefined) return effect
+  const options = { parent: decode(trace.traceparent), attributes, captureStackTrace: false }
+  const spanned = Effect.withSpan(effect, name, options) as typeof effect
+  return Effect.updateContext(
+    spanned,
+    (context: Context.Context<R>) => Settings.withSample(context, trace.sample) as typeof context
+  )
+}
+
 /** Whether what came with these headers is handled in a span of its own, and of which parent; undefined: it is not. */
 export interface Tracing {
   readonly one: (headers: Headers) => Tracer.SpanOptions | undefined

@@ -53,6 +53,12 @@ export const request = async (path, { body, method = "GET", signal, token = sess
   throw new Problem(response.status, said?.message ?? `The server answered with status ${response.status}.`)
 }
 
+/** Whether looking needs the token too: without what the browser adds by itself, it is refused. */
+export const needsToken = async () => {
+  const response = await fetch("/health/live", { credentials: "omit" }).catch(() => undefined)
+  return response?.status === 401
+}
+
 export const get = async (path, options) => (await request(`/api${path}`, options)).json()
 
 /** What it gives, or undefined. */

@@ -33,7 +33,7 @@ const listen = async (signal, heard) => {
 }
 
 /**
- * Listens from now on. `state(name, message)` hears `connecting`, `live`, `away` (the engine does not answer the worker),
+ * Listens from now on. `state(name, message, status)` hears `connecting`, `live`, `away` (the engine does not answer the worker),
  * `lost` (the worker does not answer) and `denied`.
  */
 export const follow = ({ overview, state }) => {
@@ -51,7 +51,7 @@ export const follow = ({ overview, state }) => {
       watchdog = setTimeout(() => connection.abort(), patienceMillis)
     }
     let message = "The worker that serves this page has stopped."
-    let denied = false
+    let status
     try {
       watch()
       await listen(connection.signal, ({ data, name }) => {
@@ -64,11 +64,11 @@ export const follow = ({ overview, state }) => {
       })
     } catch (error) {
       message = error instanceof Problem ? error.message : "The connection was lost."
-      denied = error instanceof Problem && (error.status === 401 || error.status === 403)
+      status = error instanceof Problem ? error.status : undefined
     }
     clearTimeout(watchdog)
     if (current !== connection) return
-    state(denied ? "denied" : "lost", message)
+    state(status === 401 || status === 403 ? "denied" : "lost", message, status)
     timer = setTimeout(run, pauses[Math.min(failures++, pauses.length - 1)])
   }
 

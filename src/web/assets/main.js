@@ -2,12 +2,12 @@
  * The page: one view at a time, fed by one stream of looks. A look is taken into the history at once, and drawn with the
  * next frame.
  */
-import { session } from "./api.js"
+import { needsToken, session } from "./api.js"
 import { h, setAttribute, setText, show } from "./dom.js"
 import { compact, time } from "./format.js"
 import { take } from "./history.js"
 import { follow } from "./live.js"
-import { say } from "./notices.js"
+import { announce, say } from "./notices.js"
 import { meet } from "./owners.js"
 import { place } from "./router.js"
 import { explainKeys, listenToKeys } from "./shortcuts.js"
@@ -114,7 +114,7 @@ const states = {
 }
 let shown
 
-const tell = (state, message) => {
+const tell = (state, message, status) => {
   setText(element("state-text"), state === "live" && latest !== undefined ? `Live, ${time(latest.at)}` : states[state])
   if (state === shown) return
   if (shown !== undefined && shown !== "connecting") say(states[state])
@@ -125,16 +125,23 @@ const tell = (state, message) => {
   const words = {
     away: `${message} What is shown is from the last look.`,
     lost: `${message} Trying again; what is shown is from the last look.`,
-    denied: message
+    denied: status === 401 ? withoutToken : message
   }[state]
   setText(banner, words ?? "")
   show(banner, words !== undefined)
-  if (state === "denied") askForToken()
+  if (state === "denied") {
+    setBrought(false)
+    askForToken()
+  } else if (state === "live") learnWhoBringsIt()
 }
 
+const withoutToken = "This worker shows nothing without the token."
+
 const askForToken = async () => {
-  if (document.querySelector("dialog") === null && (await signIn("This worker shows nothing without the token.")))
-    live.again()
+  const other = document.querySelector("dialog")
+  // One question at a time.
+  if (other !== null) await new Promise((resolve) => other.addEventListener("close", resolve, { once: true }))
+  if (shown === "denied") await signIn(withoutToken)
 }
 
 let isDrawing = false
@@ -156,8 +163,22 @@ const look = (overview) => {
 // ------------------------------------------------------------------------------------------------------------ keyboard
 
 const tokenButton = element("sign-in")
-const enter = () => (session.token === undefined ? signIn() : signOut())
-const showToken = () => setText(tokenButton, session.token === undefined ? "Sign in" : "Sign out")
+/** The browser has asked for the token before it opened this page, and brings it with each request. */
+let isBrought = false
+const enter = () => {
+  if (session.token !== undefined) signOut()
+  else if (isBrought) announce("This browser has the token already, and forgets it when it is closed.")
+  else signIn()
+}
+const showToken = () => {
+  setText(tokenButton, session.token === undefined ? "Sign in" : "Sign out")
+  show(tokenButton, session.token !== undefined || !isBrought)
+}
+const setBrought = (brought) => {
+  isBrought = brought
+  showToken()
+}
+const learnWhoBringsIt = async () => setBrought(session.token === undefined && (await needsToken()))
 
 const keys = [
   ...views.map(({ name, path }, at) => [
@@ -173,7 +194,10 @@ const keys = [
 
 startTheme()
 showToken()
-session.onChange(showToken)
+session.onChange(() => {
+  showToken()
+  live.again()
+})
 tokenButton.addEventListener("click", enter)
 element("help").addEventListener("click", () => explainKeys(keys))
 element("skip").addEventListener("click", () => element("main").focus())
