@@ -78,8 +78,10 @@ describe("the package", () => {
   }, 300_000)
 
   const write = (name: string, source: string): void => writeFileSync(join(consumer, name), source)
-  const compile = (...files: ReadonlyArray<string>): Promise<Outcome> => {
+  const compile = (file: string): Promise<Outcome> => {
     const compilerOptions = {
+      // What `tsc --init` writes: every type that a user's module exports must have a name outside of ours.
+      declaration: true,
       target: "ES2024",
       lib: ["ES2024"],
       module: "NodeNext",
@@ -90,7 +92,7 @@ describe("the package", () => {
       outDir: "built",
       rootDir: "."
     }
-    write("tsconfig.json", JSON.stringify({ compilerOptions, files }))
+    write("tsconfig.json", JSON.stringify({ compilerOptions, files: [file] }))
     return run(consumer, process.execPath, "node_modules/typescript/bin/tsc", "-p", ".")
   }
 
@@ -149,6 +151,85 @@ describe("the package", () => {
     assert.isNotEmpty(promised)
     const output = await succeeds(consumer, process.execPath, "built/example.js")
     assert.deepStrictEqual(output.trim().split("\n"), promised)
+  })
+
+  it("names the types of what a user's modules export", { timeout: 120_000 }, async () => {
+    write(
+      "exported.ts",
+      `import { Effect, Schema } from "effect"
+import { Agent, App, Engine, Job, Join, Policy, Probe, Processor, Queue, Scheduler, Serializer, Table, Topic } from "millrace"
+import { Window, Worker } from "millrace"
+import { Simulation, TestJob, TestProcessor } from "millrace/testing"
+import { Web } from "millrace/web"
+
+export const Order = Schema.Struct({ customer: Schema.String, amount: Schema.Finite })
+export const orders = Topic.make("orders", { schema: Order, partitionBy: "customer" })
+export const published = Topic.publishAll(orders, [{ customer: "ada", amount: 5 }])
+export const seen = Topic.stream(orders, { from: "latest" })
+export const letters = [Topic.deadLetters(orders), Topic.redrive(orders)]
+export const totals = Table.make("totals", { key: Schema.String, value: Schema.Finite, initial: () => 0, changes: true })
+export const rows = [Table.changes(totals), Table.lookup(totals, "ada"), Table.entries(totals)]
+export const hours = Table.windowed("hours", {
+  key: Schema.String,
+  value: Schema.Int,
+  initial: () => 0,
+  window: Window.tumbling("1 hour")
+})
+export const told = Table.onClose(hours, ({ key }) => Effect.log(key))
+export const marks = Table.sets("marks", { key: Schema.String, member: Schema.String })
+export const requests = Table.requests(marks)
+export const counted = (name: string) => Table.update(hours, name, (count) => count + 1)
+export const billing = Processor.make("billing", { topic: orders, tables: [totals, told] }, (order) =>
+  Table.update(totals, order.customer, (total) => total + order.amount)
+)
+export const safe = billing.pipe(Processor.retry({ times: 3 }), Processor.catch(Policy.deadLetter()))
+export const loader = Processor.batch("loader", { topic: orders, size: 5, within: "1 second" }, (batch) => Effect.log(batch.length))
+export const looks = [Processor.lag("billing"), Processor.parked("billing"), Processor.quarantined("billing")]
+export const joined = [Join.streams(orders, orders, { within: "1 hour" }), Join.table(orders, totals)]
+export const view = Join.tables(totals, totals)
+export class SoldOut extends Schema.TaggedError<SoldOut>()("SoldOut", { left: Schema.Int }) {}
+export const stock = Agent.make("stock", { request: Schema.String, reply: Schema.Int, error: SoldOut })
+export const keeper = Agent.handler(stock, () => Effect.succeed(1))
+export const asked = Agent.ask(stock, "loom")
+export const thumbnail = Job.make("thumbnail", { payload: Schema.String, success: Schema.String, error: SoldOut })
+export const jobs = [Job.enqueue(thumbnail, "a"), Job.execute(thumbnail, "b"), Job.info(thumbnail, "c")]
+export const shrink = Job.handler(thumbnail, (image, run) => Effect.as(Effect.log(run.attempt), image))
+export const queue = [Queue.schedules("thumbnail"), Queue.counts("thumbnail")]
+export const nightly = Scheduler.cron("nightly", { expression: "0 2 * * *" }, Effect.asVoid(Scheduler.Tick))
+export const parts = [billing, safe, loader, keeper, shrink, nightly]
+export const app = App.make({ name: "shop", parts })
+export const ran = [App.run(app), Worker.run(parts)]
+export const layers = [Engine.layerMemory, Engine.layerConfig, Worker.layer(parts), Web.layer({ port: 0 })]
+export const packed = Serializer.compressed(Serializer.json, { with: "gzip" })
+export const probed = Probe.make
+export const run = TestProcessor.run(billing, [TestProcessor.event(orders, { customer: "ada", amount: 1 })])
+export const simulated = Simulation.run(1, { parts: [safe], events: [] })
+export const stepped = TestJob.run
+`
+    )
+    assert.deepStrictEqual(await complaints("exported.ts"), [])
+    // By its own path too, and as the same module.
+    write(
+      "path.ts",
+      `import { Topic } from "millrace"\nimport * as Same from "millrace/Topic"\nconsole.log(Same.make === Topic.make)\n`
+    )
+    assert.deepStrictEqual(await complaints("path.ts"), [])
+    assert.strictEqual(await succeeds(consumer, process.execPath, "built/path.js"), "true\n")
+  })
+
+  it("opens each public module, and no other", () => {
+    const { exports } = JSON.parse(readFileSync(join(project, "package.json"), "utf8"))
+    const opened = ["", "testing/", "web/"].flatMap((folder) =>
+      Array.from(
+        readFileSync(join(project, "src", folder, "index.ts"), "utf8").matchAll(/^export \* as (\w+) from/gm),
+        ([, name]) => [`./${folder}${name}`, `./dist/${folder}${name}.js`]
+      )
+    )
+    assert.isAbove(opened.length, 30)
+    assert.deepStrictEqual(
+      Object.entries(exports).filter(([, to]) => typeof to === "string" && to !== "./package.json"),
+      opened
+    )
   })
 
   it("opens its testing kit", { timeout: 120_000 }, async () => {
@@ -228,7 +309,7 @@ export const app = App.make({ name: "shop", parts: [Processor.make("billing", { 
     "millrace/internal/names",
     "millrace/internal/names.js",
     "millrace/dist/internal/names.js",
-    "millrace/Topic"
+    "millrace/redis/client"
   ])("keeps %s shut, at compile time and at run time", { timeout: 120_000 }, async (path) => {
     write("shut.ts", `import * as Inside from "${path}"\nconsole.log(Inside)\n`)
     const compiled = await compile("shut.ts")

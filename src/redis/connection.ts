@@ -7,7 +7,7 @@
 import { randomInt } from "node:crypto"
 import { Effect } from "effect"
 import type { EngineError } from "../Errors.ts"
-import { isHopeless, type Place, toEngineError, unreachable } from "./failure.ts"
+import { isHopeless, isOtherDatabase, type Place, toEngineError, unreachable } from "./failure.ts"
 
 export type Argument = string | number | Uint8Array
 export type Command = readonly [name: string, ...args: ReadonlyArray<Argument>]
@@ -184,6 +184,7 @@ export class Link {
     // Listening also keeps ioredis from printing errors by itself.
     const onError = (error: unknown): void => {
       this.failure = error
+      if (isOtherDatabase(error)) native.disconnect(true)
     }
     native.on("error", onError)
     native.on("node error", onError)
@@ -312,6 +313,7 @@ export class Link {
       let failure: unknown
       native.on("error", (error: unknown) => {
         failure = error
+        if (isOtherDatabase(error)) native.disconnect()
       })
       const fail = (error: unknown): void => {
         clearTimeout(late)

@@ -68,7 +68,12 @@ const insecure = (cause: unknown): string | undefined => {
 }
 
 /** Waiting will not help. */
-export const isHopeless = (cause: unknown): boolean => isAuthentication(cause) || insecure(cause) !== undefined
+export const isHopeless = (cause: unknown): boolean =>
+  isAuthentication(cause) || insecure(cause) !== undefined || isOtherDatabase(cause)
+
+/** The server refused to select the client's database; ioredis tells it, and would go on in database 0. */
+export const isOtherDatabase = (cause: unknown): boolean =>
+  cause instanceof Error && (cause as { readonly command?: { readonly name?: unknown } }).command?.name === "select"
 
 const isAuthentication = (cause: unknown): boolean => {
   const message = text(cause)
@@ -93,6 +98,7 @@ export const toEngineError = (operation: string, where: Place, cause: unknown): 
   const message = text(cause)
   const error = (reason: Reason, advice: string): EngineError =>
     new EngineError({ operation, reason, detail: `${message} (Redis at ${where.name}: ${advice})` })
+  if (isOtherDatabase(cause)) return error("Refused", "look at the database in the URL, and at `databases` of the server")
   const code = codeOf(message)
   if (code !== undefined) return error(...((where.cluster ? byCodeOfCluster[code] : undefined) ?? byCode[code]!))
   if (isAuthentication(cause)) return error("Refused", byCode.WRONGPASS![1])

@@ -87,6 +87,26 @@ describe("at the start", () => {
     })
   )
 
+  it.live("a database that the server does not have, or does not let one into, is refused, and no other one used", () =>
+    Effect.gen(function* () {
+      const { port } = yield* makeServer(["--databases", "4"])
+      const master = new IoRedis5({ port })
+      yield* Effect.promise(() => master.call("acl", "setuser", "mill", "on", ">right", "~*", "&*", "+@all", "-select"))
+      master.disconnect()
+      const clients = [IoRedis5, IoRedis6].map((IoRedis) => new IoRedis({ port, db: 9, lazyConnect: true }))
+      for (const options of [
+        { url: `redis://127.0.0.1:${port}/4` },
+        { url: `redis://mill:right@127.0.0.1:${port}/3` },
+        ...clients.map((client) => ({ client }))
+      ]) {
+        const error = yield* refused(options)
+        assert(error._tag === "EngineError" && error.reason === "Refused", error.message)
+        assert.match(error.message, /the database in the URL/)
+      }
+      yield* build({ url: `redis://127.0.0.1:${port}/3` })
+    })
+  )
+
   it.live("a server that cannot be reached is named, within the patience for connections", () =>
     Effect.gen(function* () {
       const error = yield* refused({ url: "redis://:secret@127.0.0.1:1" })
