@@ -31,6 +31,7 @@ import { CurrentMiddleware } from "./internal/publish/middleware.ts"
 import { encodeFailure, publish, senderOf } from "./internal/publish/publisher.ts"
 import { Received } from "./internal/record/received.ts"
 import type { Encoded } from "./internal/record/record.ts"
+import type { Definition } from "./internal/run/definition.ts"
 import { stage, unitOf } from "./internal/run/unit.ts"
 import { sensed, senseOf } from "./internal/telemetry/sensing.ts"
 import { traced } from "./internal/telemetry/tracing.ts"
@@ -150,7 +151,14 @@ const toHandler = (
     return all
   }
   const processor = make(finish)
-  return Object.assign(processor.with({ wraps: [answersFailures(contract)], agent: contract }), {
+  const heard: Definition["heard"] = (tell) =>
+    make((event, reply) =>
+      Effect.andThen(
+        Effect.sync(() => tell(event, reply)),
+        finish(event, reply)
+      )
+    ).definition.shape
+  return Object.assign(processor.with({ wraps: [answersFailures(contract)], agent: contract, heard }), {
     "~millrace/Handler": (_: unknown) => _,
     sinking: (target: unknown) => toHandler(make, { contract } as Agent<any, any, any>, [...sinks, sinkOf(target)])
   })

@@ -29,7 +29,8 @@ export interface Settled {
   readonly cause: Cause.Cause<unknown>
 }
 
-const policies = {
+/** Names of policies, as results tell them. @internal */
+export const policies = {
   Ignore: "ignore",
   DeadLetter: "deadLetter",
   Quarantine: "quarantine",

@@ -61,6 +61,7 @@ export const stock = Agent.make("stock", {
   error: SoldOut,
   partitionBy: ({ item }) => item
 })
+export const keeper = Agent.handler(stock, ({ change }) => Effect.succeed(change))
 export const thumbnail = Job.make("thumbnail", {
   payload: Schema.Struct({ image: Schema.String }),
   success: Schema.String,

@@ -97,6 +97,8 @@ export interface Definition extends Common {
   readonly middleware: ReadonlyArray<(events: Events) => Events>
   /** The contract that it answers for, if it is an agent's handler. */
   readonly agent?: Contract | undefined
+  /** Of an agent: the same shape, which tells each reply before it is staged. For the testing kit. */
+  readonly heard?: ((tell: (request: Event<unknown>, reply: unknown) => void) => Shape) | undefined
 }
 
 /** Whether a part is a processor. */
