@@ -72,8 +72,8 @@ const nothing: Counts = { processed: 0, failed: 0, retried: 0, ignored: 0, deadL
 
 export interface Summary {
   readonly parts: Readonly<Record<string, Counts>>
-  /** Partitions that came and went between the first that it was dealt and its end; one rebalance hands over several. */
-  readonly handovers: number
+  /** How often, after the start, partitions came or went; `Metrics.handovers` counts the partitions. */
+  readonly rebalances: number
 }
 
 export type Change = Ownership.Change
@@ -276,7 +276,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       partitions: (now) => Array.from(groups.values(), (group) => group.doing(now)).flat(),
       jobs: (now) => crew?.doing(now) ?? [],
       schedules: schedules.doing,
-      handovers: () => ownership?.handovers() ?? 0
+      rebalances: () => ownership?.rebalances() ?? 0
     })
     if (owners.size > 0) {
       yield* Effect.forkIn(
@@ -358,7 +358,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
     const summary = Effect.sync(
       (): Summary => ({
         parts: Object.fromEntries(Array.from(counts, ([name, count]) => [name, { ...count }])),
-        handovers: ownership.handovers()
+        rebalances: ownership.rebalances()
       })
     )
     // A halt drains too: the other partitions finish what they have in hand, and the lease is given back.

@@ -22,7 +22,7 @@ describe("sharing", () => {
   const observed = (parts: Parameters<typeof start>[0], options: Worker.Options = {}) =>
     start(parts, { settle: 0, ...options })
 
-  behaviour("its summary counts each partition that came or went after the start", (engine) =>
+  behaviour("its summary counts how often partitions came or went after the start", (engine) =>
     Effect.gen(function* () {
       const part = Processor.make("p", { topic: readings(6) }, () => Effect.void)
       const owners = Coordinator.use((coordinator) => coordinator.group("p")).pipe(
@@ -38,11 +38,13 @@ describe("sharing", () => {
       yield* dealt(6)
       const b = yield* observed([part], { member: "b" })
       yield* dealt(3, 3)
-      assert.strictEqual((yield* b.stop).handovers, 3)
+      // At once or one by one; its own end is none.
+      const { rebalances } = yield* b.stop
+      assert.isTrue(1 <= rebalances && rebalances <= 3, `${rebalances} times`)
       yield* dealt(6, 0)
-      // Three went, three came; its own end is none.
       yield* a.idle
-      assert.strictEqual((yield* a.stop).handovers, 6)
+      const of = (yield* a.stop).rebalances
+      assert.isTrue(2 <= of && of <= 6, `${of} times`)
     })
   )
 

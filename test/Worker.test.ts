@@ -72,7 +72,7 @@ describe("the end", () => {
 
   behaviour("without parts it ends at once, with an empty summary", () =>
     Effect.gen(function* () {
-      assert.deepStrictEqual(yield* Worker.run([]), { parts: {}, handovers: 0 })
+      assert.deepStrictEqual(yield* Worker.run([]), { parts: {}, rebalances: 0 })
     })
   )
 

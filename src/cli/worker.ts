@@ -9,7 +9,7 @@ import { interruptible } from "./interruption.ts"
 import { load, module } from "./modules.ts"
 import { show, table } from "./output.ts"
 
-const summaryLines = ({ parts, handovers }: Worker.Summary): ReadonlyArray<string> => [
+const summaryLines = ({ parts, rebalances }: Worker.Summary): ReadonlyArray<string> => [
   ...table(
     ["part", "processed", "failed", "retried", "ignored", "dead-lettered", "parked", "quarantined"],
     Object.entries(parts).map(([name, counts]) => [
@@ -23,7 +23,7 @@ const summaryLines = ({ parts, handovers }: Worker.Summary): ReadonlyArray<strin
       counts.quarantined
     ])
   ),
-  `handovers: ${handovers}`
+  `rebalances: ${rebalances}`
 ]
 
 /** Asked for by either flag; the token is a secret, so it comes by the environment. */

@@ -60,7 +60,7 @@ export interface Options {
   readonly partitions: (now: number) => ReadonlyArray<Doing>
   readonly jobs: (now: number) => ReadonlyArray<DoingJob>
   readonly schedules: () => ReadonlyArray<DoingSchedule>
-  readonly handovers: () => number
+  readonly rebalances: () => number
 }
 
 const rounded = (value: number): number => Math.round(value * 1_000) / 1_000
@@ -78,7 +78,7 @@ export const make = (options: Options): Effect.Effect<Reporting> =>
   Effect.gen(function* () {
     const clock = yield* Clock.Clock
     const context = yield* Effect.context<never>()
-    const { coordinator, jobs, member, parts, partitions, handovers, schedules } = options
+    const { coordinator, jobs, member, parts, partitions, rebalances, schedules } = options
     const since = clock.currentTimeMillisUnsafe()
     const bell = Latch.makeUnsafe(false)
     let before = new Map<string, { readonly processed: number; readonly taken: Taken }>()
@@ -112,7 +112,7 @@ export const make = (options: Options): Effect.Effect<Reporting> =>
         runtime: process.version,
         since: iso(since),
         memory: process.memoryUsage.rss(),
-        handovers: handovers(),
+        rebalances: rebalances(),
         parts: parts.map(({ counts, kind, name }) => ({ name, kind, ...counts, ...measured.get(name)! })),
         partitions: partitions(now).slice(0, most),
         jobs: jobs(now).slice(0, most),

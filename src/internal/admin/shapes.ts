@@ -363,7 +363,7 @@ export const WorkerReport = Schema.Struct({
   since: Time,
   /** Resident memory in bytes. */
   memory: Count,
-  handovers: Count,
+  rebalances: Count,
   parts: Schema.Array(Part),
   partitions: Schema.Array(Doing),
   jobs: Schema.Array(RunningJob),

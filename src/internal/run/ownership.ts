@@ -48,8 +48,8 @@ export interface Ownership {
   readonly quarantine: (processor: string, partition: number, epoch: bigint, entry: Quarantine) => void
   /** Let go of everything in order, then leave. */
   readonly leave: Effect.Effect<void>
-  /** Partitions that came and went after the first statement. */
-  readonly handovers: () => number
+  /** Statements after the first that gave it partitions, or took some. */
+  readonly rebalances: () => number
 }
 
 const patient = backoff("100 millis", "5 seconds")
@@ -77,7 +77,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     let leaving = false
     /** Held while partitions are started, so that none is started behind the back of `leave`. */
     const starting = Semaphore.makeUnsafe(1)
-    let handovers = 0
+    let rebalances = 0
 
     const id = (processor: string, partition: number): string => `${processor}/${partition}`
 
@@ -105,7 +105,6 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           Effect.sync(() => {
             stopping.delete(key)
             past.set(key, grant.epoch)
-            handovers++
             onChange({ _tag: "Released", ...grant })
             if (giveBack) release(grant)
             else wake.openUnsafe()
@@ -165,20 +164,23 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           return release({ processor, partition, epoch })
         }
         group.pause(partition, owned.paused)
-        if (joined.isOpen()) handovers++
         onChange({ _tag: "Claimed", processor, partition, epoch })
       })
 
     const apply = (mine: ReadonlyArray<Owned>): Effect.Effect<void, EngineError> =>
       Effect.gen(function* () {
         if (leaving) return
+        let moves = false
         const wanted = new Map(mine.map((owned) => [id(owned.processor, owned.partition), owned]))
         for (const [processor, group] of groups) {
           for (const [partition, epoch] of group.epochs) {
             const owned = wanted.get(id(processor, partition))
             if (owned?.epoch === epoch) group.pause(partition, owned.paused)
-            // Taken away: whoever has it now is behind a higher epoch.
-            else seize(group, { processor, partition, epoch }, false)
+            else {
+              // Taken away: whoever has it now is behind a higher epoch.
+              moves = true
+              seize(group, { processor, partition, epoch }, false)
+            }
           }
         }
         const starts: Array<Effect.Effect<void, EngineError>> = []
@@ -190,6 +192,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           const running = group.epochs.has(owned.partition)
           const { epoch, partition, processor } = owned
           if (running && owned.giveUp) {
+            moves = true
             fork(retire({ processor, partition, epoch }, group.stop(partition, options.grace), true))
           } else if (!running && epoch <= (past.get(key) ?? -1n)) {
             // A late statement, or an engine that went back: as after a refusal, only a higher epoch will do.
@@ -198,6 +201,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
           } else if (!running && owned.giveUp) release({ processor, partition, epoch })
           else if (!running) starts.push(start(group, owned))
         }
+        if (joined.isOpen() && (moves || starts.length > 0)) rebalances++
         if (starts.length === 0) return
         // One shard that does not answer must not cost the lease of all: what is left is claimed after the next sync.
         yield* starting.withPermits(1)(
@@ -331,6 +335,6 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       lost,
       quarantine,
       leave,
-      handovers: () => handovers
+      rebalances: () => rebalances
     }
   })

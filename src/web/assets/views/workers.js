@@ -165,7 +165,7 @@ export const worker = (member) => {
         ["Node.js", report.runtime],
         ["Runs since", `${time(report.since)}, ${since(report.since, at)}`],
         ["Memory", bytes(report.memory)],
-        ["Hand-overs", count(report.handovers)],
+        ["Rebalances", count(report.rebalances)],
         ["Member of", found.processors.join(", ")],
         ["Told", since(found.reportedAt, at)]
       ])
