@@ -19,7 +19,8 @@ import type { Received } from "../record/received.ts"
 import { codecOf, type TopicCodec } from "../record/record.ts"
 import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
-import type { DeadLetter, DeadTopic, Page } from "./shapes.ts"
+import type { Page } from "./shapes/common.ts"
+import type { DeadLetter, DeadTopic } from "./shapes/letters.ts"
 
 type Store = Broker | TableStore
 type Client = Store | Serializer
