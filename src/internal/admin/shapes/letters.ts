@@ -1,4 +1,4 @@
-/** Dead letters, as `Admin` tells of them. */
+/** Dead letters and the topics that hold them, as `Admin` tells of them. */
 import { Schema } from "effect"
 import { Count, Headers, Time } from "./common.ts"
 import { Payload } from "./payload.ts"

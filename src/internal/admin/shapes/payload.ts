@@ -1,4 +1,4 @@
-/** A stored value, as `Admin` shows it. */
+/** A stored value as far as it can be read without its schema, as `Admin` shows it. */
 import { Schema } from "effect"
 import { Count } from "./common.ts"
 
