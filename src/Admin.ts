@@ -15,26 +15,15 @@ import * as Jobs from "./internal/admin/jobs.ts"
 import { iso, now } from "./internal/admin/known.ts"
 import * as Letters from "./internal/admin/letters.ts"
 import * as Processors from "./internal/admin/processors.ts"
-import {
-  DeadLetter,
-  DeadTopic,
-  Job,
-  JobSchedule,
-  Lag,
-  type Lane,
-  type Page,
-  Parked,
-  Processor,
-  Quarantined,
-  Queue,
-  Row,
-  Schedule,
-  type State,
-  Table,
-  Topic,
-  TopicLogs,
-  Worker
-} from "./internal/admin/shapes.ts"
+import { type Lane, Parked, Quarantined } from "./internal/admin/shapes/aside.ts"
+import type { Page } from "./internal/admin/shapes/common.ts"
+import { Job, JobSchedule, Queue, type State } from "./internal/admin/shapes/jobs.ts"
+import { DeadLetter, DeadTopic } from "./internal/admin/shapes/letters.ts"
+import { Lag, Processor } from "./internal/admin/shapes/processors.ts"
+import { Schedule } from "./internal/admin/shapes/schedules.ts"
+import { Row, Table } from "./internal/admin/shapes/tables.ts"
+import { Topic, TopicLogs } from "./internal/admin/shapes/topics.ts"
+import { Worker } from "./internal/admin/shapes/workers.ts"
 import * as Tables from "./internal/admin/tables.ts"
 import * as Topics from "./internal/admin/topics.ts"
 import * as Workers from "./internal/admin/workers.ts"
@@ -42,25 +31,13 @@ import type { JobStore } from "./JobStore.ts"
 import type { Serializer } from "./Serializer.ts"
 import type { TableStore } from "./TableStore.ts"
 
-export {
-  Attempt,
-  Counts,
-  Doing,
-  Lane,
-  Log,
-  Owner,
-  type Page,
-  Part,
-  PartitionLag,
-  Payload,
-  pageOf,
-  Retention,
-  RunningJob,
-  State,
-  Time,
-  WorkerReport,
-  WorkerSchedule
-} from "./internal/admin/shapes.ts"
+export { Lane } from "./internal/admin/shapes/aside.ts"
+export { type Page, pageOf, Time } from "./internal/admin/shapes/common.ts"
+export { Attempt, Counts, State } from "./internal/admin/shapes/jobs.ts"
+export { Payload } from "./internal/admin/shapes/payload.ts"
+export { Owner, PartitionLag } from "./internal/admin/shapes/processors.ts"
+export { Log, Retention } from "./internal/admin/shapes/topics.ts"
+export { Doing, Part, RunningJob, WorkerReport, WorkerSchedule } from "./internal/admin/shapes/workers.ts"
 export {
   DeadLetter,
   DeadTopic,

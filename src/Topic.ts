@@ -317,5 +317,5 @@ export const redrive = <A, K>(
         else offsets.add(offset)
       }
     }
-    return putBack(topic, deadOf(topic, options?.topic), wanted)
+    return putBack((name) => (name === topic.name ? topic : undefined), deadOf(topic, options?.topic), wanted)
   })

@@ -2,6 +2,7 @@
 import { assert, describe } from "@effect/vitest"
 import { Effect, type Layer, Schema } from "effect"
 import * as Admin from "../src/Admin.ts"
+import { Broker } from "../src/Broker.ts"
 import * as Job from "../src/Job.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
@@ -79,6 +80,53 @@ describe("dead letters", () => {
         (yield* Admin.processors).map(({ name }) => name),
         ["billing"]
       )
+    })
+  )
+
+  behaviour("of several topics are put back each to its own, in one walk over them", () =>
+    Effect.gen(function* () {
+      const sources = ["one", "two", "three"].map((name) =>
+        Topic.make(name, { schema: Order, partitionBy: (one) => one.who, partitions: 2 })
+      )
+      for (const [at, topic] of sources.entries()) {
+        yield* Topic.publishAll(
+          topic,
+          numbers(40, at * 100).map((id) => order(id, `who${id % 4}`))
+        )
+        const part = Processor.make(`burying-${topic.name}`, { topic }, ({ id }) => Effect.fail(new Bad({ id }))).pipe(
+          Processor.catchTag("Bad", Policy.deadLetter({ topic: "shared.dead" }))
+        )
+        yield* drain([part])
+      }
+      const broker = yield* Broker
+      const [{ entries = 0 } = {}] = (yield* Admin.topics).filter(({ name }) => name === "shared.dead")
+      let read = 0
+      const counting = Broker.of({
+        ...broker,
+        reader: (shard) =>
+          Effect.map(broker.reader(shard), (reader) => ({
+            ...reader,
+            read: (positions, options) =>
+              Effect.tap(reader.read(positions, options), (batches) =>
+                Effect.sync(() => {
+                  for (const batch of batches) read += batch.entries.length
+                })
+              )
+          }))
+      })
+      assert.strictEqual(yield* Effect.provideService(Admin.redrive("shared.dead"), Broker, counting), 120)
+      assert.strictEqual(read, entries)
+      assert.strictEqual((yield* Admin.deadTopics)[0]!.letters, 0)
+      for (const [at, topic] of sources.entries()) {
+        const seen: Array<number> = []
+        yield* drain([
+          Processor.make(`burying-${topic.name}`, { topic }, ({ id }) => Effect.sync(() => void seen.push(id)))
+        ])
+        assert.deepStrictEqual(
+          seen.toSorted((a, b) => a - b),
+          numbers(40, at * 100)
+        )
+      }
     })
   )
 

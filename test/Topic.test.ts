@@ -250,6 +250,51 @@ describe("many at once", () => {
     { timeout: 60_000 }
   )
 
+  behaviour(
+    "large values, from a stream or a generator: with a bounded number of bytes on their way",
+    () =>
+      Effect.gen(function* () {
+        const bytes = 500_000
+        const broker = yield* Broker
+        let [encoded, stored, ahead] = [0, 0, 0]
+        const topic = Topic.make("large", {
+          schema: Schema.String,
+          partitions: 2,
+          partitionBy: (text) => {
+            ahead = Math.max(ahead, ++encoded - stored)
+            return text.slice(0, 4)
+          }
+        })
+        const counting = Broker.of({
+          ...broker,
+          append: (appends, durability) =>
+            Effect.tap(broker.append(appends, durability), () =>
+              Effect.sync(() => {
+                for (const { entries } of appends) for (const entry of entries) stored += entry.count
+              })
+            )
+        })
+        const large = (n: number): string => `${1_000 + n}`.padEnd(bytes, "x")
+        // The first of all, and where it is known how large they are.
+        for (const values of [Stream.range(1, 60), Stream.range(61, 120, 50)]) {
+          const publish = Topic.publishAll(topic, Stream.map(values, large))
+          assert.strictEqual(yield* Effect.provideService(publish, Broker, counting), 60)
+        }
+        const generated = (function* () {
+          for (let n = 121; n <= 180; n++) yield large(n)
+        })()
+        yield* Effect.provideService(Topic.publishAll(topic, generated), Broker, counting)
+        assert.strictEqual(stored, 180)
+        assert.isAtMost(ahead * bytes, 12_000_000)
+        // Small ones again: at first as few, then as many as ever.
+        ahead = 0
+        const small = Stream.range(1, 20_000, 50_000).pipe(Stream.map(String))
+        assert.strictEqual(yield* Effect.provideService(Topic.publishAll(topic, small), Broker, counting), 20_000)
+        assert.isAtLeast(ahead, 1_000)
+      }),
+    { on: ["memory", "Redis"] }
+  )
+
   behaviour("a stream that fails, and a sink", () =>
     Effect.gen(function* () {
       const topic = readings(1)

@@ -6,6 +6,7 @@ import { change, dryRun, yes } from "./changing.ts"
 import { withEngine } from "./engine.ts"
 import { show, table } from "./output.ts"
 import { list } from "./pages.ts"
+import { setPaused, type Verb } from "./pausing.ts"
 import { positionOf } from "./position.ts"
 import { withProgress } from "./progress.ts"
 
@@ -83,24 +84,15 @@ export const lag = Command.make(
   })
 ).pipe(Command.withDescription("How far processors are behind: entries, events, age of the oldest"))
 
-const pausing = (name: "pause" | "resume", description: string) =>
-  Command.make(
-    name,
-    { processor: processorName, dryRun },
-    Effect.fn(function* ({ dryRun, processor }) {
-      const paused = name === "pause"
-      yield* withEngine()(
-        change(
-          { dryRun },
-          {
-            what: `${name} processor ${processor} on all workers`,
-            look: Admin.processor(processor),
-            act: paused ? Admin.pause(processor) : Admin.resume(processor),
-            json: () => ({ processor, paused }),
-            line: () => `${processor} is ${paused ? "paused" : "resumed"}`
-          }
-        )
-      )
+const pausing = (verb: Verb, description: string) =>
+  Command.make(verb, { processor: processorName, dryRun }, ({ dryRun, processor }) =>
+    setPaused(verb, dryRun, {
+      what: `processor ${processor}`,
+      where: " on all workers",
+      look: Admin.processor(processor),
+      pause: Admin.pause(processor),
+      resume: Admin.resume(processor),
+      names: { processor }
     })
   ).pipe(Command.withDescription(description))
 

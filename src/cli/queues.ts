@@ -5,6 +5,7 @@ import * as Admin from "../Admin.ts"
 import { change, dryRun, yes } from "./changing.ts"
 import { withEngine } from "./engine.ts"
 import { list } from "./pages.ts"
+import { setPaused, type Verb } from "./pausing.ts"
 
 export const queueName = Argument.String("queue").pipe(Argument.withDescription("The name of a queue"))
 
@@ -30,24 +31,15 @@ const listing = Command.make(
   })
 ).pipe(Command.withDescription("Queues, and how many jobs are in each state"))
 
-const pausing = (name: "pause" | "resume", description: string) =>
-  Command.make(
-    name,
-    { queue: queueName, dryRun },
-    Effect.fn(function* ({ dryRun, queue }) {
-      const paused = name === "pause"
-      yield* withEngine()(
-        change(
-          { dryRun },
-          {
-            what: `${name} queue ${queue} on all workers`,
-            look: Admin.queue(queue),
-            act: paused ? Admin.pauseQueue(queue) : Admin.resumeQueue(queue),
-            json: () => ({ queue, paused }),
-            line: () => `queue ${queue} is ${paused ? "paused" : "resumed"}`
-          }
-        )
-      )
+const pausing = (verb: Verb, description: string) =>
+  Command.make(verb, { queue: queueName, dryRun }, ({ dryRun, queue }) =>
+    setPaused(verb, dryRun, {
+      what: `queue ${queue}`,
+      where: " on all workers",
+      look: Admin.queue(queue),
+      pause: Admin.pauseQueue(queue),
+      resume: Admin.resumeQueue(queue),
+      names: { queue }
     })
   ).pipe(Command.withDescription(description))
 

@@ -5,6 +5,7 @@ import * as Admin from "../Admin.ts"
 import { change, dryRun, yes } from "./changing.ts"
 import { withEngine } from "./engine.ts"
 import { list } from "./pages.ts"
+import { setPaused, type Verb } from "./pausing.ts"
 import { queueName } from "./queues.ts"
 
 const scheduleName = Argument.String("name").pipe(Argument.withDescription("The name that it was set under"))
@@ -26,24 +27,14 @@ const listing = Command.make(
   })
 ).pipe(Command.withDescription("Jobs that recur, with their last and next slots"))
 
-const pausing = (name: "pause" | "resume", description: string) =>
-  Command.make(
-    name,
-    { queue: queueName, name: scheduleName, dryRun },
-    Effect.fn(function* ({ dryRun, name: schedule, queue }) {
-      const paused = name === "pause"
-      yield* withEngine()(
-        change(
-          { dryRun },
-          {
-            what: `${name} ${schedule} of queue ${queue}`,
-            look: Admin.jobSchedule(queue, schedule),
-            act: paused ? Admin.pauseSchedule(queue, schedule) : Admin.resumeSchedule(queue, schedule),
-            json: () => ({ queue, name: schedule, paused }),
-            line: () => `${schedule} of queue ${queue} is ${paused ? "paused" : "resumed"}`
-          }
-        )
-      )
+const pausing = (verb: Verb, description: string) =>
+  Command.make(verb, { queue: queueName, name: scheduleName, dryRun }, ({ dryRun, name, queue }) =>
+    setPaused(verb, dryRun, {
+      what: `${name} of queue ${queue}`,
+      look: Admin.jobSchedule(queue, name),
+      pause: Admin.pauseSchedule(queue, name),
+      resume: Admin.resumeSchedule(queue, name),
+      names: { queue, name }
     })
   ).pipe(Command.withDescription(description))
 

@@ -7,12 +7,15 @@ import { Effect, Layer } from "effect"
 import * as Engine from "../../src/Engine.ts"
 import * as RedisModule from "../../src/Redis.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
+import { Redis } from "../../src/redis/client.ts"
+import * as RedisCoordinator from "../../src/redis/coordinator.ts"
 import * as RedisJobs from "../../src/redis/jobStore.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
 import { brokerLaws } from "../laws/broker.ts"
+import { coordinatorLaws } from "../laws/coordinator.ts"
 import { jobStoreLaws } from "../laws/jobStore.ts"
 import { tableStoreLaws } from "../laws/tableStore.ts"
-import { makeServer } from "../support/redis.ts"
+import { layerRedis, makeServer, sharedUrl } from "../support/redis.ts"
 import { shop as app } from "./shop.app.ts"
 import { drained, good, json, refused, run, shop } from "./support.ts"
 
@@ -36,6 +39,29 @@ const engine = (shards: number) =>
 
 brokerLaws("as a user of the rule, 3 shards", engine(3))
 tableStoreLaws("as a user of the rule", engine(1))
+
+/** A user of its own for each namespace, on one server: laws of ownership run side by side. */
+const coordinator = Layer.unwrap(
+  Effect.gen(function* () {
+    const [own, url] = [`acl.${crypto.randomUUID()}`, new URL(yield* Effect.promise(sharedUrl))]
+    const { rules }: { readonly rules: ReadonlyArray<string> } = json(
+      yield* run(["acl", "--namespace", own, "--user", own, "--json"])
+    )
+    const { call } = yield* Redis
+    yield* Effect.acquireRelease(
+      call("acl", "setuser", own, ...rules.map((rule) => (rule === ">PASSWORD" ? ">secret" : rule))),
+      () => Effect.ignore(call("acl", "deluser", own))
+    )
+    Object.assign(url, { username: own, password: "secret" })
+    return Layer.provide(RedisCoordinator.layer, RedisModule.layer({ url: url.href, namespace: own }))
+  })
+).pipe(Layer.provide(layerRedis()))
+
+coordinatorLaws("as a user of the rule", coordinator, {
+  live: true,
+  advance: (millis) => Effect.sleep(millis),
+  seeds: 1
+})
 jobStoreLaws("as a user of the rule", Layer.provide(RedisJobs.layer, client(1)))
 
 describe("the rule", () => {

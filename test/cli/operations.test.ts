@@ -89,7 +89,7 @@ describe("processors", () => {
       yield* stocked(place, order(1, "ada"), order(2, "ada"))
       assert.strictEqual(good(yield* run(["pause", "billing", "--dry-run", ...at])), "")
       assert.isFalse(json(yield* run(["processors", "billing", "--json", ...at])).paused)
-      assert.strictEqual(good(yield* run(["pause", "billing", ...at])), "billing is paused\n")
+      assert.strictEqual(good(yield* run(["pause", "billing", ...at])), "processor billing is paused\n")
       assert.isTrue(json(yield* run(["processors", "billing", "--json", ...at])).paused)
       const seek = (...args: ReadonlyArray<string>) => run(["seek", "billing", ...args, ...at])
       refused(yield* seek("earliest"), 2, "nobody can be asked here", "--yes")

@@ -9,7 +9,8 @@ import * as Release from "../release.ts"
 import * as Skip from "../skip.ts"
 import { concurrency, iso, noCursor } from "./known.ts"
 import { find } from "./processors.ts"
-import type { Lane, Page, Parked, Quarantined } from "./shapes.ts"
+import type { Lane, Parked, Quarantined } from "./shapes/aside.ts"
+import type { Page } from "./shapes/common.ts"
 import { visible } from "./topics.ts"
 
 type Both = Broker | Coordinator

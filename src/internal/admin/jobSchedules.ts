@@ -5,7 +5,7 @@ import type { JobStore } from "../../JobStore.ts"
 import * as Queue from "../../Queue.ts"
 import { queue, queues } from "./jobs.ts"
 import { concurrency } from "./known.ts"
-import type { JobSchedule } from "./shapes.ts"
+import type { JobSchedule } from "./shapes/jobs.ts"
 
 /** Slots to come that are told. */
 const runs = 3

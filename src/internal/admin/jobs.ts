@@ -8,7 +8,8 @@ import { type Line, parseLine } from "../jobs/ledger.ts"
 import { invalid } from "../names.ts"
 import { concurrency, iso } from "./known.ts"
 import * as Payload from "./payload.ts"
-import type { Job, Page, Queue, State } from "./shapes.ts"
+import type { Page } from "./shapes/common.ts"
+import type { Job, Queue, State } from "./shapes/jobs.ts"
 
 const describeQueue = (name: string): Effect.Effect<Queue, EngineError, JobStore> =>
   Effect.gen(function* () {

@@ -12,14 +12,15 @@ import type { TableStore } from "../../TableStore.ts"
 import * as Topics from "../../Topic.ts"
 import { withoutOurs } from "../dead/headers.ts"
 import { letterOf } from "../dead/letters.ts"
-import { groupOf, isLetter, nobody, pages, passed } from "../dead/list.ts"
+import { groupOf, isLetter, nobody, passed } from "../dead/list.ts"
 import { redrive as putBack } from "../dead/redrive.ts"
 import { before, compare, parseOffset, zero } from "../entryId.ts"
 import type { Received } from "../record/received.ts"
 import { codecOf, type TopicCodec } from "../record/record.ts"
 import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
-import type { DeadLetter, DeadTopic, Page } from "./shapes.ts"
+import type { Page } from "./shapes/common.ts"
+import type { DeadLetter, DeadTopic } from "./shapes/letters.ts"
 
 type Store = Broker | TableStore
 type Client = Store | Serializer
@@ -228,28 +229,6 @@ export const deadLetter = (
     })
   )
 
-/** The topics that the letters come from. */
-const sourcesOf = (topic: StoredTopic): Effect.Effect<ReadonlySet<string>, EngineError, Client> =>
-  Effect.gen(function* () {
-    const dead = anything(topic)
-    const sources = new Set<string>()
-    const logs = yield* Broker.use((broker) => broker.inspect(dead, range(topic.partitions)))
-    for (const { partition } of logs.filter(({ length }) => length > 0)) {
-      const { upTo } = yield* passed(dead, partition)
-      yield* Effect.scoped(
-        Effect.gen(function* () {
-          const page = yield* pages(dead, partition, upTo)
-          for (let stored = yield* page; stored.length > 0; stored = yield* page) {
-            for (const letter of stored.flatMap(({ events }) => events).filter(isLetter)) {
-              sources.add(letterOf(letter).source.topic)
-            }
-          }
-        })
-      )
-    }
-    return sources
-  })
-
 export interface LetterPlace {
   readonly partition: number
   readonly offset: string
@@ -271,10 +250,10 @@ export const redrive = (
           ([partition, some]) => [partition, new Set(some.map(({ offset }) => offset))]
         )
       )
-    let count = 0
-    for (const source of yield* sourcesOf(topic)) {
-      const found = all.find((one) => one.name === source)
-      if (found !== undefined) count += yield* putBack(anything(found), dead, wanted)
+    const stored = new Map(all.map((one) => [one.name, one]))
+    const sources = (source: string): Topics.Any | undefined => {
+      const found = stored.get(source)
+      return found && anything(found)
     }
-    return count
+    return yield* putBack(sources, dead, wanted)
   })

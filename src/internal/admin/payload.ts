@@ -5,7 +5,7 @@
 import type { Schema } from "effect"
 import { type Codec, open } from "../../Serializer.ts"
 import { reason } from "../record/placement.ts"
-import type { Payload } from "./shapes.ts"
+import type { Payload } from "./shapes/payload.ts"
 
 /** A value in a list is shown up to so many bytes of JSON; one that is asked for by itself up to the second. */
 export const inList = 16 * 1024

@@ -7,7 +7,7 @@ import { parseOffset } from "../entryId.ts"
 import { invalid } from "../names.ts"
 import * as Operations from "../operations.ts"
 import { age, concurrency, iso, named, now } from "./known.ts"
-import type { Lag, Processor } from "./shapes.ts"
+import type { Lag, Processor } from "./shapes/processors.ts"
 import { layoutOf, stored, visible } from "./topics.ts"
 
 const describe = ({ name, partitions, topics }: StoredProcessor): Effect.Effect<Processor, EngineError, Coordinator> =>

@@ -13,7 +13,7 @@ import type { Counts } from "../run/runner.ts"
 import { isSchedule } from "../schedule/definition.ts"
 import type { Doing as DoingSchedule } from "../schedule/schedules.ts"
 import { iso } from "./known.ts"
-import type { WorkerReport } from "./shapes.ts"
+import type { WorkerReport } from "./shapes/workers.ts"
 
 const everyMillis = 5_000
 /** After the first: by then it has settled what it does. */

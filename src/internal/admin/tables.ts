@@ -7,7 +7,8 @@ import { type Codec, Serializer } from "../../Serializer.ts"
 import { type TableLayout, TableStore } from "../../TableStore.ts"
 import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
-import type { Page, Row, Table } from "./shapes.ts"
+import type { Page } from "./shapes/common.ts"
+import type { Row, Table } from "./shapes/tables.ts"
 
 export const tables: Effect.Effect<ReadonlyArray<Table>, EngineError, TableStore> = TableStore.use((store) =>
   store.layouts()

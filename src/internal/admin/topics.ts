@@ -4,7 +4,7 @@ import { Broker, type Layout, type StoredProcessor, type StoredTopic } from "../
 import type { EngineError, NotFound } from "../../Errors.ts"
 import { forever } from "../../Retention.ts"
 import { concurrency, named, range } from "./known.ts"
-import type { Log, Topic, TopicLogs } from "./shapes.ts"
+import type { Log, Topic, TopicLogs } from "./shapes/topics.ts"
 
 /** For the operations that ask for one: without a stored retention nothing is trimmed. */
 export const layoutOf = ({ name, partitions, retention }: StoredTopic): Layout => ({

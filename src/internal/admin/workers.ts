@@ -4,7 +4,8 @@ import type { Broker } from "../../Broker.ts"
 import { Coordinator, leaderGroup } from "../../Coordinator.ts"
 import type { EngineError } from "../../Errors.ts"
 import { concurrency, iso } from "./known.ts"
-import { type Schedule, type Worker, WorkerReport } from "./shapes.ts"
+import type { Schedule } from "./shapes/schedules.ts"
+import { type Worker, WorkerReport } from "./shapes/workers.ts"
 import { visible } from "./topics.ts"
 
 const decode = Schema.decodeUnknownOption(Schema.fromJsonString(WorkerReport))

@@ -1,12 +1,12 @@
 /**
- * Puts dead letters back at the end of their source. A hidden group over the dead-letter topic does it, one partition
- * after the other: a commit emits letters to the source and marks them as gone, so each is put back exactly once, whoever
+ * Puts dead letters back at the end of their sources. A hidden group over the dead-letter topic does it, one partition
+ * after the other: a commit emits letters to their sources and marks them as gone, so each is put back exactly once, whoever
  * dies in between and however often it is run. Its epochs are its own; of two runs at a time the later one goes on.
  */
 import { randomUUID } from "node:crypto"
 import { Clock, Effect } from "effect"
 import { Broker, type Commit, type Committed, type Fence, type NewEntry } from "../../Broker.ts"
-import { EngineError } from "../../Errors.ts"
+import { EngineError, type Misconfigured } from "../../Errors.ts"
 import { Serializer } from "../../Serializer.ts"
 import type { TableStore } from "../../TableStore.ts"
 import type { Any } from "../../Topic.ts"
@@ -30,26 +30,53 @@ const again = backoff("50 millis", "1 second")
 const refused = (detail: string): EngineError =>
   new EngineError({ operation: "Topic.redrive", reason: "Refused", detail })
 
+/** The topic of that name, if letters of it are to be put back. */
+type Sources = (name: string) => Any | undefined
+
 export const redrive = (
-  source: Any,
+  sources: Sources,
   dead: Any,
   wanted: Wanted
 ): Effect.Effect<number, EngineError, Broker | Serializer | TableStore> =>
   Effect.gen(function* () {
     const broker = yield* Broker
     const group = checkName("processor", groupOf(dead))
-    yield* Effect.andThen(broker.declare([source, dead]), broker.register(group, [dead], "earliest")).pipe(
-      Effect.catchTag("Misconfigured", (error) => Effect.fail(refused(error.message)))
-    )
+    yield* declared(Effect.andThen(broker.declare([dead]), broker.register(group, [dead], "earliest")))
+    const serializer = yield* Serializer
+    const met = new Map<string, Source | undefined>()
+    /** Whatever of these letters' sources was not met before is declared. */
+    const meet = Effect.fnUntraced(function* (slice: ReadonlyArray<Stored>) {
+      for (const { events } of slice) {
+        for (const { headers } of events) {
+          const name = headers[deadHeaders.sourceTopic]
+          if (name === undefined || met.has(name)) continue
+          const topic = sources(name)
+          if (topic !== undefined) yield* declared(broker.declare([topic]))
+          met.set(name, topic && { topic, codec: codecOf(topic, serializer) })
+        }
+      }
+      return met
+    })
     let count = 0
     for (let partition = 0; partition < dead.partitions; partition++) {
       const offsets = wanted?.get(partition)
       if (wanted === undefined || offsets !== undefined) {
-        count += yield* Effect.scoped(inPartition(source, dead, partition, offsets))
+        count += yield* Effect.scoped(inPartition(meet, dead, partition, offsets))
       }
     }
     return count
   })
+
+/** A topic that letters come from. */
+interface Source {
+  readonly topic: Any
+  readonly codec: TopicCodec
+}
+
+type Met = ReadonlyMap<string, Source | undefined>
+
+const declared = <R>(effect: Effect.Effect<void, EngineError | Misconfigured, R>) =>
+  Effect.catchTag(effect, "Misconfigured", (error) => Effect.fail(refused(error.message)))
 
 /** Our own epoch for one partition of the hidden group, above whatever is in force. */
 const claim = (dead: Any, partition: number) =>
@@ -72,10 +99,14 @@ const patiently = {
   while: (error: EngineError) => error.reason === "Unreachable" || error.reason === "Full"
 }
 
-const inPartition = (source: Any, dead: Any, partition: number, wanted: ReadonlySet<string> | undefined) =>
+const inPartition = (
+  meet: (slice: ReadonlyArray<Stored>) => Effect.Effect<Met, EngineError>,
+  dead: Any,
+  partition: number,
+  wanted: ReadonlySet<string> | undefined
+) =>
   Effect.gen(function* () {
     const broker = yield* Broker
-    const codec = codecOf(source, yield* Serializer)
     const { answer, fence } = yield* claim(dead, partition)
     const known = yield* passed(dead, partition)
     const page = yield* pages(dead, partition, known.upTo)
@@ -88,11 +119,11 @@ const inPartition = (source: Any, dead: Any, partition: number, wanted: Readonly
     let stored = yield* page
     while (stored.length > 0) {
       for (const slice of sliced(stored)) {
-        const work = plan(source, dead, codec, slice, wanted, known.offsets, place, whole)
+        const work = plan(yield* meet(slice), dead, slice, wanted, known.offsets, place, whole)
         whole = work.whole
         place = work.place
         unreadable += work.unreadable
-        count += work.entries.length
+        count += work.count
         if (work.rows.length === 0) continue
         const commit: Commit = {
           ...fence,
@@ -101,7 +132,7 @@ const inPartition = (source: Any, dead: Any, partition: number, wanted: Readonly
           number,
           offsets: work.moved ? [{ ...place, layout: dead }] : [],
           rows: work.rows,
-          emits: work.entries.length > 0 ? [{ topic: source, partition, entries: work.entries }] : []
+          emits: Array.from(work.entries, ([topic, entries]) => ({ topic, partition, entries }))
         }
         const [result] = yield* broker.commit([commit], "memory").pipe(
           // Nothing beyond memory is asked for.
@@ -120,7 +151,7 @@ const inPartition = (source: Any, dead: Any, partition: number, wanted: Readonly
     if (unreadable > 0) {
       yield* Effect.logWarning(
         `${unreadable} letters of ${dead.name}/${partition} stay listed: they were kept inside batches that this program ` +
-          `cannot read; put them back with the serializer and the keys that ${source.name} is written with`
+          `cannot read; put them back with the serializer and the keys that their topic is written with`
       ).pipe(Effect.annotateLogs({ topic: dead.name, partition }))
     }
     return count
@@ -145,7 +176,8 @@ const sliced = (stored: ReadonlyArray<Stored>): ReadonlyArray<ReadonlyArray<Stor
 }
 
 interface Work {
-  readonly entries: ReadonlyArray<NewEntry>
+  readonly entries: ReadonlyMap<Any, ReadonlyArray<NewEntry>>
+  readonly count: number
   readonly rows: Commit["rows"]
   readonly place: Committed
   readonly moved: boolean
@@ -155,16 +187,16 @@ interface Work {
 
 /** What one commit does with these entries: what it puts back, what it marks, how far the place moves. */
 const plan = (
-  source: Any,
+  met: Met,
   dead: Any,
-  codec: TopicCodec,
   slice: ReadonlyArray<Stored>,
   wanted: ReadonlySet<string> | undefined,
   known: ReadonlySet<string>,
   from: Committed,
   wholeBefore: boolean
 ): Work => {
-  const entries: Array<NewEntry> = []
+  const entries = new Map<Any, Array<NewEntry>>()
+  let count = 0
   const rows: Array<Commit["rows"][number]> = []
   let place = from
   let whole = wholeBefore
@@ -173,15 +205,19 @@ const plan = (
   for (const { entry, events } of slice) {
     const fresh = new Set<Received<unknown>>()
     for (const event of events) {
-      if (!isLetter(event) || event.headers[deadHeaders.sourceTopic] !== source.name) continue
+      const source = met.get(event.headers[deadHeaders.sourceTopic] ?? "")
+      if (source === undefined) continue
       if (known.has(event.offset) || (wanted !== undefined && !wanted.has(event.offset))) continue
-      const back = putBack(dead, codec, event)
+      const back = putBack(dead, source.codec, event)
       if (back === undefined) {
         unreadable++
         continue
       }
       fresh.add(event)
-      entries.push(back)
+      count++
+      const together = entries.get(source.topic)
+      if (together === undefined) entries.set(source.topic, [back])
+      else together.push(back)
     }
     whole &&= events.every((event) => !isLetter(event) || known.has(event.offset) || fresh.has(event))
     if (whole) {
@@ -197,7 +233,7 @@ const plan = (
   }
   const moved = place !== from
   if (moved) row(placeKey, place.entry)
-  return { entries, rows, place, moved, whole, unreadable }
+  return { entries, count, rows, place, moved, whole, unreadable }
 }
 
 /** The event as it was, with a header that says which letter it was; undefined if it cannot be told from its batch. */

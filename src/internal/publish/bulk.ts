@@ -1,4 +1,4 @@
-/** Publishing many events: bounded in what is on its way, whatever the length of the input. */
+/** Publishing many events: bounded in what is on its way, in number and in bytes, whatever the length of the input. */
 import { Context, Effect } from "effect"
 import type { Broker, Durability } from "../../Broker.ts"
 import { EncodeError } from "../../Errors.ts"
@@ -17,6 +17,10 @@ import { type Failure, Item, type Sender } from "./sender.ts"
 const maxChunks = 4
 const chunkOf = (topic: Any): number => Math.max(500, Math.min(2_000, maxBatchEvents * topic.partitions))
 
+/** Bytes on their way, however large an event is; and how many events are encoded where nobody knows yet how large they are. */
+const maxBytes = 8 * 1024 * 1024
+const firstChunk = 10
+
 export type AllOptions = EmitOptions & {
   readonly durability?: Durability | undefined
   readonly offsets?: Iterable<string> | undefined
@@ -29,6 +33,7 @@ const nowhere: Position = { topic: "", partition: 0, offset: "", repeated: false
 class Part extends Item {
   readonly events: ReadonlyArray<Encoded>
   readonly size: number
+  readonly bytes: number
   private readonly bulk: Bulk
   /** Where in the bulk's positions those of these events go. */
   private readonly at: ReadonlyArray<number>
@@ -36,7 +41,14 @@ class Part extends Item {
     super(ids, undefined)
     this.bulk = bulk
     this.events = events
-    this.size = events.reduce((sum, event) => sum + event.count, 0)
+    let size = 0
+    let bytes = 0
+    for (const event of events) {
+      size += event.count
+      bytes += event.bytes
+    }
+    this.size = size
+    this.bytes = bytes
     this.at = at
   }
   place(topic: string, partition: number, id: string, index: number): void {
@@ -61,10 +73,12 @@ interface Chunk {
 /** Many events on their way at once, bounded: `progress` is called when some are settled. */
 class Bulk {
   outstanding = 0
+  private bytes = 0
   stored = 0
   failure: Failure | undefined
   /** Events to encode at a time. */
-  readonly chunk: number
+  chunk = firstChunk
+  private readonly most: number
   private readonly items = new Set<Item>()
   private readonly sender: Sender
   private readonly options: EmitOptions | undefined
@@ -81,13 +95,20 @@ class Bulk {
   ) {
     this.positions = positions
     this.sender = sender
-    this.chunk = chunkOf(sender.topic)
+    this.most = chunkOf(sender.topic)
+    this.fit()
     this.middleware = middleware
     this.options = options
     this.progress = progress
   }
   get full(): boolean {
-    return this.outstanding >= maxChunks * this.chunk
+    return this.outstanding >= maxChunks * this.most || this.bytes >= maxBytes
+  }
+  /** As many as the last ones tell to fit. */
+  private fit(): void {
+    const { usualBytes } = this.sender
+    if (usualBytes === undefined) return
+    this.chunk = Math.max(1, Math.min(this.most, Math.floor(maxBytes / maxChunks / (usualBytes + 1))))
   }
   /** Encode and submit a chunk. */
   submit(values: ReadonlyArray<unknown>, offsets?: ReadonlyArray<string>): void {
@@ -104,7 +125,7 @@ class Bulk {
       if (positions !== undefined) lane.at.push(positions.push(nowhere) - 1)
       if (offsets !== undefined) lane.ids.push(offsets[i]!)
     }
-    const items: Array<readonly [partition: number, item: Item]> = []
+    const items: Array<readonly [partition: number, item: Part]> = []
     lanes.forEach((lane, partition) => {
       if (lane === undefined) return
       // With an id of its own each event is an entry of its own.
@@ -115,15 +136,20 @@ class Bulk {
           : lane.values.map((value, i) => codec.encodeAll([value], [lane.placed[i]!])[0]!)
       items.push([partition, new Part(this, events, lane.at, ids)])
     })
+    const before = this.bytes
     for (const [partition, item] of items) {
       this.items.add(item)
       this.outstanding += item.size
+      this.bytes += item.bytes
       sender.submit(partition, item)
     }
+    if (values.length > 0) sender.usualBytes = (this.bytes - before) / values.length
+    this.fit()
   }
-  settled(failure: Failure | undefined, item: Item): void {
+  settled(failure: Failure | undefined, item: Part): void {
     this.items.delete(item)
     this.outstanding -= item.size
+    this.bytes -= item.bytes
     this.stored += item.stored
     this.failure ??= failure
     this.progress()
@@ -184,7 +210,8 @@ export const publishAll = (
         try {
           while (!ended && bulk.failure === undefined && !bulk.full) {
             const chunk: Array<unknown> = []
-            while (chunk.length < bulk.chunk || ids !== undefined) {
+            const most = bulk.chunk
+            while (chunk.length < most || ids !== undefined) {
               const next = source.next()
               if (next.done === true) {
                 ended = true
@@ -255,8 +282,9 @@ export const feed = (
         const rest: Effect.Effect<void, PublishError> = Effect.suspend(() => {
           try {
             while (at < values.length && !bulk.full && bulk.failure === undefined) {
-              bulk.submit(values.slice(at, at + bulk.chunk))
-              at += bulk.chunk
+              const end = at + bulk.chunk
+              bulk.submit(values.slice(at, end))
+              at = end
             }
           } catch (error) {
             return encodeFailure(error)

@@ -81,6 +81,8 @@ export class Sender {
   private turn = 0
   /** Lanes number their appends under it, each for itself, so that the engine finds what they stored in one place. */
   private readonly publisher = randomUUID()
+  /** Of an event that was published lately with others, encoded. */
+  usualBytes: number | undefined
   readonly topic: Any
   readonly codec: TopicCodec
   private readonly broker: BrokerService
