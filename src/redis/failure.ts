@@ -98,7 +98,8 @@ export const toEngineError = (operation: string, where: Place, cause: unknown): 
   const message = text(cause)
   const error = (reason: Reason, advice: string): EngineError =>
     new EngineError({ operation, reason, detail: `${message} (Redis at ${where.name}: ${advice})` })
-  if (isOtherDatabase(cause)) return error("Refused", "look at the database in the URL, and at `databases` of the server")
+  if (isOtherDatabase(cause))
+    return error("Refused", "look at the database in the URL, and at `databases` of the server")
   const code = codeOf(message)
   if (code !== undefined) return error(...((where.cluster ? byCodeOfCluster[code] : undefined) ?? byCode[code]!))
   if (isAuthentication(cause)) return error("Refused", byCode.WRONGPASS![1])

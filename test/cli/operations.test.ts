@@ -28,6 +28,10 @@ describe("looking", () => {
   onBoth("shows topics, processors, lag and tables", (place) =>
     Effect.gen(function* () {
       const { at } = place
+      const none = yield* run(["topics", ...at])
+      assert.match(good(none), /^topic +partitions/)
+      assert.match(none.err, /^there is none \(in namespace cli-.*; see --namespace\)\n$/)
+      assert.strictEqual((yield* run(["topics", "--json", ...at])).err, "")
       yield* stocked(place, order(1, "ada"), order(2, "bob"), order(3, "ada"))
       yield* equals(place, ["topics"], Admin.topics)
       const orders = yield* equals(place, ["topics", "orders"], Admin.topic("orders"))
