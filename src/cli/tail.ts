@@ -10,7 +10,7 @@ import { oneLine } from "./failures.ts"
 import { note, Quiet } from "./globals.ts"
 import { interruptible } from "./interruption.ts"
 import { load, module, pickTopic } from "./modules.ts"
-import { lines, toJson } from "./output.ts"
+import { lines, printable, toJson } from "./output.ts"
 import { positionOf } from "./position.ts"
 import { checkPartition, topicName } from "./send.ts"
 import * as Values from "./values.ts"
@@ -56,7 +56,7 @@ export const tail = Command.make(
       const text = encode(value)
       return json
         ? toJson({ topic, partition, offset, key, timestamp, headers, value: text })
-        : [`${partition}@${offset}`, timestamp.toJSON(), key ?? "-", toJson(text)].join("  ")
+        : [`${partition}@${offset}`, timestamp.toJSON(), printable(key ?? "-"), toJson(text)].join("  ")
     })
     yield* withEngine(found.namespace)(Effect.andThen(hint, shown))
   }, interruptible)

@@ -61,6 +61,19 @@ describe("looking", () => {
     })
   )
 
+  onBoth("prints a key of any characters in one line, and lets none of them command the terminal", (place) =>
+    Effect.gen(function* () {
+      yield* stocked(place, order(1, "a\nb\u001b[31m"))
+      const rows = good(yield* run(["tables", "entries", "totals", ...place.at]))
+        .trim()
+        .split("\n")
+      assert.lengthOf(rows, 2)
+      assert.match(rows[1]!, /^ *\d {2}a\\nb\\u001b\[31m {2}5$/)
+      const tail = ["tail", shop, "orders", "--from", "earliest", "--end", ...place.at]
+      assert.include(good(yield* run(tail)), "  a\\nb\\u001b[31m  ")
+    })
+  )
+
   onBoth("tells a wrong name what there is, and where it looked", (place) =>
     Effect.gen(function* () {
       yield* stocked(place, order(1, "ada"))
