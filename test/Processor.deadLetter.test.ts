@@ -225,6 +225,22 @@ describe("a dead letter", () => {
     })
   )
 
+  behaviour("says by the error's fields what happened, if it has no message", () =>
+    Effect.gen(function* () {
+      class Declined extends Schema.TaggedError<Declined>()("Declined", { customer: Schema.String }) {}
+      const topic = readings(1)
+      yield* Topic.publish(topic, reading(1))
+      yield* drain([
+        Processor.make("p", { topic }, () => Effect.fail(new Declined({ customer: "ada" }))).pipe(
+          Processor.catch(Policy.deadLetter())
+        )
+      ])
+      const [letter] = yield* lettersOf(topic)
+      assert.strictEqual(letter!.error.tag, "Declined")
+      assert.strictEqual(letter!.error.message, `{"customer":"ada"}`)
+    })
+  )
+
   behaviour("two tags get two policies; a defect has one too", () =>
     Effect.gen(function* () {
       const topic = readings(1)

@@ -1,6 +1,6 @@
 /** Whatever becomes of a failed event can be seen: counted by a metric, and said with its place and what to do next. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Logger, Metric, References, Schedule, Schema } from "effect"
+import { Context, Effect, Logger, Metric, References, Schedule, Schema } from "effect"
 import * as Metrics from "../src/Metrics.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
@@ -139,6 +139,25 @@ describe("a failed event", () => {
       })
     )
   }
+
+  behaviour("for want of a service is told that, and not of policies", () =>
+    Effect.gen(function* () {
+      class Payments extends Context.Service<Payments, Effect.Effect<void>>()("Payments") {}
+      const topic = readings(1)
+      yield* Topic.publish(topic, reading(1))
+      const lines: Array<Line> = []
+      // The command line runs parts whose types it cannot see.
+      const part = Processor.make("needy", { topic }, () => Effect.flatten(Payments)) as Processor.Processor<
+        never,
+        never
+      >
+      yield* Effect.provide(halted([part]), saying(lines))
+      assert.lengthOf(
+        lines.filter(({ text }) => text.includes("since a service is missing") && !text.includes("a policy for it")),
+        1
+      )
+    })
+  )
 
   behaviour(
     "that is one of many fills no log: the first is told of, the others are counted until a minute is over",

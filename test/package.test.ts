@@ -222,7 +222,7 @@ export const stepped = TestJob.run
     const opened = ["", "testing/", "web/"].flatMap((folder) =>
       Array.from(
         readFileSync(join(project, "src", folder, "index.ts"), "utf8").matchAll(/^export \* as (\w+) from/gm),
-        ([, name]) => [`./${folder}${name}`, `./dist/${folder}${name}.js`]
+        ([, name]): [string, unknown] => [`./${folder}${name}`, `./dist/${folder}${name}.js`]
       )
     )
     assert.isAbove(opened.length, 30)

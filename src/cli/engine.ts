@@ -15,10 +15,19 @@ export const options = (appNamespace: string | undefined) =>
           "there is no engine: give --url or set MILLRACE_URL, such as redis://localhost:6379 or file:./events.db"
       })
     }
-    const named = Option.firstSomeOf([yield* Namespace, yield* Config.option(Config.String("MILLRACE_NAMESPACE"))])
-    const namespace = Option.getOrElse(named, () => appNamespace)
-    return { url: url.value, namespace, shards: yield* Engine.shardsConfig }
+    return { url: url.value, namespace: yield* namespaceOf(appNamespace), shards: yield* Engine.shardsConfig }
   })
+
+/** The one that a command works in; undefined if nothing names one. */
+const namespaceOf = (appNamespace: string | undefined) =>
+  Effect.gen(function* () {
+    const named = Option.firstSomeOf([yield* Namespace, yield* Config.option(Config.String("MILLRACE_NAMESPACE"))])
+    return Option.getOrElse(named, () => appNamespace)
+  })
+
+/** Where something was looked for, as people are told who may have meant another one. */
+export const place = (appNamespace?: string | undefined) =>
+  Effect.map(namespaceOf(appNamespace), (namespace = "millrace") => `(in namespace ${namespace}; see --namespace)`)
 
 export const engine = (appNamespace?: string | undefined) =>
   Layer.unwrap(Effect.map(options(appNamespace), Engine.layer))
@@ -28,11 +37,11 @@ export const withEngine =
   (appNamespace?: string | undefined) =>
   <A, E, R>(self: Effect.Effect<A, E, R>) =>
     Effect.gen(function* () {
-      const { namespace = "millrace" } = yield* options(appNamespace)
+      const where = yield* place(appNamespace)
       return yield* self.pipe(
         Effect.catchIf(
           (error) => error instanceof NotFound,
-          ({ message }) => new WrongUse({ message: `${message} (in namespace ${namespace}; see --namespace)` })
+          ({ message }) => new WrongUse({ message: `${message} ${where}` })
         ),
         Effect.provide(engine(appNamespace))
       )

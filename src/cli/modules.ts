@@ -4,7 +4,7 @@
  *
  * Gotcha: importing a module runs it. One that starts a worker when it is imported starts it here too.
  */
-import { pathToFileURL } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 import { Effect, Predicate } from "effect"
 import { Argument } from "effect/cli"
 import type * as Agent from "../Agent.ts"
@@ -47,12 +47,21 @@ const isTable = (value: unknown): value is Table.Declared =>
 
 const wrong = (message: string): WrongUse => new WrongUse({ message })
 
+const ours = new URL("..", import.meta.url).href
+
+/** The first place in the user's own files that the stack names: which of them it is, they cannot know from the message. */
+const placeOf = ({ stack = "" }: Error): string => {
+  const places = Array.from(stack.matchAll(/(file:\/\/\S+?):(\d+)/g))
+  const place = places.find(([, file]) => !file!.startsWith(ours) && !file!.includes("/node_modules/"))
+  return place === undefined ? "" : ` (${shown(fileURLToPath(place[1]!))}:${place[2]})`
+}
+
 const exportsOf = (file: string) =>
   Effect.map(
     Effect.tryPromise({
       try: (): Promise<Record<string, unknown>> => import(pathToFileURL(file).href),
       catch: (error) => {
-        const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+        const text = error instanceof Error ? `${error.name}: ${error.message}${placeOf(error)}` : String(error)
         return wrong(`${shown(file)} cannot be loaded: ${oneLine(text)}`)
       }
     }),

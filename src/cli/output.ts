@@ -12,7 +12,11 @@ export const toJson = (value: unknown, indent?: number): string => JSON.stringif
 
 export type Cell = string | number | boolean | undefined
 
-const text = (cell: Cell): string => (cell === undefined || cell === "" ? "-" : String(cell))
+/** In one line, and without what a terminal would obey: keys and headers are anybody's. */
+export const printable = (text: string): string =>
+  text.replace(/\p{Cc}/gu, (char) => (char === "\n" ? "\\n" : `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`))
+
+const text = (cell: Cell): string => (cell === undefined || cell === "" ? "-" : printable(String(cell)))
 
 /** Rows under a heading; numbers stand right. */
 export const table = (

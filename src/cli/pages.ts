@@ -2,7 +2,8 @@
 import { Effect } from "effect"
 import { Flag } from "effect/cli"
 import type { Page } from "../Admin.ts"
-import { note } from "./globals.ts"
+import { place } from "./engine.ts"
+import { Json, note } from "./globals.ts"
 import { show, table } from "./output.ts"
 
 export const limit = Flag.Int("limit").pipe(
@@ -24,12 +25,16 @@ export const collect = <A, E, R>(most: number, page: (cursor: string | undefined
     return { items: items.slice(0, most), isWhole: cursor === undefined && items.length <= most }
   })
 
-/** Prints a list; a program gets the items as they are. */
+/** Prints a list; a program gets the items as they are. Where there is none, people are told where was looked. */
 export const list = <A>(
   items: ReadonlyArray<A>,
   heading: ReadonlyArray<string>,
   row: (item: A) => Parameters<typeof table>[1][number]
-) => show(items, () => table(heading, items.map(row)))
+) =>
+  Effect.gen(function* () {
+    yield* show(items, () => table(heading, items.map(row)))
+    if (items.length === 0 && !(yield* Json)) yield* note(`there is none ${yield* Effect.orDie(place())}`)
+  })
 
 /** The same of a list in pages. */
 export const listPages = <A, E, R>(

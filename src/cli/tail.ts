@@ -7,10 +7,10 @@ import { Command, Flag } from "effect/cli"
 import { tail as read } from "../internal/tail.ts"
 import { withEngine } from "./engine.ts"
 import { oneLine } from "./failures.ts"
-import { Quiet } from "./globals.ts"
+import { note, Quiet } from "./globals.ts"
 import { interruptible } from "./interruption.ts"
 import { load, module, pickTopic } from "./modules.ts"
-import { lines, toJson } from "./output.ts"
+import { lines, printable, toJson } from "./output.ts"
 import { positionOf } from "./position.ts"
 import { checkPartition, topicName } from "./send.ts"
 import * as Values from "./values.ts"
@@ -50,14 +50,15 @@ export const tail = Command.make(
       Stream.filter((event) => Option.isNone(key) || event.key === key.value),
       Option.isSome(limit) ? Stream.take(limit.value) : (stream) => stream
     )
-    yield* withEngine(found.namespace)(
-      lines(events, ({ headers, key, offset, partition, timestamp, topic, value }, json) => {
-        const shown = encode(value)
-        return json
-          ? toJson({ topic, partition, offset, key, timestamp, headers, value: shown })
-          : [`${partition}@${offset}`, timestamp.toJSON(), key ?? "-", toJson(shown)].join("  ")
-      })
-    )
+    const waits = from === "latest" && !end
+    const hint = waits ? note("what comes from now on; with --from earliest what is there, too") : Effect.void
+    const shown = lines(events, ({ headers, key, offset, partition, timestamp, topic, value }, json) => {
+      const text = encode(value)
+      return json
+        ? toJson({ topic, partition, offset, key, timestamp, headers, value: text })
+        : [`${partition}@${offset}`, timestamp.toJSON(), printable(key ?? "-"), toJson(text)].join("  ")
+    })
+    yield* withEngine(found.namespace)(Effect.andThen(hint, shown))
   }, interruptible)
 ).pipe(
   Command.withDescription("Watch the events of a topic; changes nobody's position"),

@@ -75,7 +75,7 @@ export const worker = Command.make(
         .map((name) => name.trim())
         .filter((name) => name !== "")
     )
-    yield* note(`running ${Option.getOrElse(only, () => found.parts.map(({ name }) => name)).join(", ")}`)
+    const running = note(`running ${Option.getOrElse(only, () => found.parts.map(({ name }) => name)).join(", ")}`)
     const layer = Worker.layer(found.parts, {
       processors: Option.getOrUndefined(only),
       member: Option.getOrUndefined(member),
@@ -89,7 +89,7 @@ export const worker = Command.make(
     const working = Effect.onInterrupt(Effect.flatMap(Worker.join, print), () =>
       Effect.ignore(Effect.flatMap(Worker.stop, print), { log: true })
     )
-    yield* Effect.provide(working, layer).pipe(withEngine(found.namespace))
+    yield* Effect.andThen(running, Effect.provide(working, layer)).pipe(withEngine(found.namespace))
   }, interruptible)
 ).pipe(
   Command.withDescription("Run the parts of a module: processors, agents, job handlers, schedules"),

@@ -84,8 +84,10 @@ export const guard = ({ always, token }: Rules): ((request: Request) => Response
         403,
         "Forbidden",
         near
-          ? "what changes something needs a token, and this server has none: start it with web: { token }"
-          : "beyond this machine a token is needed, and this server has none: start it with web: { token }"
+          ? "what changes something needs a token, and this server has none: start it with web: { token }, or millrace " +
+              "worker with MILLRACE_WEB_TOKEN"
+          : "beyond this machine a token is needed, and this server has none: start it with web: { token }, or millrace " +
+              "worker with MILLRACE_WEB_TOKEN"
       )
     }
     const text = given(headers["authorization"])

@@ -28,6 +28,10 @@ describe("looking", () => {
   onBoth("shows topics, processors, lag and tables", (place) =>
     Effect.gen(function* () {
       const { at } = place
+      const none = yield* run(["topics", ...at])
+      assert.match(good(none), /^topic +partitions/)
+      assert.match(none.err, /^there is none \(in namespace cli-.*; see --namespace\)\n$/)
+      assert.strictEqual((yield* run(["topics", "--json", ...at])).err, "")
       yield* stocked(place, order(1, "ada"), order(2, "bob"), order(3, "ada"))
       yield* equals(place, ["topics"], Admin.topics)
       const orders = yield* equals(place, ["topics", "orders"], Admin.topic("orders"))
@@ -54,6 +58,19 @@ describe("looking", () => {
       assert.include(one.err, "there are more")
       yield* equals(place, ["schedules"], Admin.schedules)
       yield* equals(place, ["workers"], Admin.workers)
+    })
+  )
+
+  onBoth("prints a key of any characters in one line, and lets none of them command the terminal", (place) =>
+    Effect.gen(function* () {
+      yield* stocked(place, order(1, "a\nb\u001b[31m"))
+      const rows = good(yield* run(["tables", "entries", "totals", ...place.at]))
+        .trim()
+        .split("\n")
+      assert.lengthOf(rows, 2)
+      assert.match(rows[1]!, /^ *\d {2}a\\nb\\u001b\[31m {2}5$/)
+      const tail = ["tail", shop, "orders", "--from", "earliest", "--end", ...place.at]
+      assert.include(good(yield* run(tail)), "  a\\nb\\u001b[31m  ")
     })
   )
 

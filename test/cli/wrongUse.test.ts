@@ -164,4 +164,24 @@ describe("the program, as a process", () => {
     // Four processes on a machine that may have more to do.
     120_000
   )
+
+  it.live(
+    "says where in a module it broke, also if another one imports that",
+    () =>
+      Effect.gen(function* () {
+        const directory = yield* project({
+          "package.json": `{"type":"module"}`,
+          "syntax.ts": "export const = 1",
+          "throws.ts": `\nthrow new RangeError("out of reach")`,
+          "nested.ts": `import "./throws.ts"`
+        })
+        const [syntax, nested] = yield* Effect.all(
+          ["syntax.ts", "nested.ts"].map((path) => spawned(["describe", join(directory, path)])),
+          { concurrency: 2 }
+        )
+        refused(syntax!, 2, "syntax.ts cannot be loaded: SyntaxError: ", "syntax.ts:1)")
+        refused(nested!, 2, "nested.ts cannot be loaded: RangeError: out of reach (", "throws.ts:2)")
+      }),
+    120_000
+  )
 })

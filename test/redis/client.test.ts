@@ -93,11 +93,11 @@ describe("at the start", () => {
       const master = new IoRedis5({ port })
       yield* Effect.promise(() => master.call("acl", "setuser", "mill", "on", ">right", "~*", "&*", "+@all", "-select"))
       master.disconnect()
-      const clients = [IoRedis5, IoRedis6].map((IoRedis) => new IoRedis({ port, db: 9, lazyConnect: true }))
       for (const options of [
         { url: `redis://127.0.0.1:${port}/4` },
         { url: `redis://mill:right@127.0.0.1:${port}/3` },
-        ...clients.map((client) => ({ client }))
+        { client: new IoRedis5({ port, db: 9, lazyConnect: true }) },
+        { client: new IoRedis6({ port, db: 9, lazyConnect: true }) }
       ]) {
         const error = yield* refused(options)
         assert(error._tag === "EngineError" && error.reason === "Refused", error.message)

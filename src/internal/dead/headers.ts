@@ -43,11 +43,16 @@ export const tagOf = (error: unknown): string => {
 
 export const messageOf = (error: unknown): string => cut(textOf(error), maxMessage)
 
+const common: ReadonlySet<string> = new Set(["_tag", "name", "message", "stack", "cause"])
+
 const textOf = (error: unknown): string => {
-  if (error instanceof Error) return error.message
   if (typeof error !== "object" || error === null) return String(error)
+  if (error instanceof Error && error.message !== "") return error.message
   try {
-    return JSON.stringify(error)
+    if (!(error instanceof Error)) return JSON.stringify(error)
+    // A tagged error without a message of its own says by its fields what happened.
+    const fields = Object.entries(error).filter(([name]) => !common.has(name))
+    return fields.length === 0 ? "" : JSON.stringify(Object.fromEntries(fields))
   } catch {
     // A circle, or a bigint.
     return String(error)

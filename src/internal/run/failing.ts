@@ -121,6 +121,12 @@ export const failed = (
   return decide(setup, unit, events, cause, from)
 }
 
+/** What the compiler finds in a program of one's own, but not where the command line runs a module. */
+const isMissingService = (cause: Cause.Cause<unknown>): boolean => {
+  const error = Cause.squash(cause)
+  return error instanceof Error && Cause.hasDies(cause) && error.message.startsWith("Service not found")
+}
+
 /** The first of the wraps that takes the failure. */
 const decide = (
   setup: Setup,
@@ -148,8 +154,11 @@ const decide = (
     }
     setup.count("halt", tagOf(Cause.squash(cause)), events.length)
     const line = Effect.logError(
-      "a failed event halts its worker, since no policy takes this failure: it is not acknowledged, and comes again " +
-        "when the worker is started; give the processor a policy for it (Processor.catchTag, catch, catchDefect)",
+      isMissingService(cause)
+        ? "a failed event halts its worker, since a service is missing: it is not acknowledged, and comes again when the " +
+            "worker is started; provide it to the worker, to the app (layer) or to this part (Part.provide)"
+        : "a failed event halts its worker, since no policy takes this failure: it is not acknowledged, and comes again " +
+            "when the worker is started; give the processor a policy for it (Processor.catchTag, catch, catchDefect)",
       cause
     )
     return Effect.andThen(place(setup, events)(line), Effect.fail(halt(setup, last.offset, cause)))

@@ -61,6 +61,10 @@ export const signIn = async (why) => {
         { class: "muted" },
         "It is the one given as ",
         h("code", {}, "web: { token }"),
+        ", or to ",
+        h("code", {}, "millrace worker"),
+        " in ",
+        h("code", {}, "MILLRACE_WEB_TOKEN"),
         ". This tab forgets it when it is closed."
       ),
       form
