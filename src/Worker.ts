@@ -198,6 +198,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       const waiting = progress
       progress = []
       for (const look of waiting) look()
+      turns.look()
       if (limit?.remaining === 0 && settled()) Deferred.doneUnsafe(end, Exit.void)
     }
     const nextMove = Effect.callback<void>((resume) => {
