@@ -149,6 +149,8 @@ export type Exchanged =
       readonly suspects: boolean
       /** Some worker's lease has ended: `sweep`. */
       readonly expired: boolean
+      /** The number of the last hint of work before this: what it was about was to be had here. */
+      readonly hint?: number | undefined
     }
   /** The lease has ended, or the server went back: open another session; nothing was changed. */
   | { readonly _tag: "Unknown" }
@@ -245,6 +247,8 @@ export interface Slots {
 export interface Signal {
   readonly _tag: "Work" | "Cancelled" | "Settled" | "Progress" | "Slots"
   readonly id: string | undefined
+  /** Of work; they rise. Undefined: it cannot be told which claims came after it. */
+  readonly hint?: number | undefined
 }
 
 /** Lines of a ledger that are kept. */

@@ -90,6 +90,8 @@ export class Redis extends Context.Service<
     connection(key: string): Effect.Effect<Connection, EngineError, Scope.Scope>
     /** Messages of one pub/sub channel, over one shared connection; after a reconnect it subscribes again. */
     subscribe(channel: string): Stream.Stream<string, EngineError>
+    /** A message for subscribers in this process, as if it had been published. */
+    tell(channel: string, message: string): void
   }
 >()("millrace/Redis") {}
 
@@ -273,7 +275,7 @@ const make = Effect.fnUntraced(function* (options: Options) {
   const server = yield* checkServer(link.native, link.where)
   yield* followFailovers(link.native)
   const runDurable = yield* makeDurable(link, server)
-  const subscribe = yield* makeSubscriber(link, keys.topics(namespace))
+  const { subscribe, tell } = yield* makeSubscriber(link, keys.topics(namespace))
   const run = <A>(
     { lua, name, sha }: Script<unknown>,
     keyNames: ReadonlyArray<string>,
@@ -302,7 +304,8 @@ const make = Effect.fnUntraced(function* (options: Options) {
       Effect.acquireRelease(link.open(key), (connection) => Effect.sync(() => connection.dropUnsafe()), {
         interruptible: true
       }),
-    subscribe
+    subscribe,
+    tell
   })
 })
 

@@ -19,7 +19,7 @@ export const claimsPerSlot = 2 ** 31
  * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, claim, name, jobs, whether
  * they have groups, then the ids, their records if they are to be kept, and their groups; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
  * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, states, when the next slot
- * of a recurrence is due or "", and "1" if there is something in the outbox.
+ * of a recurrence is due or "", "1" if there is something in the outbox, and the number of the last hint of work or "".
  */
 const exchangeWith = (sections: string): string => lua`#!lua flags=allow-oom
 ${bind("jobs", "state", "active", "leases", "sessions", "meta", "dead", "gone", "cancels", "awaited", "forget", "progress")}
@@ -34,7 +34,7 @@ if number < last then return { "0" } end
 local count, names = tonumber(ARGV[4]), tonumber(ARGV[9])
 local refused, ids, room, missed, done, nextLook, recordOf = {}, {}, {}, false, 0, nil, {}
 local function look(at) if not nextLook or at < nextLook then nextLook = at end end
-local settings = redis.call("HMGET", meta, "paused", "limit", "used", "keepDone", "slot", "outbox")
+local settings = redis.call("HMGET", meta, "paused", "limit", "used", "keepDone", "slot", "outbox", "hint")
 if number == last then
   look(now)
   for id in string.gmatch(refusedThen, "[^\t]+") do refused[#refused + 1] = id end
@@ -146,7 +146,7 @@ if #ids < tonumber(ARGV[4]) then
   local lease = redis.call("ZRANGE", leases, 0, 0, "WITHSCORES")
   if lease[2] and tonumber(lease[2]) <= now then expired = 1 end
 end
-local answer = { "1", text(now), nextLook and text(nextLook) or "", suspects, expired, refused, {}, {}, settings[5] or "", settings[6] or "" }
+local answer = { "1", text(now), nextLook and text(nextLook) or "", suspects, expired, refused, {}, {}, settings[5] or "", settings[6] or "", settings[7] or "" }
 if #ids > 0 then
   if next(recordOf) then
     for i = 1, #ids do answer[7][i] = recordOf[ids[i]] or redis.call("HGET", jobs, ids[i]) end

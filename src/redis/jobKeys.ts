@@ -11,7 +11,7 @@
  * | `K:active` | zset | id to its claim: slot · 2^31 + number of the exchange | while claimed |
  * | `K:leases` | zset | slot to the end of its lease | session |
  * | `K:sessions` | hash | slot to "<worker>\n<number of its last exchange>\n<ids refused>\n<ids claimed>" | session |
- * | `K:meta` | hash | `paused`, `limit`, `used`, `keepDone`, `keepDead`, `done` (finished jobs kept), `seq`, `slots`, `grace`, `tokens` and `blocked` (groups in ready lists and in due), `w:<name>` (somebody waits for one), `slot` (the first of `slots`), `outbox` (there is something in it) | queue |
+ * | `K:meta` | hash | `paused`, `limit`, `used`, `keepDone`, `keepDead`, `done` (finished jobs kept), `seq`, `slots`, `grace`, `tokens` and `blocked` (groups in ready lists and in due), `w:<name>` (somebody waits for one), `hint` (number of the last message about that), `slot` (the first of `slots`), `outbox` (there is something in it) | queue |
  * | `K:names` | set | job names that have keys | queue |
  * | `K:dead` | zset | id to when it died | until redriven |
  * | `K:gone` | hash | "<name> <priority> <id>" of a cancelled job that is still in its ready list | until it is met there |
@@ -33,7 +33,7 @@
  * | `K:suspects:<name>` | list | ids that lost two leases: to be claimed alone | while waiting |
  * | `{ns:s}:queues` | set | queues of this shard | until removed |
  *
- * Messages on the channel `K:meta`: "w<name>", "c<id>" (cancelled), "s<id>" (settled), "p<id>" (progress), "t" (slots).
+ * Messages on the channel `K:meta`: "w<number of the hint>" or "w" (work), "c<id>" (cancelled), "s<id>" (settled), "p<id>" (progress), "t" (slots).
  */
 import { shardTag } from "./keys.ts"
 import * as Lua from "./lua.ts"
@@ -130,10 +130,14 @@ local function written(ledger, entry)
 end
 `
 
-/** Lua: tells those who wait for jobs of a name. */
+/** Lua: tells those who wait for jobs of a name. Needs the clock. */
 export const wake = lua`
 local function wake(name)
-  if redis.call("HDEL", meta, "w:" .. name) == 1 then redis.call("PUBLISH", meta, "w" .. name) end
+  if redis.call("HDEL", meta, "w:" .. name) == 0 then return end
+  -- Not before the time, so that they rise also where the queue was removed meanwhile, or the server went back.
+  local hint = text(math.max(now, 1 + (redis.call("HGET", meta, "hint") or 0)))
+  redis.call("HSET", meta, "hint", hint)
+  redis.call("PUBLISH", meta, "w" .. hint)
 end
 `
 

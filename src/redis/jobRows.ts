@@ -8,7 +8,10 @@ const separator = "\u001f"
 /** A record that is not over. */
 const headOf = (record: Buffer) => {
   const end = record.indexOf(newline)
-  const [since, id, name, priority, format, group, headers, after] = record.toString("latin1", 1, end).split("\t")
+  // One byte per character is quicker to read; what is not ASCII is read again as it is.
+  const latin = record.toString("latin1", 1, end)
+  const head = /[\u0080-\u00ff]/.test(latin) ? record.toString("utf8", 1, end) : latin
+  const [since, id, name, priority, format, group, headers, after] = head.split("\t")
   return {
     since: Number(since),
     id: id!,
@@ -24,10 +27,6 @@ const headOf = (record: Buffer) => {
 
 const none: ReadonlyArray<string> = []
 
-/** Heads are read as one byte per character, which is quick; what is not ASCII is read again as it is. */
-const text = (latin: string): string =>
-  /[\u0080-\u00ff]/.test(latin) ? Buffer.from(latin, "latin1").toString() : latin
-
 const stateOf = (row: string) => {
   const [, failures, lost, place, reason, ledger] = /^(\d+) (\d+) (\d+) (\S*)\n(.*)$/s.exec(row)!
   return {
@@ -42,22 +41,9 @@ const stateOf = (row: string) => {
 const untouched = stateOf("0 0 0 \n")
 
 export const claimedOf = (record: Buffer, state: Buffer | null | undefined, claim: number): Claimed => {
-  const head = headOf(record)
   const { failures, lost } = state ? stateOf(state.toString()) : untouched
-  return {
-    id: text(head.id),
-    name: head.name,
-    priority: head.priority,
-    claim,
-    failures,
-    lost,
-    enqueuedAt: head.since,
-    format: head.format,
-    payload: head.payload,
-    headers: text(head.headers),
-    group: head.group === undefined ? undefined : text(head.group),
-    after: head.after.map(text)
-  }
+  const { after, format, group, headers, id, name, payload, priority, since } = headOf(record)
+  return { id, name, priority, claim, failures, lost, enqueuedAt: since, format, payload, headers, group, after }
 }
 
 /** Record, state, claim, since when it is dead, how many it waits for, progress. */
@@ -116,8 +102,8 @@ export const itemOf = (
     lost,
     enqueuedAt: head.since,
     at: dead === null ? head.since : Number(dead),
-    headers: text(head.headers),
-    group: head.group === undefined ? undefined : text(head.group),
+    headers: head.headers,
+    group: head.group,
     reason,
     history,
     progress: progress?.toString(),

@@ -35,8 +35,11 @@ type Reply = readonly [
   records: ReadonlyArray<Buffer | null>,
   states: ReadonlyArray<Buffer | null>,
   slot: Buffer,
-  outbox: Buffer
+  outbox: Buffer,
+  hint: Buffer
 ]
+
+const work = "w"
 
 const signalOf = (message: string): Signal => {
   const id = message.slice(1)
@@ -50,7 +53,7 @@ const signalOf = (message: string): Signal => {
     case "t":
       return { _tag: "Slots", id: undefined }
     default:
-      return { _tag: "Work", id: undefined }
+      return { _tag: "Work", id: undefined, hint: momentOf(id) }
   }
 }
 
@@ -213,9 +216,13 @@ const make = Effect.gen(function* () {
       if (jobs.length === 0) return Effect.succeed([])
       if (jobs.length > maxJobs) return Effect.die(new Error(`${jobs.length} jobs at once; ${maxJobs} are possible`))
       const { answer, args, keys, script } = Enqueue.callOf(of(queue), jobs)
-      const stored =
-        durability === "memory" ? redis.run(script, keys, args) : redis.runDurable(script, keys, args, durability)
-      return Effect.map(stored, answer)
+      if (durability !== "memory") return Effect.map(redis.runDurable(script, keys, args, durability), answer)
+      const sent = Effect.suspend(() => {
+        // Workers of this process ask right behind it, on the same connection. If that comes too early, they hear of it.
+        queueMicrotask(() => redis.tell(of(queue).key("meta"), work))
+        return redis.run(script, keys, args)
+      })
+      return Effect.map(sent, answer)
     },
     open: (queue, worker, lease) =>
       Effect.map(redis.run(Sessions.open, of(queue).fixed, [worker, Math.ceil(lease)]), (slot) => ({ queue, slot })),
@@ -226,7 +233,7 @@ const make = Effect.gen(function* () {
       const isSafe = durability === "memory" || request.settle.length === 0
       return Effect.map(
         isSafe ? plain : Effect.andThen(redis.runDurable(script, keys, args, durability), plain),
-        ([known, now, next, suspects, expired, refused, records, states, slot, outbox]) => {
+        ([known, now, next, suspects, expired, refused, records, states, slot, outbox, hint]) => {
           if (known.toString() !== "1") return { _tag: "Unknown" }
           if (outbox.length > 0) post(request.session.queue)
           const claimed = []
@@ -242,7 +249,8 @@ const make = Effect.gen(function* () {
             next: momentOf(next),
             slot: momentOf(slot),
             suspects: suspects > 0,
-            expired: expired === 1
+            expired: expired === 1,
+            hint: momentOf(hint)
           }
         }
       )
@@ -324,7 +332,7 @@ const make = Effect.gen(function* () {
       return Effect.asVoid(
         paused
           ? redis.call("hset", meta, "paused", "1")
-          : Effect.andThen(redis.call("hdel", meta, "paused"), redis.call("publish", meta, "w"))
+          : Effect.andThen(redis.call("hdel", meta, "paused"), redis.call("publish", meta, work))
       )
     },
     isPaused: (queue) => Effect.map(redis.call("hexists", of(queue).key("meta"), "paused"), (found) => found === 1),

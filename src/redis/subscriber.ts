@@ -21,11 +21,18 @@ const pause = (millis: number): Effect.Effect<void> =>
 const beating = (on: Connection): Effect.Effect<void> =>
   Effect.andThen(pause(silence), watched(on, silence, on.call("ping"))).pipe(Effect.forever, Effect.ignore)
 
+export interface Subscriber {
+  /** Messages of one channel. */
+  readonly subscribe: (channel: string) => Stream.Stream<string, EngineError>
+  /** A message for those of this process only, without a way over the server. */
+  readonly tell: (channel: string, message: string) => void
+}
+
 /** `key` decides the node on a cluster. */
 export const makeSubscriber = Effect.fnUntraced(function* (
   link: Link,
   key: string
-): Effect.fn.Return<(channel: string) => Stream.Stream<string, EngineError>, never, Scope.Scope> {
+): Effect.fn.Return<Subscriber, never, Scope.Scope> {
   const channels = new Map<string, Set<Listener>>()
   let connection: Connection | undefined
   let started = false
@@ -43,10 +50,12 @@ export const makeSubscriber = Effect.fnUntraced(function* (
       onSuccess: () => Effect.void
     })
 
+  const tell = (channel: string, message: string): void => {
+    for (const listener of channels.get(channel) ?? []) Queue.offerUnsafe(listener, message)
+  }
+
   const listen = Effect.fnUntraced(function* (opened: Connection) {
-    opened.onMessageUnsafe((channel, message) => {
-      for (const listener of channels.get(channel) ?? []) Queue.offerUnsafe(listener, message)
-    })
+    opened.onMessageUnsafe(tell)
     connection = opened
     for (const channel of channels.keys()) yield* request(opened, channel)
     const ended = Effect.callback<void>((resume) => {
@@ -108,9 +117,10 @@ export const makeSubscriber = Effect.fnUntraced(function* (
       return Effect.asVoid(Effect.forkIn(unsubscribing, scope, { startImmediately: true }))
     })
 
-  return (channel) =>
+  const subscribe = (channel: string) =>
     Stream.callback<string, EngineError>(
       (queue) => Effect.acquireRelease(add(channel, queue), () => remove(channel, queue)),
       { bufferSize: 256, strategy: "sliding" }
     )
+  return { subscribe, tell }
 })

@@ -7,7 +7,7 @@
 import { Effect, Latch, Schedule, Semaphore } from "effect"
 import type { Durability } from "../../Broker.ts"
 import type { EngineError } from "../../Errors.ts"
-import type { Exchange, Exchanged, JobStore, Outcome, Room, Session, Settlement } from "../../JobStore.ts"
+import type { Exchange, Exchanged, JobStore, Room, Session, Settlement } from "../../JobStore.ts"
 import { backoff } from "../backoff.ts"
 import { answered } from "./answered.ts"
 import type { InHand } from "./inHand.ts"
@@ -18,9 +18,8 @@ const most = 200
 
 const patient = backoff("20 millis", "1 second")
 
-export interface Settled {
+export interface Settled extends Settlement {
   readonly hand: InHand
-  readonly outcome: Outcome
 }
 
 /** What is asked for: so many of each name, and so many in all. */
@@ -95,8 +94,7 @@ export class Exchanger {
     if (want.count === 0 && settling.length === 0) return
     const told = asking(want)
     const number = ++this.number
-    const settle = settling.map(({ hand, outcome }): Settlement => ({ job: hand.job, outcome }))
-    const request = { session: this.session, number, lease, settle, ...want }
+    const request = { session: this.session, number, lease, settle: settling, ...want }
     const answer = yield* Effect.onError(answered(store, request, durability), () =>
       Effect.sync(() => {
         told(undefined)

@@ -51,6 +51,9 @@ export class QueueRunner {
   private rotation = 0
   /** Something may be there to be claimed. */
   private hopeful = true
+  /** The last hint that came, and the last one that a claim came after. */
+  private heard = 0
+  private followed = 0
   private next: number | undefined
   /** Milliseconds that a run takes, in the mean. */
   private mean = Number.POSITIVE_INFINITY
@@ -112,7 +115,8 @@ export class QueueRunner {
     const ahead = this.mean < quick ? shared.total * (this.plenty ? 3 : 1) : 0
     const all = shared.free + ahead
     const isSpare = exchanger !== this.exchangers[0] && !(this.plenty && this.asked > 0)
-    const held = this.draining || shared.alone || !this.hopeful || this.asksAlone || isSpare || this.makesWay()
+    const isHopeful = this.hopeful || this.heard > this.followed
+    const held = this.draining || shared.alone || !isHopeful || this.asksAlone || isSpare || this.makesWay()
     // Half of it for each exchanger, where both claim.
     const open = held ? 0 : Math.min(all - this.asked, this.plenty ? Math.ceil(all / 2) : all)
     const room = Math.max(0, Math.min(most, open, limit?.remaining ?? most))
@@ -158,6 +162,7 @@ export class QueueRunner {
   }
 
   private onAnswer(exchanger: Exchanger, wanted: Wanted, answer: Answer, settled: ReadonlyArray<Settled>): void {
+    if (wanted.count > 0) this.followed = answer.hint ?? this.heard
     // First what came: a worker is not at its end while it has something in hand.
     this.take(exchanger, answer, wanted)
     for (const { hand, outcome } of settled) {
@@ -281,18 +286,8 @@ export class QueueRunner {
     const took = now - hand.began
     this.meter.ran(hand.job.name, took)
     this.mean = this.mean === Number.POSITIVE_INFINITY ? took : this.mean + (took - this.mean) / 16
-    const outcome = outcomeOf({
-      spec: hand.post.handler.spec,
-      serializer,
-      job: hand.job,
-      exit,
-      stop: hand.stop,
-      answer: hand.answer,
-      staged: hand.staged?.jobs,
-      worker,
-      now,
-      random: Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
-    })
+    const random = Exit.isSuccess(exit) ? 0 : Effect.runSyncWith(hand.post.context)(Random.next)
+    const outcome = outcomeOf(hand, exit, { serializer, worker, now, random })
     this.settle(hand, outcome)
     this.startWaiting()
   }
@@ -311,7 +306,7 @@ export class QueueRunner {
 
   /** What became of it goes with the next exchange of the exchanger that it came on. */
   private settled(hand: InHand, outcome: Outcome): void {
-    hand.exchanger.settle({ hand, outcome })
+    hand.exchanger.settle({ hand, job: hand.job, outcome })
     this.progress.openUnsafe()
   }
 
@@ -360,7 +355,8 @@ export class QueueRunner {
     Stream.runForEach(this.options.store.signals(this.options.queue), (signal) =>
       Effect.sync(() => {
         if (signal._tag === "Work") {
-          this.hopeful = true
+          if (signal.hint === undefined) this.hopeful = true
+          else this.heard = signal.hint
           this.poke()
         } else if (signal._tag === "Slots") {
           this.firing.look()
@@ -448,6 +444,7 @@ export class QueueRunner {
       yield* Effect.timeoutOption(settling, Math.min(1_000, lease))
     }
     yield* Effect.forEach(this.exchangers, (exchanger) => exchanger.close, { concurrency: "unbounded", discard: true })
+    this.meter.end()
   })
 
   readonly behind: Effect.Effect<boolean> = Effect.suspend(() =>

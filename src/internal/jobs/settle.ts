@@ -13,15 +13,18 @@ import type { Spec } from "./spec.ts"
 /** Why a run is interrupted. `Lost`: it is somebody else's now, and what becomes of it here does not count. */
 export type Stop = "Timeout" | "Cancelled" | "Lost" | "Shutdown"
 
+/** What is known of a run that has ended. */
 export interface Ended {
-  readonly spec: Spec
-  readonly serializer: Codec
   readonly job: Claimed
-  readonly exit: Exit.Exit<unknown, unknown>
+  readonly post: { readonly handler: { readonly spec: Spec } }
   readonly stop: Stop | undefined
   readonly answer: Answer | undefined
   /** What it enqueues, if it ends well. */
-  readonly staged: ReadonlyArray<StagedJob> | undefined
+  readonly staged: { readonly jobs: ReadonlyArray<StagedJob> } | undefined
+}
+
+export interface Setting {
+  readonly serializer: Codec
   readonly worker: string
   /** Milliseconds since 1970. */
   readonly now: number
@@ -58,76 +61,90 @@ const stepped = (schedule: Schedule.Schedule<unknown, unknown>, retry: number): 
     })
   )
 
-const base = ({ job, now, worker }: Ended): Omit<Line, "exit"> => ({ at: now, attempt: job.failures + 1, worker })
+const base = ({ job }: Ended, { now, worker }: Setting): Omit<Line, "exit"> => ({
+  at: now,
+  attempt: job.failures + 1,
+  worker
+})
+
+const specOf = ({ post }: Ended): Spec => post.handler.spec
 
 /** Tried again if it has retries left, else dead. */
-const failed = (ended: Ended, reason: Reason, line: Line, mayRetry = true): Outcome => {
-  const { job, random, spec } = ended
-  const retry = job.failures + 1
+const failed = (ended: Ended, { random }: Setting, reason: Reason, line: Line, mayRetry = true): Outcome => {
+  const spec = specOf(ended)
+  const retry = ended.job.failures + 1
   return mayRetry && retry <= spec.retries
     ? { _tag: "Retry", counted: true, delay: delayOf(spec, retry, random), entry: lineOf(line) }
     : { _tag: "Dead", reason, entry: lineOf(line) }
 }
 
-const answered = (ended: Ended, answer: Answer): Outcome => {
+const answered = (ended: Ended, setting: Setting, answer: Answer): Outcome => {
+  const line = base(ended, setting)
   switch (answer._tag) {
     case "Back":
       return { _tag: "Back" }
     case "Bury":
-      return {
-        _tag: "Dead",
-        reason: "Buried",
-        entry: lineOf({ ...base(ended), exit: "Buried", message: answer.reason })
-      }
+      return { _tag: "Dead", reason: "Buried", entry: lineOf({ ...line, exit: "Buried", message: answer.reason }) }
     case "Retry": {
-      const entry = lineOf({ ...base(ended), exit: "Retry" })
-      if (answer.counted && ended.job.failures >= ended.spec.retries) return { _tag: "Dead", reason: "Buried", entry }
+      const entry = lineOf({ ...line, exit: "Retry" })
+      if (answer.counted && ended.job.failures >= specOf(ended).retries) {
+        return { _tag: "Dead", reason: "Buried", entry }
+      }
       return { _tag: "Retry", delay: answer.delay, counted: answer.counted, entry }
     }
   }
 }
 
-const done = (ended: Ended, value: unknown): Outcome => {
-  const { serializer, spec, staged } = ended
+const done = (ended: Ended, setting: Setting, value: unknown): Outcome => {
+  const spec = specOf(ended)
   try {
-    const { data, format } = codecOf(spec, "success", serializer).encode(value)
-    const end = { _tag: "Done", format, result: data, ttl: spec.resultTtl } as const
-    return staged === undefined ? end : { ...end, jobs: staged }
+    const { data, format } = codecOf(spec, "success", setting.serializer).encode(value)
+    const { staged } = ended
+    return staged === undefined
+      ? { _tag: "Done", format, result: data, ttl: spec.resultTtl }
+      : { _tag: "Done", format, result: data, ttl: spec.resultTtl, jobs: staged.jobs }
   } catch (error) {
     if (!(error instanceof EncodeError)) throw error
     // It did its work: running it again would not make its result storable.
-    return failed(ended, "Defect", { ...base(ended), exit: "Defect", message: error.message }, false)
+    const line: Line = { ...base(ended, setting), exit: "Defect", message: error.message }
+    return failed(ended, setting, "Defect", line, false)
   }
 }
 
 /** Undefined: nothing is to be told to the store. */
-export const outcomeOf = (ended: Ended): Outcome | undefined => {
-  const { answer, exit, serializer, spec, stop } = ended
-  if (Exit.isSuccess(exit)) return stop === "Lost" ? undefined : done(ended, exit.value)
+export const outcomeOf = (ended: Ended, exit: Exit.Exit<unknown, unknown>, setting: Setting): Outcome | undefined => {
+  const { answer, stop } = ended
+  if (Exit.isSuccess(exit)) return stop === "Lost" ? undefined : done(ended, setting, exit.value)
+  const spec = specOf(ended)
+  const line = base(ended, setting)
   switch (stop) {
     case "Lost":
       return undefined
     case "Cancelled":
       return { _tag: "Cancelled", ttl: spec.resultTtl }
     case "Timeout":
-      return failed(ended, "Timeout", { ...base(ended), exit: "Timeout", message: `it ran for ${spec.timeout} ms` })
+      return failed(ended, setting, "Timeout", {
+        ...line,
+        exit: "Timeout",
+        message: `it ran for ${spec.timeout} ms`
+      })
     case "Shutdown":
       return { _tag: "Back" }
     case undefined:
       break
   }
-  if (answer !== undefined) return answered(ended, answer)
+  if (answer !== undefined) return answered(ended, setting, answer)
   const error = Cause.findErrorOption(exit.cause)
   if (error._tag === "None") {
-    return failed(ended, "Defect", { ...base(ended), exit: "Defect", message: Cause.pretty(exit.cause) })
+    return failed(ended, setting, "Defect", { ...line, exit: "Defect", message: Cause.pretty(exit.cause) })
   }
-  const line = errorLine(spec, serializer, error.value, base(ended))
+  const told = errorLine(spec, setting.serializer, error.value, line)
   // The engine was away, which is no failure of the job; unless that is an error which it declares.
-  if (error.value instanceof EngineError && line.exit === "Defect") {
-    return { _tag: "Retry", delay: engineDelay, counted: false, entry: lineOf({ ...line, exit: "Retry" }) }
+  if (error.value instanceof EngineError && told.exit === "Defect") {
+    return { _tag: "Retry", delay: engineDelay, counted: false, entry: lineOf({ ...told, exit: "Retry" }) }
   }
-  const mayRetry = line.exit === "Defect" || spec.retryable === undefined || spec.retryable(error.value)
-  return failed(ended, line.exit === "Failed" ? "Failed" : "Defect", line, mayRetry)
+  const mayRetry = told.exit === "Defect" || spec.retryable === undefined || spec.retryable(error.value)
+  return failed(ended, setting, told.exit === "Failed" ? "Failed" : "Defect", told, mayRetry)
 }
 
 /** What the worker's summary says of it. */

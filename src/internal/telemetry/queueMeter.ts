@@ -1,12 +1,49 @@
 /** What the runs of one queue's jobs in one worker come to: counted by outcome and timed, once for each run. */
-import { type Context, Metric } from "effect"
+import type { Context } from "effect"
 import type { Outcome } from "../../JobStore.ts"
 import * as Metrics from "../../Metrics.ts"
-import { type Timing, timing } from "./series.ts"
+import { type Timing, timing, total } from "./series.ts"
+
+interface Counted {
+  count: number
+  /** It stays as it is. */
+  readonly end: () => void
+}
+
+/** Those of one job. */
+class JobMeter {
+  readonly time: Timing
+  private readonly counts = new Map<Outcome["_tag"] | undefined, Counted>()
+  private readonly attributes: { readonly queue: string; readonly job: string }
+  private readonly context: Context.Context<never>
+  constructor(queue: string, job: string, context: Context.Context<never>) {
+    this.attributes = { queue, job }
+    this.context = context
+    this.time = timing(Metrics.jobSeconds, this.attributes, context)
+  }
+
+  settled(tag: Outcome["_tag"] | undefined): void {
+    const known = this.counts.get(tag)
+    if (known !== undefined) {
+      known.count++
+      return
+    }
+    const outcome = tag?.toLowerCase() ?? "refused"
+    const made: Counted = {
+      count: 1,
+      end: total(Metrics.jobs, { ...this.attributes, outcome }, this.context, () => made.count)
+    }
+    this.counts.set(tag, made)
+  }
+
+  end(): void {
+    for (const { end } of this.counts.values()) end()
+    this.counts.clear()
+  }
+}
 
 export class QueueMeter {
-  private readonly outcomes = new Map<string, Metric.Counter<number>>()
-  private readonly times = new Map<string, Timing>()
+  private readonly jobs = new Map<string, JobMeter>()
   private readonly queue: string
   private readonly context: Context.Context<never>
   constructor(queue: string, context: Context.Context<never>) {
@@ -14,25 +51,24 @@ export class QueueMeter {
     this.context = context
   }
 
+  private of(job: string): JobMeter {
+    let meter = this.jobs.get(job)
+    if (meter === undefined) this.jobs.set(job, (meter = new JobMeter(this.queue, job, this.context)))
+    return meter
+  }
+
   /** Undefined: the outcome came too late. */
   settled(job: string, outcome: Outcome | undefined): void {
-    const word = outcome === undefined ? "refused" : outcome._tag.toLowerCase()
-    const key = `${job} ${word}`
-    let own = this.outcomes.get(key)
-    if (own === undefined) {
-      own = Metric.withAttributes(Metrics.jobs, { queue: this.queue, job, outcome: word })
-      this.outcomes.set(key, own)
-    }
-    own.updateUnsafe(1, this.context)
+    this.of(job).settled(outcome?._tag)
   }
 
   /** One run of it took so many milliseconds. */
   ran(job: string, millis: number): void {
-    let own = this.times.get(job)
-    if (own === undefined) {
-      own = timing(Metrics.jobSeconds, { queue: this.queue, job }, this.context)
-      this.times.set(job, own)
-    }
-    own.add(BigInt(Math.round(millis * 1e6)))
+    this.of(job).time.add(BigInt(Math.round(millis * 1e6)))
+  }
+
+  /** What was counted stays; nothing more is. */
+  end(): void {
+    for (const meter of this.jobs.values()) meter.end()
   }
 }
