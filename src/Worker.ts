@@ -25,6 +25,7 @@ import { Coordinator, leaderGroup } from "./Coordinator.ts"
 import type * as Engine from "./Engine.ts"
 import type { EngineError, MemberReplaced, Misconfigured, ProcessorHalted } from "./Errors.ts"
 import * as Reporting from "./internal/admin/reporting.ts"
+import { unled } from "./internal/admin/unled.ts"
 import * as Crew from "./internal/jobs/crew.ts"
 import { checkCount, checkName } from "./internal/names.ts"
 import { declare } from "./internal/run/declaring.ts"
@@ -38,6 +39,7 @@ import { attempt, select } from "./internal/run/selecting.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
 import { serveWeb } from "./internal/run/web.ts"
+import { isSchedule } from "./internal/schedule/definition.ts"
 import * as Schedules from "./internal/schedule/schedules.ts"
 import { placeOf } from "./internal/telemetry/annotating.ts"
 import { collecting } from "./internal/telemetry/collecting.ts"
@@ -198,6 +200,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       const waiting = progress
       progress = []
       for (const look of waiting) look()
+      turns.look()
       if (limit?.remaining === 0 && settled()) Deferred.doneUnsafe(end, Exit.void)
     }
     const nextMove = Effect.callback<void>((resume) => {
@@ -326,6 +329,9 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
         scope
       )
     }
+
+    const led = selected.filter(isSchedule).flatMap(({ definition, name }) => (definition.onLeader ? [name] : []))
+    if (led.length > 0) yield* Effect.forkIn(Effect.andThen(joined, unled(coordinator, member, led)), scope)
 
     // What is of nobody else's interest is not told: a worker with nothing but schedules of its own asks the engine nothing.
     const reports = owners.size > 0 || crew !== undefined

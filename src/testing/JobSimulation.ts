@@ -1,11 +1,12 @@
 /**
  * Runs your handlers of jobs on several workers, in virtual time, while workers crash, hang and come back, and answers are
  * lost: `Simulation` for jobs. What must hold is checked: every job that was stored runs, and ends once; none is run after its
- * success; those of a group end in their order; and whatever your own `check` looks at.
+ * success; those of a group end in their order; of jobs that recur every slot is enqueued once, or passed over by its policy;
+ * and whatever your own `check` looks at. In the end those that recur are paused, once no slot is due.
  *
  * Gotcha: a job whose worker was killed three times over is dead as `Lost`, here as elsewhere.
  */
-import { Context, Effect, type Scope } from "effect"
+import { Clock, Context, Effect, type Scope } from "effect"
 import type * as Engine from "../Engine.ts"
 import { JobStore } from "../JobStore.ts"
 import type * as Part from "../Part.ts"
@@ -31,12 +32,14 @@ export interface Report {
   readonly jobs: number
   readonly claims: number
   readonly runs: number
+  /** Slots of jobs that recur: those that were enqueued, and those that were missed and passed over. */
+  readonly slots: { readonly fired: number; readonly missed: number }
   /** What happened, by virtual time in seconds. */
   readonly steps: ReadonlyArray<string>
 }
 
 /** At which calls a process may crash. */
-const calls = ["open", "exchange", "exchange", "exchange", "extend", "sweep", "close", "enqueue", "fire"]
+const calls = ["open", "exchange", "exchange", "exchange", "extend", "sweep", "close", "enqueue", "fire", "recurrences"]
 
 /** Never fails: what went wrong is in the report. */
 export const run = <const P extends ReadonlyArray<Part.Part<never, any>>>(
@@ -75,6 +78,7 @@ const simulate = (
       jobs: all.length,
       claims,
       runs,
+      slots: { fired: ledger.jobs.slots.fired, missed: ledger.jobs.slots.missed },
       steps: cluster.steps
     }
     return report
@@ -84,7 +88,11 @@ const simulate = (
 const judged = ({ cluster, ledger, network }: Scene): Effect.Effect<void> =>
   Effect.gen(function* () {
     const store = Context.get(network.services, JobStore)
-    cluster.violations.push(...(yield* ledger.jobs.judge((queue, id) => Effect.orDie(store.get(queue, id, false)))))
+    const { jobs } = ledger
+    cluster.violations.push(...(yield* jobs.judge((queue, id) => Effect.orDie(store.get(queue, id, false)))))
+    const recurrences = (queue: string) =>
+      Effect.map(Effect.orDie(store.recurrences(queue, "all")), ({ found }) => found)
+    cluster.violations.push(...(yield* jobs.slots.judge(recurrences)))
   })
 
 /** With nothing in the way all is enqueued, and nothing waits or runs any more. */
@@ -92,11 +100,15 @@ const finish = (scene: Scene, total: number, trouble: Trouble): Effect.Effect<vo
   Effect.gen(function* () {
     const { cluster, network } = scene
     const store = Context.get(network.services, JobStore)
+    // Slots are due by the server's clock, which may have stepped.
+    const clock = Context.get(network.services as Context.Context<never>, Clock.Clock)
     let left = total
     const over = Effect.gen(function* () {
       if (cluster.live.every(({ process }) => process.state !== "running")) trouble.join()
       left = total - cluster.published
+      if (left > 0) return false
       for (const queue of yield* Effect.orDie(store.queues)) {
+        left += yield* Effect.provideService(Effect.orDie(stillDue(store, queue)), Clock.Clock, clock)
         const { active, delayed, ready, waiting } = yield* Effect.orDie(store.counts(queue))
         left += active + delayed + ready + waiting
       }
@@ -105,4 +117,17 @@ const finish = (scene: Scene, total: number, trouble: Trouble): Effect.Effect<vo
     yield* until(scene, over, () => `${left} jobs are not over`)
     // Those wake up that slept through it all: what they think they hold is others' by now.
     if (trouble.continueAll()) yield* Effect.sleep(10_000)
+  })
+
+/** Slots that are due. The other recurrences are paused, or there would be no end. */
+const stillDue = (store: JobStore["Service"], queue: string) =>
+  Effect.gen(function* () {
+    const { found, now } = yield* store.recurrences(queue, "all")
+    let due = 0
+    for (const { name, paused, slot } of found) {
+      if (paused) continue
+      if (slot <= now) due++
+      else yield* store.alter(queue, name, "pause")
+    }
+    return due
   })

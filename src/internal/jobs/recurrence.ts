@@ -9,7 +9,7 @@ import { following, type Timing, upTo } from "../schedule/timing.ts"
 export type Recurring = Exclude<Timing, { readonly _tag: "Once" }>
 
 /** A slot that nobody came for in so many milliseconds, or before the next one, is missed. */
-const late = 60_000
+export const late = 60_000
 
 export const write = (timing: Recurring): string => {
   if (timing._tag === "Every") return JSON.stringify({ every: timing.millis })

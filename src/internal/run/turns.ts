@@ -12,30 +12,41 @@ const patienceMillis = 10_000
 /** Those that are granted together begin together. */
 const beginMillis = 100
 
-const lookMillis = 5
-
 export class Turns {
   private holder: Partition | undefined
   private readonly running: Array<() => Iterable<Partition>> = []
+  private readonly waiting = new Set<() => void>()
 
   /** A processor of this worker, by the partitions that it runs. */
   add(running: () => Iterable<Partition>): void {
     this.running.push(running)
   }
 
+  /** Something was committed, or came or went: somebody's turn may have come. */
+  look(): void {
+    for (const look of this.waiting) look()
+  }
+
   /** Completes when it is this one's turn, which ends with its first commit, or when it is stopped. */
   take(partition: Partition): Effect.Effect<void> {
-    const look = (waited: number): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (partition.stopping) return Effect.void
-        const isFree = waited >= beginMillis && !this.isTaken && !this.isOtherUntried
-        if (!isFree && waited < patienceMillis) {
-          return Effect.flatMap(Effect.sleep(lookMillis), () => look(waited + lookMillis))
-        }
+    const take = Effect.sync(() => {
+      if (!partition.stopping) this.holder = partition
+    })
+    const free = Effect.callback<void>((resume) => {
+      const look = (): void => {
+        if (this.isTaken || this.isOtherUntried) return
+        this.waiting.delete(look)
+        // At once: nobody else who waits is to find it free.
         this.holder = partition
-        return Effect.void
-      })
-    return look(0)
+        resume(Effect.void)
+      }
+      this.waiting.add(look)
+      look()
+      return Effect.sync(() => this.waiting.delete(look))
+    })
+    const patient = Effect.raceFirst(free, Effect.andThen(Effect.sleep(patienceMillis), take))
+    const turn = Effect.andThen(Effect.sleep(beginMillis), patient)
+    return Effect.suspend(() => (partition.stopping ? Effect.void : Effect.raceFirst(turn, partition.stops.await)))
   }
 
   private get isTaken(): boolean {

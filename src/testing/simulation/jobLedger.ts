@@ -4,6 +4,7 @@
  */
 import { type Context, Effect } from "effect"
 import type { Exchange, Exchanged, Item, JobStore, NewJob } from "../../JobStore.ts"
+import { SlotLedger } from "./slotLedger.ts"
 
 type Store = Context.Service.Shape<typeof JobStore>
 
@@ -21,6 +22,7 @@ interface Known {
 
 export class JobLedger {
   readonly violations: Array<string> = []
+  readonly slots = new SlotLedger()
   private readonly jobs = new Map<string, Known>()
   /** Exchanges that were answered: the same one again changes nothing. */
   private readonly answered = new Set<string>()
@@ -81,8 +83,14 @@ export class JobLedger {
 
   /** The job store of the server. */
   around(store: Store): Store {
+    const slots = this.slots.around(
+      store,
+      (queue, job) => this.stored(queue, job),
+      (queue, id) => this.jobs.get(`${queue}/${id}`)?.forgotten === false
+    )
     return {
       ...store,
+      ...slots,
       enqueue: (queue, jobs, durability) =>
         Effect.tap(store.enqueue(queue, jobs, durability), (answers) =>
           Effect.sync(() =>
