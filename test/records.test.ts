@@ -73,7 +73,7 @@ describe("a record", () => {
 
   for (const [name, serializer] of [
     ["JSON", Serializer.json],
-    ["MessagePack", Serializer.msgPack]
+    ["MessagePack", Serializer.msgpack]
   ] as const) {
     behaviour(`with enums, unions, optional fields, big numbers and collections comes back equal, as ${name}`, () =>
       Effect.gen(function* () {

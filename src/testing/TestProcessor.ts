@@ -79,7 +79,7 @@ export const ask = <Req, Rep, Err>(
 export const run = <E, R>(
   processor: Processor.Processor<E, R>,
   events: Iterable<Input>
-): Effect.Effect<Result<E>, never, R> =>
+): Effect.Effect<Result<E>, never, Exclude<R, Engine.Services>> =>
   Effect.gen(function* () {
     const settled: Array<Settled> = []
     const inputs = [...events]
@@ -128,7 +128,7 @@ export const run = <E, R>(
     const { emitted, exit, replies, serializer, tables } = yield* Effect.orDie(collected) as Effect.Effect<
       Effect.Success<typeof collected>,
       never,
-      R
+      Exclude<R, Engine.Services>
     >
     return {
       emitted: (topic) => (emitted.get(topic.name) ?? []) as never,
