@@ -172,11 +172,13 @@ export const make: Make = (name: string, options: Options<any, any, any, any>): 
   return Object.assign(Object.create(Proto), { name: spec.name, queue: spec.queue, spec })
 }
 
-/** `make` with other defaults. */
+/** `make` with other defaults. An option that is undefined is one that is left out. */
 export const withDefaults =
   (defaults: Defaults): Make =>
-  (name: string, options: Options<any, any, any, any>): any =>
-    make(name, { ...defaults, ...options })
+  (name: string, options: Options<any, any, any, any>): any => {
+    const given = Object.entries(options).filter(([, option]) => option !== undefined)
+    return make(name, { ...defaults, ...(Object.fromEntries(given) as typeof options) })
+  }
 
 // ----------------------------------------------------------------------------------------------------------- handlers
 

@@ -1,7 +1,11 @@
 /** The hash is part of the stored layout: these vectors must never change. */
 import { assert, describe, it } from "@effect/vitest"
-import { Schema } from "effect"
+import { Effect, Schema, Stream } from "effect"
 import { hash, murmur3 } from "../src/Partitioner.ts"
+import * as Processor from "../src/Processor.ts"
+import * as Table from "../src/Table.ts"
+import * as Topic from "../src/Topic.ts"
+import { behaviour, drain, numbers } from "./support/engines.ts"
 
 /** MurmurHash3 x86_32, seed 0, written again from the reference: over bytes, with a bigint product. */
 const reference = (bytes: Uint8Array): number => {
@@ -95,4 +99,56 @@ describe("hash", () => {
       assert.isBelow(chiSquare, freedom + 5 * Math.sqrt(2 * freedom))
     })
   }
+})
+
+describe("a partitioner of one's own", () => {
+  /** By the number that a key is: nothing like the hash. */
+  const byNumber = (key: string, partitions: number): number => (partitions - 1 - Number(key)) % partitions
+  const make = (name: string) =>
+    Topic.make(name, { schema: Schema.Int, partitionBy: (n) => n, partitions: 5, partitioner: byNumber })
+  const places = <A>(topic: Topic.Topic<A, any>) =>
+    Effect.map(Stream.runCollect(Topic.stream(topic, { until: "now" })), (events) =>
+      events.map(({ key, partition }) => [key, partition]).toSorted()
+    )
+
+  behaviour("places what is published and emitted, and the rows that belong to it", () =>
+    Effect.gen(function* () {
+      const [source, target] = [make("source"), make("target")]
+      const squares = Table.make("squares", { key: Schema.Int, value: Schema.Int, initial: () => 0 })
+      const expected = numbers(5).map((n) => [String(n), 4 - n])
+      assert.notDeepEqual(
+        expected.map(([key]) => hash(String(key), 5)),
+        expected.map(([, partition]) => partition)
+      )
+      const { partition } = yield* Topic.publish(source, 0)
+      assert.strictEqual(partition, 4)
+      const positions = yield* Topic.publishAll(source, numbers(4, 1))
+      assert.deepStrictEqual(
+        positions.map(({ partition }) => partition),
+        [3, 2, 1, 0]
+      )
+      yield* drain([
+        Processor.make("p", { topic: source, tables: [squares] }, (n) =>
+          Effect.andThen(Topic.emit(target, n), Table.set(squares, n, n * n))
+        )
+      ])
+      assert.deepStrictEqual(yield* places(target), expected)
+      assert.deepStrictEqual(yield* Table.lookupMany(squares, numbers(5)), [0, 1, 4, 9, 16])
+      for (const n of numbers(5)) {
+        const rows = yield* Stream.runCollect(Table.entries(squares, { partition: 4 - n }))
+        assert.deepStrictEqual(rows, [[n, n * n]])
+      }
+    })
+  )
+
+  behaviour("that gives no partition of the topic is refused, and nothing is stored", () =>
+    Effect.gen(function* () {
+      for (const wrong of [5, -1, 0.5, Number.NaN]) {
+        const topic = Topic.make("wrong", { schema: Schema.Int, partitions: 5, partitioner: () => wrong })
+        const error = yield* Effect.flip(Topic.publish(topic, 1, { key: "k" }))
+        assert.deepInclude(error, { _tag: "EncodeError", reason: "Key" })
+        assert.isEmpty(yield* places(topic))
+      }
+    })
+  )
 })

@@ -1,13 +1,13 @@
 /** What stands around handlers, and before them. */
 import { assert, describe } from "@effect/vitest"
-import { Effect, Schema, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Schema, Stream } from "effect"
 import * as Event from "../src/Event.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, counts, drain, numbers } from "./support/engines.ts"
+import { behaviour, counts, drain, numbers, start } from "./support/engines.ts"
 import { type Reading, reading, readings } from "./support/readings.ts"
 
 class Declined extends Schema.TaggedError<Declined>()("Declined", { n: Schema.Int }) {}
@@ -108,6 +108,46 @@ describe("around and middleware", () => {
         assert.strictEqual(yield* Table.lookup(totals, "k"), 1)
         assert.strictEqual(summary.parts.p?.ignored, 1)
       })
+  )
+
+  behaviour("around sees that its handler is interrupted, and its finalizers run then; the event comes again", () =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      yield* Topic.publish(topic, reading(0))
+      const started = yield* Deferred.make<void>()
+      const log: Array<string> = []
+      const note = (line: string) => Effect.sync(() => void log.push(line))
+      let stuck = true
+      const part = Processor.make("p", { topic, tables: [totals] }, ({ key }) =>
+        Effect.gen(function* () {
+          yield* Table.update(totals, key, (total) => total + 1)
+          if (stuck) yield* Effect.andThen(Deferred.succeed(started, undefined), Effect.never)
+        })
+      ).pipe(
+        Processor.around((handle) =>
+          Effect.acquireUseRelease(
+            note("acquired"),
+            () =>
+              Effect.onExit(handle, (exit) =>
+                note(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? "interrupted" : exit._tag)
+              ),
+            () => note("released")
+          )
+        ),
+        // An interruption is no failure of the event.
+        Processor.catch(Policy.ignore)
+      )
+      const worker = yield* start([part], { grace: 0 })
+      yield* Deferred.await(started)
+      yield* worker.close
+      assert.deepStrictEqual(log, ["acquired", "interrupted", "released"])
+      assert.strictEqual((yield* Processor.lag("p"))[0]!.events, 1)
+      stuck = false
+      const summary = yield* drain([part])
+      assert.deepStrictEqual(log.slice(3), ["acquired", "Success", "released"])
+      assert.deepStrictEqual(summary.parts.p, counts({ processed: 1 }))
+      assert.strictEqual(yield* Table.lookup(totals, "k0"), 1)
+    })
   )
 
   behaviour("around stands around batches and lanes too", () =>

@@ -1,6 +1,6 @@
 /** What one commit carries: 5,000 writes and 1 MiB, cut at the borders of units; a unit above that fails, typed. */
 import { assert, describe } from "@effect/vitest"
-import { Cause, Effect, Schema, Stream } from "effect"
+import { Cause, Clock, Effect, Schema, Stream } from "effect"
 import type { Commit } from "../src/Broker.ts"
 import { UnitTooLarge } from "../src/Errors.ts"
 import * as Event from "../src/Event.ts"
@@ -10,7 +10,7 @@ import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
 import { recording, through } from "./support/brokers.ts"
-import { behaviour, counts, drain, halted, numbers } from "./support/engines.ts"
+import { behaviour, counts, drain, halted, numbers, start } from "./support/engines.ts"
 import { type Reading, reading, readings } from "./support/readings.ts"
 
 const MiB = 1024 * 1024
@@ -228,5 +228,44 @@ describe("a commit", () => {
       }
       assert.strictEqual(events, 40)
     })
+  )
+})
+
+describe("commits", () => {
+  const part = (topic: ReturnType<typeof readings>) =>
+    Processor.make("p", { topic, tables: [rows] }, ({ n }) => Table.set(rows, `r${n % 10}`, String(n)))
+
+  behaviour("are far fewer than events where there is much to do: what is done meanwhile goes into the next", () =>
+    Effect.gen(function* () {
+      const topic = readings(4)
+      yield* publish(topic, 5_000, 40)
+      const calls: Array<ReadonlyArray<Commit>> = []
+      const summary = yield* drain([part(topic)]).pipe(through(recording(calls)))
+      assert.strictEqual(summary.parts.p!.processed, 5_000)
+      // Fifty events to a commit at least; usual are hundreds.
+      assert.isAtMost(calls.length, 100)
+    })
+  )
+
+  behaviour(
+    "of a single event on an idle system come at once: no time has to pass",
+    () =>
+      Effect.gen(function* () {
+        const topic = readings(4)
+        const worker = yield* start([part(topic)], { settle: 0 })
+        yield* worker.idle
+        const before = yield* Clock.currentTimeMillis
+        for (const n of numbers(5)) {
+          yield* publish(topic, 1, n + 1)
+          yield* worker.idle
+          assert.deepStrictEqual(
+            (yield* Processor.lag("p")).map(({ events }) => events),
+            [0, 0, 0, 0]
+          )
+        }
+        assert.strictEqual(yield* Clock.currentTimeMillis, before)
+      }),
+    // On its clock time stands still unless it is moved.
+    { on: ["memory"] }
   )
 })

@@ -4,14 +4,15 @@
  */
 import { randomUUID } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Schema, Stream } from "effect"
+import { Cause, Effect, Layer, Schema, Stream } from "effect"
 import * as Engine from "../src/Engine.ts"
+import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Topic from "../src/Topic.ts"
 import * as Faults from "../src/testing/Faults.ts"
 import { Simulation, TestProcessor } from "../src/testing/index.ts"
-import { drain, numbers, start } from "./support/engines.ts"
+import { behaviour, drain, halted, numbers, start } from "./support/engines.ts"
 import { sharedUrl } from "./support/redis.ts"
 
 const Numbered = Schema.Struct({ from: Schema.String, n: Schema.Int })
@@ -90,5 +91,67 @@ describe("repartition", () => {
         assert.deepStrictEqual(yield* problems(given), [])
       }).pipe(Effect.provide(Layer.fresh(Faults.layer(plan)).pipe(Layer.provideMerge(redis))))
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("a key function that fails", () => {
+  const to = Topic.make("keyless", {
+    schema: Numbered,
+    partitionBy: ({ n }) => {
+      if (n === 5) throw new Error(`nothing to group ${n} by`)
+      return n
+    },
+    partitions: 2,
+    retention
+  })
+  const kept = Topic.variant(source, "kept", { retention, partitions: 1 })
+  const part = Processor.repartition("rekey", { topic: kept, to })
+  const copied = Effect.map(Stream.runCollect(Topic.stream(to, { until: "now" })), (events) =>
+    events.map(({ value }) => value.n).toSorted((a, b) => a - b)
+  )
+
+  behaviour("halts at that event, with the reason and nothing of it copied", () =>
+    Effect.gen(function* () {
+      const positions = yield* Topic.publishAll(kept, eventsOf(10))
+      const failure = yield* halted([part])
+      assert.strictEqual(failure.offset, positions[5]!.offset)
+      const error = Cause.squash(failure.cause)
+      assert.deepInclude(error, { _tag: "EncodeError", target: "keyless", reason: "Key" })
+      assert.include(String((error as Error).message), "nothing to group 5 by")
+      assert.deepStrictEqual(yield* copied, numbers(5))
+    })
+  )
+
+  behaviour("is a dead letter where a policy says so, and the others are copied", () =>
+    Effect.gen(function* () {
+      yield* Topic.publishAll(kept, eventsOf(10))
+      const summary = yield* drain([part.pipe(Processor.catchTag("EncodeError", Policy.deadLetter()))])
+      assert.deepInclude(summary.parts["rekey"], { processed: 9, deadLettered: 1 })
+      assert.deepStrictEqual(
+        yield* copied,
+        numbers(10).filter((n) => n !== 5)
+      )
+      const letters = yield* Stream.runCollect(Topic.stream(Topic.dead(kept), { until: "now" }))
+      assert.deepStrictEqual(
+        letters.map(({ value }) => value.n),
+        [5]
+      )
+    })
+  )
+
+  behaviour("puts its partition aside where a policy says so, until it is skipped", () =>
+    Effect.gen(function* () {
+      const aside = part.pipe(Processor.catchTag("EncodeError", Policy.quarantine))
+      const positions = yield* Topic.publishAll(kept, eventsOf(10))
+      yield* drain([aside])
+      const [quarantined] = yield* Processor.quarantined("rekey")
+      assert.deepInclude(quarantined, { partition: 0, offset: positions[5]!.offset })
+      yield* Processor.skip("rekey", 0)
+      yield* drain([aside])
+      assert.deepStrictEqual(
+        yield* copied,
+        numbers(10).filter((n) => n !== 5)
+      )
+    })
   )
 })

@@ -179,7 +179,7 @@ export class Asker {
   }
 
   private take(entry: Entry): void {
-    const id = fieldOf(entry, replyFields.id)
+    const id = idOf(entry)
     const open = id === undefined ? undefined : this.waiting.get(id)
     // A late one, or one that was read before.
     if (id === undefined || open === undefined) return
@@ -192,10 +192,13 @@ const fieldOf = ({ fields }: Entry, name: string): string | undefined => {
   return undefined
 }
 
+/** The request that an entry of an inbox answers. */
+export const idOf = (entry: Entry): string | undefined => fieldOf(entry, replyFields.id)
+
 const isAway = (error: EngineError): boolean => error.reason === "Unreachable" || error.reason === "Full"
 
 /** What an entry of the inbox says. */
-const answerOf = ({ contract, serializer }: Open, entry: Entry): Answer => {
+export const answerOf = ({ contract, serializer }: Pick<Open, "contract" | "serializer">, entry: Entry): Answer => {
   const outcome = fieldOf(entry, replyFields.outcome)
   const topic = outcome === undefined ? contract.replies : outcome === "error" ? contract.errors : defects
   if (topic === undefined) {
