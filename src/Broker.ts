@@ -22,6 +22,8 @@ export interface Layout {
   readonly flat?: boolean | undefined
   /** It takes dead letters. */
   readonly letters?: boolean | undefined
+  /** Paths of what is not to be shown of its values (see `internal/record/redacted.ts`). */
+  readonly redacted?: ReadonlyArray<string> | undefined
 }
 
 /** A topic as the engine has it. */
@@ -32,6 +34,7 @@ export interface StoredTopic {
   readonly retention: Retention | undefined
   readonly flat: boolean
   readonly letters: boolean
+  readonly redacted: ReadonlyArray<string>
 }
 
 /** A processor as the engine has it; its topics by name. */

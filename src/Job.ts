@@ -33,6 +33,7 @@ import * as Recurring from "./internal/jobs/recurring.ts"
 import type { Backoff, Run, Spec } from "./internal/jobs/spec.ts"
 import { defaultBackoff, specOf } from "./internal/jobs/specOf.ts"
 import { stagerIn } from "./internal/jobs/staging.ts"
+import { untold } from "./internal/jobs/telling.ts"
 import { serve } from "./internal/jobs/thread.ts"
 import { handlerIn } from "./internal/jobs/threads.ts"
 import { awaitEnd, changesOf } from "./internal/jobs/watch.ts"
@@ -286,11 +287,14 @@ const store = (
       stage?.({ queue: job.queue, job: one })
       return one
     })
-    return stage === undefined
-      ? Effect.flatMap(prepared, (one) =>
-          Effect.map(enqueuerOf(store, job.queue, options?.durability).enqueue([one]), ([stored]) => stored!)
-        )
-      : Effect.map(prepared, ({ id }) => ({ id, repeated: undefined }))
+    const stored: Effect.Effect<Handle, EncodeError | EngineError | DurabilityNotReached> =
+      stage === undefined
+        ? Effect.flatMap(prepared, (one) =>
+            Effect.map(enqueuerOf(store, job.queue, options?.durability).enqueue([one]), ([stored]) => stored!)
+          )
+        : Effect.map(prepared, ({ id }) => ({ id, repeated: undefined }))
+    const first = untold(store, job.spec)
+    return first === undefined ? stored : Effect.andThen(first, stored)
   })
 
 /**

@@ -192,6 +192,14 @@ export interface Page {
 /** `done` counts cancelled ones too, as long as they are remembered. */
 export type Counts = Readonly<Record<Exclude<State, "cancelled">, number>>
 
+/** What is not to be shown of jobs of one name, by paths (see `internal/record/redacted.ts`). */
+export interface JobFacts {
+  readonly name: string
+  readonly payload: ReadonlyArray<string>
+  readonly success: ReadonlyArray<string>
+  readonly progress: ReadonlyArray<string>
+}
+
 /** What holds for a whole queue. */
 export interface QueueSettings {
   readonly limit?: Limit | undefined
@@ -302,6 +310,10 @@ export class JobStore extends Context.Service<
     readonly queues: Effect.Effect<ReadonlyArray<string>, EngineError>
     /** Makes the queue known; settings replace those of before, and what is left out has its default. */
     configure(queue: string, settings: QueueSettings): Effect.Effect<void, EngineError>
+    /** Keep this, for those who have no definition of the jobs; it makes no queue known, and outlasts its removal. */
+    declare(queue: string, jobs: ReadonlyArray<JobFacts>): Effect.Effect<void, EngineError>
+    /** What was said last, by name; jobs with nothing to hide are left out. */
+    facts(queue: string): Effect.Effect<ReadonlyArray<JobFacts>, EngineError>
     /** While paused nothing is claimed. */
     pause(queue: string, paused: boolean): Effect.Effect<void, EngineError>
     isPaused(queue: string): Effect.Effect<boolean, EngineError>

@@ -9,6 +9,8 @@ export interface TableLayout {
   readonly partitions: number
   /** The topic's keys are placed by the documented hash, so any process can find a row. */
   readonly hashed: boolean
+  /** Paths of what is not to be shown of its rows (see `internal/record/redacted.ts`), as its last program said. */
+  readonly redacted?: ReadonlyArray<string> | undefined
 }
 
 /** What is due of a table in one partition. */

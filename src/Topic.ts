@@ -29,6 +29,7 @@ import * as Bulk from "./internal/publish/bulk.ts"
 import { CurrentMiddleware, type Middleware } from "./internal/publish/middleware.ts"
 import { publish as publishOne } from "./internal/publish/publisher.ts"
 import * as Flat from "./internal/record/flat.ts"
+import { redactedIn } from "./internal/record/redacted.ts"
 import { stage } from "./internal/run/unit.ts"
 import { tail } from "./internal/tail.ts"
 import { traced } from "./internal/telemetry/tracing.ts"
@@ -61,6 +62,8 @@ export interface Topic<in out A, out K = unknown> extends Source<A, K>, Layout, 
   readonly maxBytes: number
   /** The record's own fields stand in the entry; no serializer. */
   readonly flat: boolean
+  /** @internal */
+  readonly redacted: ReadonlyArray<string>
   readonly serializer: Codec | undefined
   /** @internal */
   readonly partitionBy: ((value: any) => Key | undefined) | undefined
@@ -130,6 +133,10 @@ type FieldOf<A> = { readonly [F in keyof A]: A[F] extends Key ? F : never }[keyo
 const Proto = {
   "~millrace/Source": { _A: (_: never) => _, _K: (_: never) => _ },
   [TypeId]: { _A: (_: never) => _ },
+  // Asked for when it is declared: until then a schema may refer to one that is not yet defined.
+  get redacted(): ReadonlyArray<string> {
+    return redactedIn((this as unknown as Any).schema)
+  },
   pipe() {
     return pipeArguments(this, arguments)
   }

@@ -75,6 +75,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/entryId.ts",
     "internal/finding.ts",
     "internal/record/flat.ts",
+    "internal/record/redacted.ts",
     "internal/names.ts",
     "internal/schedule/timing.ts",
     "internal/targets.ts",
@@ -90,6 +91,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Serializer.ts",
     "Settings.ts",
     "TableStore.ts",
+    "internal/jobFacts.ts",
     "internal/quarantine.ts",
     "internal/schedule/scheduler.ts",
     "internal/topicFacts.ts"

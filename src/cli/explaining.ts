@@ -2,15 +2,16 @@
  * What became of one event: is it stored, and for each processor of its topic whether it is done, waits, or was put aside.
  * Put together from several looks at a running system, so what moves meanwhile may be seen between two states.
  */
-import { Clock, DateTime, Effect, Option, Schema, Stream } from "effect"
+import { Clock, DateTime, Effect, Option, Stream } from "effect"
 import * as Admin from "../Admin.ts"
-import { Broker, type Lag } from "../Broker.ts"
+import { Broker, type Lag, type StoredTopic } from "../Broker.ts"
 import { Coordinator, type Group, type Quarantined } from "../Coordinator.ts"
 import type { Event } from "../Event.ts"
+import { anything } from "../internal/admin/topics.ts"
 import { compare, millis, offset as offsetOf, parseOffset } from "../internal/entryId.ts"
+import { hide } from "../internal/record/redacted.ts"
 import { keyOf } from "../internal/run/parking.ts"
 import { tail } from "../internal/tail.ts"
-import * as Topic from "../Topic.ts"
 import { WrongUse } from "./failures.ts"
 
 export interface Place {
@@ -137,13 +138,8 @@ const standing = (
       : is("waiting", waiting(place, group, aside))
   })
 
-const anything = ({ flat, name, partitions }: Admin.Topic): Topic.Any =>
-  flat
-    ? Topic.make(name, { schema: Schema.Struct({}), partitions, encoding: "flat" })
-    : Topic.make(name, { schema: Schema.Unknown, partitions })
-
 /** The event itself, if it is stored and can be read without a schema. */
-const read = (stored: Admin.Topic, place: Place) =>
+const read = (stored: StoredTopic, place: Place) =>
   tail<unknown>(anything(stored), {
     from: { offset: place.offset },
     until: "now",
@@ -165,6 +161,7 @@ export const explain = (place: Place) =>
   Effect.gen(function* () {
     const broker = yield* Broker
     const stored = yield* Admin.topic(place.topic)
+    const known = (yield* broker.topics()).find(({ name }) => name === place.topic)
     const log = stored.logs.find(({ partition }) => partition === place.partition)
     if (log === undefined) {
       const message = `topic ${place.topic} has partitions 0 to ${stored.partitions - 1}, there is no ${place.partition}`
@@ -176,7 +173,8 @@ export const explain = (place: Place) =>
         message: `there is no event ${place.topic}/${place.partition}@${place.offset}: the last entry there is ${log.last}`
       })
     }
-    const event = state === "stored" ? Option.getOrUndefined(yield* read(stored, place)) : undefined
+    const event =
+      state === "stored" && known !== undefined ? Option.getOrUndefined(yield* read(known, place)) : undefined
     const letters = yield* letterOf(place)
     const processors = yield* Effect.forEach(stored.processors, (processor) =>
       Effect.gen(function* () {
@@ -193,7 +191,7 @@ export const explain = (place: Place) =>
       seconds: Math.max(0, ((yield* Clock.currentTimeMillis) - at) / 1_000),
       key: event?.key ?? null,
       headers: event?.headers ?? null,
-      value: event?.value ?? null,
+      value: event === undefined ? null : hide(event.value, known?.redacted ?? []),
       processors
     }
   })

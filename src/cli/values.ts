@@ -1,6 +1,7 @@
 /** Values as they are typed and printed: JSON, in the form that their schema gives it. */
 import { Effect, FileSystem, Option, Result, Schema, Stdio, Stream } from "effect"
 import { Argument, Flag } from "effect/cli"
+import { hide, redactedIn } from "../internal/record/redacted.ts"
 import { oneLine, WrongUse } from "./failures.ts"
 
 type Codec = Schema.ConstraintCodec<any, any>
@@ -22,10 +23,13 @@ export const decoder = (schema: Codec): ((text: string) => Result.Result<any, st
     )
 }
 
-/** To what `JSON.stringify` takes. A value that its own schema refuses is shown as it is. */
+/** To what `JSON.stringify` takes, to be printed: without what is redacted. A value that its own schema refuses is shown as it is. */
 export const encoder = (schema: Codec): ((value: unknown) => unknown) => {
   const encode = Schema.encodeUnknownResult(Schema.toCodecJson(schema))
-  return (value) => Result.getOrElse(encode(value), () => value)
+  return (value) => {
+    const encoded = encode(value)
+    return Result.isSuccess(encoded) ? hide(encoded.success, redactedIn(schema)) : value
+  }
 }
 
 /** A value for something with a name: as it was given, or from standard input. */

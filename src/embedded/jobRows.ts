@@ -60,6 +60,10 @@ CREATE TABLE IF NOT EXISTS job_recurrences (
   PRIMARY KEY (queue, name)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS job_recurrences_due ON job_recurrences (queue, slot) WHERE paused = 0;
+-- See internal/jobFacts.ts.
+CREATE TABLE IF NOT EXISTS job_facts (
+  queue TEXT NOT NULL, name TEXT NOT NULL, facts TEXT NOT NULL, PRIMARY KEY (queue, name)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS job_places (one INTEGER PRIMARY KEY, last INTEGER NOT NULL);
 `)
 

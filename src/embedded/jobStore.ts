@@ -13,6 +13,7 @@ import { reached } from "./broker.ts"
 import { Sqlite } from "./client.ts"
 import { enqueue } from "./jobEnqueue.ts"
 import { exchange, hasExpired, isInVain, tidy } from "./jobExchange.ts"
+import * as Facts from "./jobFacts.ts"
 import { type Books, cancelled, claimsOf, lose, makeReady, openLane, over, takeBack } from "./jobLife.ts"
 import { columns, createTables, find, itemOf, type Row, stateOf, update, work } from "./jobRows.ts"
 import * as Slots from "./jobSlots.ts"
@@ -321,6 +322,8 @@ const make = Effect.gen(function* () {
             books.queue
           )
       }),
+    declare: (queue, jobs) => change("declare jobs", queue, ({ db, queue }) => Facts.declare(db, queue, jobs)),
+    facts: (queue) => look("job facts", queue, ({ db, queue }) => Facts.facts(db, queue)),
     pause: (queue, paused) =>
       change("pause", queue, (books) => {
         books.db

@@ -66,8 +66,9 @@ CREATE TABLE IF NOT EXISTS replies (
   id INTEGER PRIMARY KEY AUTOINCREMENT, asker TEXT NOT NULL, fields BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS replies_to_asker ON replies (asker, id);
+-- redacted: paths as a JSON array; null: none.
 CREATE TABLE IF NOT EXISTS tables (
-  name TEXT PRIMARY KEY, processor TEXT NOT NULL, partitions INTEGER NOT NULL, hashed INTEGER NOT NULL
+  name TEXT PRIMARY KEY, processor TEXT NOT NULL, partitions INTEGER NOT NULL, hashed INTEGER NOT NULL, redacted TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS table_names (
   id INTEGER PRIMARY KEY, processor TEXT NOT NULL, name TEXT NOT NULL, partition INTEGER NOT NULL,
@@ -95,9 +96,10 @@ CREATE INDEX IF NOT EXISTS row_ends_due ON row_ends (id, due);
 
 export const createTables = (db: Statements): void => {
   db.exec(schema)
-  // Files of schema 1 have fences without it, those of schema 3 topics without theirs.
+  // Files of schema 1 have fences without it, those of schema 3 topics and tables without theirs.
   addColumn(db, "fences", "trial", "TEXT NOT NULL DEFAULT ''")
   addColumn(db, "topics", "facts", "TEXT")
+  addColumn(db, "tables", "redacted", "TEXT")
 }
 
 const addColumn = (db: Statements, table: string, column: string, type: string): void => {

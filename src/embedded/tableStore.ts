@@ -13,28 +13,29 @@ import * as Windows from "./windows.ts"
 const pageRows = 500
 const pageBytes = 4 * 1024 * 1024
 
+const columns = "name, processor, partitions, hashed, redacted"
+
+type Stored = [name: string, processor: string, partitions: number, hashed: number, redacted: string | null]
+
+const layoutOf = (names: Names, [name, processor, partitions, hashed, redacted]: Stored): TableLayout => ({
+  name: names.plain(name),
+  processor: names.plain(processor),
+  partitions,
+  hashed: hashed === 1,
+  redacted: JSON.parse(redacted ?? "[]")
+})
+
 const layout = (db: Statements, names: Names, table: string): TableLayout | undefined => {
-  const select = db.prepare("SELECT processor, partitions, hashed FROM tables WHERE name = ?")
-  const row = select.get<{ processor: string; partitions: number; hashed: number }>(names.stored(table))
-  if (row === undefined) return undefined
-  return {
-    name: table,
-    processor: names.plain(row.processor),
-    partitions: row.partitions,
-    hashed: row.hashed === 1
-  }
+  const select = db.prepareArrays(`SELECT ${columns} FROM tables WHERE name = ?`)
+  const row = select.get<Stored>(names.stored(table))
+  return row && layoutOf(names, row)
 }
 
 const layouts = (db: Statements, names: Names): ReadonlyArray<TableLayout> =>
   db
-    .prepareArrays("SELECT name, processor, partitions, hashed FROM tables WHERE substr(name, 1, ?) = ? ORDER BY name")
-    .all<[string, string, number, number]>(names.stored("").length, names.stored(""))
-    .map(([name, processor, partitions, hashed]) => ({
-      name: names.plain(name),
-      processor: names.plain(processor),
-      partitions,
-      hashed: hashed === 1
-    }))
+    .prepareArrays(`SELECT ${columns} FROM tables WHERE substr(name, 1, ?) = ? ORDER BY name`)
+    .all<Stored>(names.stored("").length, names.stored(""))
+    .map((row) => layoutOf(names, row))
 
 const contradicts = (stored: TableLayout, table: TableLayout): boolean =>
   stored.processor !== table.processor || stored.partitions !== table.partitions
@@ -50,9 +51,10 @@ const declare = (db: Statements, names: Names, tables: ReadonlyArray<TableLayout
       `use a new name, or remove the processor "${stored.processor}" first`
     return new Misconfigured({ reason: "LayoutMismatch", detail })
   }
-  const insert = db.prepare("INSERT OR REPLACE INTO tables (name, processor, partitions, hashed) VALUES (?, ?, ?, ?)")
-  for (const table of tables) {
-    insert.run(names.stored(table.name), names.stored(table.processor), table.partitions, table.hashed ? 1 : 0)
+  const insert = db.prepare(`INSERT OR REPLACE INTO tables (${columns}) VALUES (?, ?, ?, ?, ?)`)
+  for (const { hashed, name, partitions, processor, redacted = [] } of tables) {
+    const paths = redacted.length === 0 ? null : JSON.stringify(redacted)
+    insert.run(names.stored(name), names.stored(processor), partitions, hashed ? 1 : 0, paths)
   }
   return undefined
 }

@@ -4,13 +4,18 @@
  */
 import type { Layout, StoredTopic } from "../Broker.ts"
 
-type Facts = Pick<StoredTopic, "retention" | "flat" | "letters">
+type Facts = Pick<StoredTopic, "retention" | "flat" | "letters" | "redacted">
 
 /** As it is stored: JSON. */
-export const encode = ({ flat = false, letters = false, retention }: Layout): string =>
-  JSON.stringify({ retention, ...(flat ? { flat } : {}), ...(letters ? { letters } : {}) })
+export const encode = ({ flat = false, letters = false, redacted = [], retention }: Layout): string =>
+  JSON.stringify({
+    retention,
+    ...(flat ? { flat } : {}),
+    ...(letters ? { letters } : {}),
+    ...(redacted.length > 0 ? { redacted } : {})
+  })
 
 export const decode = (text: string | null | undefined): Facts => {
-  const { flat = false, letters = false, retention } = JSON.parse(text ?? "{}") as Partial<Facts>
-  return { retention, flat, letters }
+  const { flat = false, letters = false, redacted = [], retention } = JSON.parse(text ?? "{}") as Partial<Facts>
+  return { retention, flat, letters, redacted }
 }

@@ -27,6 +27,7 @@
  * | `K:freed` | hash | name to ids that are to be ready again, at the head; whoever knows the name puts them there | until the next claim |
  * | `K:plans` | hash | name of a recurrence to "<timing>\n<missed and job as JSON>\n<payload>"; "\\1<name>" to "<revision> <1 if paused> <last slot or -> <next slot>" | until removed |
  * | `K:slots` | zset | name of a recurrence that is not paused to its next slot | until removed |
+ * | `K:facts` | hash | job name to what is kept for tools, as JSON (see `internal/jobFacts.ts`) | for ever |
  * | `K:outbox` | stream | jobs for queues of other shards, from settlements; see `jobFollow.ts` | until delivered |
  * | `K:ready:<name>:<h, m or l>` | list | ids, and groups | while waiting |
  * | `K:due:<name>` | zset | "<12 digits><id>" to when it is due; groups likewise | while delayed |
@@ -61,6 +62,7 @@ export class QueueKeys {
   readonly queue: string
   readonly shard: number
   readonly queues: string
+  readonly facts: string
   /** Every script begins with these, in this order; see `bind`. */
   readonly fixed: ReadonlyArray<string>
   private readonly prefix: string
@@ -69,6 +71,7 @@ export class QueueKeys {
     this.shard = shardOf(queue, shards)
     this.queues = queues(namespace, this.shard)
     this.prefix = `${shardTag(namespace, this.shard)}:queue:${queue}:`
+    this.facts = `${this.prefix}facts`
     this.fixed = fixed.map((key) => this.prefix + key)
   }
   key(name: Fixed): string {

@@ -6,16 +6,19 @@
  */
 import { Effect, Layer, Schedule, Stream } from "effect"
 import type { EngineError } from "../Errors.ts"
+import { decode, encode } from "../internal/jobFacts.ts"
 import { type Item, JobStore, maxJobs, type Signal, type State } from "../JobStore.ts"
 import { type Argument, Redis, type Script } from "./client.ts"
 import * as Books from "./jobBooks.ts"
 import * as Enqueue from "./jobEnqueue.ts"
 import * as Exchange from "./jobExchange.ts"
+import * as Facts from "./jobFacts.ts"
 import * as Follow from "./jobFollow.ts"
 import { QueueKeys, queues } from "./jobKeys.ts"
 import { claimedOf, itemOf, type Row } from "./jobRows.ts"
 import * as Sessions from "./jobSessions.ts"
 import * as Slots from "./jobSlots.ts"
+import { pairs, rowsOf } from "./layouts.ts"
 
 /** How long to wait before an outbox is tried again. */
 const patient = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")])
@@ -326,6 +329,20 @@ const make = Effect.gen(function* () {
             keepDead === undefined ? "" : `${keepDead.count ?? 0} ${Math.ceil(keepDead.age ?? 0)}`
           ]
         )
+      ),
+    declare: (queue, jobs) =>
+      jobs.length === 0
+        ? Effect.void
+        : Effect.asVoid(
+            redis.run(
+              Facts.declare,
+              [of(queue).facts],
+              jobs.flatMap((job) => [job.name, encode(job) ?? ""])
+            )
+          ),
+    facts: (queue) =>
+      Effect.map(redis.run(rowsOf, [of(queue).facts], []), (rows) =>
+        pairs(rows).map(([name, facts]) => decode(name, facts))
       ),
     pause: (queue, paused) => {
       const meta = of(queue).key("meta")

@@ -68,8 +68,8 @@ return 1
 )
 
 /**
- * KEYS: hash. ARGV: table, "<processor> <partitions>" and "0" or "1" (hashed) of each; the last may change. Gives name and
- * stored value of the first that differs.
+ * KEYS: hash. ARGV: table, "<processor> <partitions>" and "0" or "1" (hashed), with paths in JSON behind it if some of a
+ * row is not to be shown, of each; the last may change. Gives name and stored value of the first that differs.
  */
 export const declareTables = script<readonly [] | readonly [name: string, stored: string]>(
   "declareTables",

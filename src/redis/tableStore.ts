@@ -13,8 +13,15 @@ const keysPerCall = 1_000
 const pageSize = 100
 
 const parseLayout = (name: string, stored: string): TableLayout => {
-  const [processor = "", partitions, hashed] = stored.split(" ")
-  return { name, processor, partitions: Number(partitions), hashed: hashed === "1" }
+  const [processor = "", partitions, hashed, ...redacted] = stored.split(" ")
+  return {
+    name,
+    processor,
+    partitions: Number(partitions),
+    hashed: hashed === "1",
+    // The paths may hold spaces. A release before this one stored none.
+    redacted: redacted.length === 0 ? [] : JSON.parse(redacted.join(" "))
+  }
 }
 
 const describe = ({ processor, partitions }: TableLayout): string =>
@@ -69,10 +76,10 @@ const make = Effect.gen(function* () {
     },
     declare: Effect.fnUntraced(function* (tables) {
       if (tables.length === 0) return
-      const args = tables.flatMap(({ name, processor, partitions, hashed }) => [
+      const args = tables.flatMap(({ name, processor, partitions, hashed, redacted = [] }) => [
         name,
         `${processor} ${partitions}`,
-        hashed ? "1" : "0"
+        `${hashed ? "1" : "0"}${redacted.length === 0 ? "" : ` ${JSON.stringify(redacted)}`}`
       ])
       const [name, text] = yield* redis.run(declareTables, [keys.tableLayouts(redis.namespace)], args)
       if (name === undefined || text === undefined) return

@@ -181,7 +181,7 @@ export const tableStoreLaws = (
       Effect.gen(function* () {
         const tables = yield* TableStore
         const [processor, one, two] = [unique("p"), unique("z"), unique("y")]
-        const all = [one, two].map((name) => ({ name, processor, partitions: 2, hashed: name === one }))
+        const all = [one, two].map((name) => ({ name, processor, partitions: 2, hashed: name === one, redacted: [] }))
         yield* tables.declare(all)
         const ours = (yield* tables.layouts()).filter((table) => table.processor === processor)
         assert.deepStrictEqual(ours, all.toReversed())
@@ -206,7 +206,7 @@ export const tableStoreLaws = (
     it.effect("where a table lives is stored once, and a contradiction is a layout mismatch", () =>
       Effect.gen(function* () {
         const tables = yield* TableStore
-        const table = { name: unique("table"), processor: unique("p"), partitions: 4, hashed: true }
+        const table = { name: unique("table"), processor: unique("p"), partitions: 4, hashed: true, redacted: ["/a b"] }
         assert.strictEqual(yield* tables.layout(table.name), undefined)
         yield* tables.declare([table])
         yield* tables.declare([table])
@@ -220,6 +220,10 @@ export const tableStoreLaws = (
           assert.include(error.message, table.name)
         }
         assert.deepStrictEqual(yield* tables.layout(table.name), table)
+        // Of the rest, the last word counts.
+        const { redacted, ...changed } = { ...table, hashed: false }
+        yield* tables.declare([changed])
+        assert.deepStrictEqual(yield* tables.layout(table.name), { ...changed, redacted: [] })
       })
     )
   })

@@ -13,6 +13,7 @@ import * as Inspect from "../../src/redis/inspect.ts"
 import * as JobBooks from "../../src/redis/jobBooks.ts"
 import * as JobEnqueue from "../../src/redis/jobEnqueue.ts"
 import * as JobExchange from "../../src/redis/jobExchange.ts"
+import * as JobFacts from "../../src/redis/jobFacts.ts"
 import * as JobFollow from "../../src/redis/jobFollow.ts"
 import * as JobSessions from "../../src/redis/jobSessions.ts"
 import * as JobSlots from "../../src/redis/jobSlots.ts"
@@ -42,6 +43,7 @@ const scripts = [
   JobBooks,
   JobEnqueue,
   JobExchange,
+  JobFacts,
   JobFollow,
   JobSessions,
   JobSlots

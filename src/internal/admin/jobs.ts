@@ -2,10 +2,11 @@
 import { Effect } from "effect"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
 import { NotFound } from "../../Errors.ts"
-import { type Item, JobStore } from "../../JobStore.ts"
+import { type Item, type JobFacts, JobStore } from "../../JobStore.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { type Line, parseLine } from "../jobs/ledger.ts"
 import { invalid } from "../names.ts"
+import { hide, mask, type Paths } from "../record/redacted.ts"
 import { concurrency, iso } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { Page } from "./shapes/common.ts"
@@ -51,8 +52,35 @@ const attemptOf = ({ at, attempt, exit, message, worker }: Line): Job["history"]
   message: message ?? null
 })
 
-const describe = (queue: string, item: Item, serializer: Codec, most: number): Job => {
+/** How jobs of a queue are shown. */
+interface View {
+  readonly queue: string
+  readonly serializer: Codec
+  readonly most: number
+  readonly facts: ReadonlyMap<string, JobFacts>
+}
+
+const viewOf = (queue: string, most: number): Effect.Effect<View, EngineError, JobStore | Serializer> =>
+  Effect.gen(function* () {
+    const facts = yield* Effect.flatMap(JobStore, (store) => store.facts(queue))
+    return { queue, serializer: yield* Serializer, most, facts: new Map(facts.map((one) => [one.name, one])) }
+  })
+
+/** What its handler told, as it is stored: a line of JSON with the format, and the data as text or in base64. */
+const progressOf = (text: string, secret: Paths): string => {
+  if (secret.length === 0) return text
+  try {
+    const stored = JSON.parse(text)
+    return JSON.stringify({ ...stored, data: JSON.stringify(hide(JSON.parse(stored.data), secret)) })
+  } catch {
+    return mask
+  }
+}
+
+const describe = (item: Item, { facts, most, queue, serializer }: View): Job => {
   const history = item.history.map(parseLine).map(attemptOf)
+  const secret = facts.get(item.name)
+  const ofData = item.state === "done" ? secret?.success : secret?.payload
   return {
     queue,
     id: item.id,
@@ -67,9 +95,9 @@ const describe = (queue: string, item: Item, serializer: Codec, most: number): J
     group: item.group ?? null,
     reason: item.reason ?? null,
     error: history.at(-1)?.message ?? null,
-    progress: item.progress ?? null,
+    progress: item.progress === undefined ? null : progressOf(item.progress, secret?.progress ?? []),
     history,
-    payload: Payload.read(serializer, item.format, item.data, most)
+    payload: Payload.read(serializer, item.format, item.data, most, ofData ?? [])
   }
 }
 
@@ -82,9 +110,9 @@ export const jobs = (
   Effect.gen(function* () {
     const { cursor = "", name } = options
     if (!/^[\x20-\x7e]{0,400}$/.test(cursor)) return yield* invalid(`the cursor: give the "next" of the page before`)
-    const serializer = yield* Serializer
     const { items, next } = yield* onQueue(queue, (store) => store.list(queue, state, { name, cursor }))
-    return { items: items.map((item) => describe(queue, item, serializer, Payload.inList)), next: next ?? null }
+    const view = yield* viewOf(queue, Payload.inList)
+    return { items: items.map((item) => describe(item, view)), next: next ?? null }
   })
 
 const missing = (queue: string, id: string): NotFound =>
@@ -93,7 +121,7 @@ const missing = (queue: string, id: string): NotFound =>
 export const job = (queue: string, id: string): Effect.Effect<Job, EngineError | NotFound, JobStore | Serializer> =>
   Effect.gen(function* () {
     const item = yield* onQueue(queue, (store) => store.get(queue, id, false))
-    return item === undefined ? yield* missing(queue, id) : describe(queue, item, yield* Serializer, Payload.alone)
+    return item === undefined ? yield* missing(queue, id) : describe(item, yield* viewOf(queue, Payload.alone))
   })
 
 /** Something done to one job; false: it is in no state for it. */

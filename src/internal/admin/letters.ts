@@ -2,14 +2,13 @@
  * Dead letters by the name of the topic that holds them. Nobody's schema is needed: values are read as far as the
  * program's serializer knows them, and put back as the bytes that they are.
  */
-import { DateTime, Effect, Schema, type Scope } from "effect"
+import { DateTime, Effect, type Scope } from "effect"
 import { Broker, type Entry, type Reader, type StoredTopic } from "../../Broker.ts"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
 import { NotFound } from "../../Errors.ts"
-import { forever } from "../../Retention.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import type { TableStore } from "../../TableStore.ts"
-import * as Topics from "../../Topic.ts"
+import type { Any } from "../../Topic.ts"
 import { withoutOurs } from "../dead/headers.ts"
 import { letterOf } from "../dead/letters.ts"
 import { groupOf, isLetter, nobody, passed } from "../dead/list.ts"
@@ -17,28 +16,15 @@ import { redrive as putBack } from "../dead/redrive.ts"
 import { before, compare, parseOffset, zero } from "../entryId.ts"
 import type { Received } from "../record/received.ts"
 import { codecOf, type TopicCodec } from "../record/record.ts"
+import type { Paths } from "../record/redacted.ts"
 import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { Page } from "./shapes/common.ts"
 import type { DeadLetter, DeadTopic } from "./shapes/letters.ts"
+import { anything } from "./topics.ts"
 
 type Store = Broker | TableStore
 type Client = Store | Serializer
-
-/** Bytes that a value may have, whatever its topic allowed. */
-const maxBytes = 64 * 1024 * 1024
-
-/** A topic of anything. A flat one must name a field; those that are there are read one by one, so any name will do. */
-const anything = ({ flat, name, partitions, retention }: StoredTopic): Topics.Any =>
-  flat
-    ? Topics.make(name, {
-        schema: Schema.Struct({ value: Schema.String }),
-        partitions,
-        retention: retention ?? forever,
-        maxBytes,
-        encoding: "flat"
-      })
-    : Topics.make(name, { schema: Schema.Unknown, partitions, retention: retention ?? forever, maxBytes })
 
 const holdsLetters = ({ letters, name }: StoredTopic): boolean => letters || name.endsWith(".dead")
 
@@ -77,12 +63,34 @@ export const deadTopics: Effect.Effect<ReadonlyArray<DeadTopic>, EngineError, St
     )
 )
 
-const payloadOf = (event: Received<unknown>, serializer: Codec, flat: boolean, most: number): DeadLetter["payload"] => {
+/** How letters of a topic are shown. */
+interface View {
+  readonly serializer: Codec
+  readonly flat: boolean
+  readonly most: number
+  /** What is secret in letters from this topic. */
+  readonly secretOf: (source: string) => Paths
+}
+
+/** Several topics may send theirs to one: what holds for the letters is what holds where they come from. */
+const viewOf = (topic: StoredTopic, most: number): Effect.Effect<View, EngineError, Client> =>
+  Effect.gen(function* () {
+    const serializer = yield* Serializer
+    const all = yield* Broker.use((broker) => broker.topics())
+    const secrets = new Map(all.map(({ name, redacted }) => [name, [...topic.redacted, ...redacted]]))
+    return { serializer, flat: topic.flat, most, secretOf: (source) => secrets.get(source) ?? topic.redacted }
+  })
+
+const payloadOf = (
+  event: Received<unknown>,
+  { flat, most, serializer }: View,
+  secret: Paths
+): DeadLetter["payload"] => {
   const fields = valueOf(event)
   if (flat) {
     const value: Record<string, string> = {}
     for (let i = 0; i < fields.length; i += 2) value[text(fields[i]!)] = text(fields[i + 1]!)
-    return Payload.shown(value, "flat", Buffer.concat(fields.map(bytesOf)), most)
+    return Payload.shown(value, "flat", Buffer.concat(fields.map(bytesOf)), most, secret)
   }
   let bytes: Uint8Array = new Uint8Array()
   let format: string | undefined
@@ -92,8 +100,8 @@ const payloadOf = (event: Received<unknown>, serializer: Codec, flat: boolean, m
   }
   const { failure } = event
   return failure === undefined
-    ? Payload.shown(event.value, format ?? "json", bytes, most)
-    : Payload.read(serializer, format, bytes, most)
+    ? Payload.shown(event.value, format ?? "json", bytes, most, secret)
+    : Payload.read(serializer, format, bytes, most, secret)
 }
 
 /** The fields of its value; those of the whole entry if it cannot be taken apart. */
@@ -108,7 +116,7 @@ const valueOf = (event: Received<unknown>): ReadonlyArray<string | Uint8Array> =
 const bytesOf = (field: string | Uint8Array): Uint8Array => (typeof field === "string" ? Buffer.from(field) : field)
 const text = (field: string | Uint8Array): string => (typeof field === "string" ? field : Buffer.from(field).toString())
 
-const describe = (event: Received<unknown>, serializer: Codec, flat: boolean, most: number): DeadLetter => {
+const describe = (event: Received<unknown>, view: View): DeadLetter => {
   const { attempts, error, failedAt, offset, partition, processor, source } = letterOf(event)
   return {
     topic: event.topic,
@@ -117,7 +125,7 @@ const describe = (event: Received<unknown>, serializer: Codec, flat: boolean, mo
     key: event.key ?? null,
     timestamp: DateTime.formatIso(event.timestamp),
     headers: strings(withoutOurs(event.headers)),
-    payload: payloadOf(event, serializer, flat, most),
+    payload: payloadOf(event, view, view.secretOf(source.topic)),
     error,
     attempts: whole(attempts),
     processor,
@@ -160,7 +168,7 @@ const readers = Effect.map(Broker, (broker) => {
   }
 })
 
-const readPage = (reader: Reader, topic: Topics.Any, { after, partition }: Place, count: number) =>
+const readPage = (reader: Reader, topic: Any, { after, partition }: Place, count: number) =>
   Effect.map(
     // Nothing is ever trimmed there, so how many entries were read does not matter.
     reader.read([{ topic, partition, after, entriesRead: Number.POSITIVE_INFINITY }], { count, block: 0 }),
@@ -179,8 +187,8 @@ export const deadLetters = (
     Effect.gen(function* () {
       const topic = yield* find(name)
       const dead = anything(topic)
-      const serializer = yield* Serializer
-      const codec = codecOf(dead, serializer)
+      const view = yield* viewOf(topic, Payload.inList)
+      const codec = codecOf(dead, view.serializer)
       const readerOf = yield* readers
       const from = yield* placeOf(cursor)
       const logs = yield* Broker.use((broker) => broker.inspect(dead, range(topic.partitions, from.partition)))
@@ -197,7 +205,7 @@ export const deadLetters = (
           for (const entry of entries) {
             after = entry.id
             for (const event of lettersIn(codec, entry, partition)) {
-              if (!offsets.has(event.offset)) items.push(describe(event, serializer, topic.flat, Payload.inList))
+              if (!offsets.has(event.offset)) items.push(describe(event, view))
             }
           }
           if (items.length >= pageSize) return { items, next: `${partition}@${after}` }
@@ -212,20 +220,22 @@ export const deadLetter = (
   name: string,
   partition: number,
   offset: string
-): Effect.Effect<DeadLetter, EngineError | NotFound, Broker | Serializer> =>
+): Effect.Effect<DeadLetter, EngineError | NotFound, Client> =>
   Effect.scoped(
     Effect.gen(function* () {
       const topic = yield* find(name)
       const dead = anything(topic)
-      const serializer = yield* Serializer
+      const view = yield* viewOf(topic, Payload.alone)
       const missing = new NotFound({ kind: "dead letter", name: `${name}/${partition}@${offset}`, known: [] })
       const place = parseOffset(offset)
       if (place === undefined || !(partition < topic.partitions)) return yield* missing
       const reader = yield* (yield* readers)(partition)
       const [entry] = yield* readPage(reader, dead, { partition, after: before(place.id) }, 1)
       if (entry?.id !== place.id) return yield* missing
-      const event = lettersIn(codecOf(dead, serializer), entry, partition).find(({ index }) => index === place.index)
-      return event === undefined ? yield* missing : describe(event, serializer, topic.flat, Payload.alone)
+      const event = lettersIn(codecOf(dead, view.serializer), entry, partition).find(
+        ({ index }) => index === place.index
+      )
+      return event === undefined ? yield* missing : describe(event, view)
     })
   )
 

@@ -5,6 +5,7 @@
 import type { Schema } from "effect"
 import { type Codec, open } from "../../Serializer.ts"
 import { reason } from "../record/placement.ts"
+import { hide, type Paths } from "../record/redacted.ts"
 import type { Payload } from "./shapes/payload.ts"
 
 /** A value in a list is shown up to so many bytes of JSON; one that is asked for by itself up to the second. */
@@ -25,37 +26,45 @@ const plain = (value: unknown): string => {
   return text ?? "null"
 }
 
-const unreadable = (format: string, bytes: Uint8Array, problem: string): Payload => ({
+/** Where something is secret, its bytes are, and what a parser quotes of them. */
+const unreadable = (format: string, bytes: Uint8Array, problem: string, secret: Paths): Payload => ({
   format,
   bytes: bytes.byteLength,
   value: null,
   problem,
-  base64: Buffer.from(bytes.subarray(0, headBytes)).toString("base64")
+  base64: secret.length > 0 ? null : Buffer.from(bytes.subarray(0, headBytes)).toString("base64")
 })
 
-/** A deserialized value; `bytes` is how it is stored. */
-export const shown = (value: unknown, format: string, bytes: Uint8Array, most: number): Payload => {
+const why = (error: unknown, secret: Paths): string =>
+  secret.length > 0 ? "it cannot be read, and is not shown: it has redacted fields" : reason(error)
+
+/** A deserialized value without what is `secret` of it; `bytes` is how it is stored. */
+export const shown = (value: unknown, format: string, bytes: Uint8Array, most: number, secret: Paths): Payload => {
   try {
     const text = plain(value)
     if (text.length > most)
-      return unreadable(format, bytes, `it is too long to be shown here: ${text.length} characters`)
-    return { format, bytes: bytes.byteLength, value: JSON.parse(text) as Schema.Json, problem: null, base64: null }
+      return unreadable(format, bytes, `it is too long to be shown here: ${text.length} characters`, secret)
+    const open = hide(JSON.parse(text), secret) as Schema.Json
+    return { format, bytes: bytes.byteLength, value: open, problem: null, base64: null }
   } catch (error) {
-    return unreadable(format, bytes, reason(error))
+    return unreadable(format, bytes, why(error, secret), secret)
   }
 }
 
 /** What is stored in a format (undefined: plain JSON); of no bytes at all the value is null. */
-export const read = (serializer: Codec, format: string | undefined, bytes: Uint8Array, most: number): Payload => {
+export const read = (
+  serializer: Codec,
+  format: string | undefined,
+  bytes: Uint8Array,
+  most: number,
+  secret: Paths
+): Payload => {
   const name = format ?? "json"
   if (bytes.byteLength === 0) return { format: name, bytes: 0, value: null, problem: null, base64: null }
   try {
     const opened = open(serializer, format, bytes, limit)
-    return shown(opened.codec.decode(opened.data, {}), name, bytes, most)
+    return shown(opened.codec.decode(opened.data, {}), name, bytes, most, secret)
   } catch (error) {
-    return unreadable(name, bytes, reason(error))
+    return unreadable(name, bytes, why(error, secret), secret)
   }
 }
-
-/** What cannot be read, as somebody else found out. */
-export { unreadable }

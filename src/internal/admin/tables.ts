@@ -5,23 +5,37 @@ import { NotFound } from "../../Errors.ts"
 import { hash } from "../../Partitioner.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { type TableLayout, TableStore } from "../../TableStore.ts"
+import type { Paths } from "../record/redacted.ts"
 import { concurrency, named, noCursor, range } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { Page } from "./shapes/common.ts"
 import type { Row, Table } from "./shapes/tables.ts"
 
-export const tables: Effect.Effect<ReadonlyArray<Table>, EngineError, TableStore> = TableStore.use((store) =>
-  store.layouts()
+const layouts = TableStore.use((store) => store.layouts())
+
+const find = (name: string): Effect.Effect<TableLayout, EngineError | NotFound, TableStore> =>
+  Effect.flatMap(layouts, (all) => named("table", all, name))
+
+const tableOf = ({ hashed, name, partitions, processor }: TableLayout): Table => ({
+  name,
+  processor,
+  partitions,
+  hashed
+})
+
+export const tables: Effect.Effect<ReadonlyArray<Table>, EngineError, TableStore> = Effect.map(layouts, (all) =>
+  all.map(tableOf)
 )
 
 export const table = (name: string): Effect.Effect<Table, EngineError | NotFound, TableStore> =>
-  Effect.flatMap(tables, (all) => named("table", all, name))
+  Effect.map(find(name), tableOf)
 
 /** Plain JSON stands as it is; else a zero byte, the length of the format, and the format come first. */
-const payloadOf = (serializer: Codec, bytes: Uint8Array, most: number): Row["payload"] => {
-  if (bytes[0] !== 0) return Payload.read(serializer, undefined, bytes, most)
+const payloadOf = (serializer: Codec, bytes: Uint8Array, most: number, secret: Paths): Row["payload"] => {
+  if (bytes[0] !== 0) return Payload.read(serializer, undefined, bytes, most, secret)
   const start = 2 + (bytes[1] ?? 0)
-  return Payload.read(serializer, Buffer.from(bytes.subarray(2, start)).toString(), bytes.subarray(start), most)
+  const format = Buffer.from(bytes.subarray(2, start)).toString()
+  return Payload.read(serializer, format, bytes.subarray(start), most, secret)
 }
 
 const rowOf =
@@ -30,7 +44,7 @@ const rowOf =
     table: layout.name,
     partition,
     key,
-    payload: payloadOf(serializer, bytes, most)
+    payload: payloadOf(serializer, bytes, most, layout.redacted ?? [])
   })
 
 /**
@@ -44,7 +58,7 @@ export const row = (
 ): Effect.Effect<Row, EngineError | NotFound, TableStore | Serializer> =>
   Effect.gen(function* () {
     const store = yield* TableStore
-    const layout = yield* table(name)
+    const layout = yield* find(name)
     const describe = rowOf(layout, yield* Serializer, Payload.alone)
     const look = (partition: number) =>
       Effect.map(store.readTimed(layout.processor, name, partition, [key]), ([found]) =>
@@ -68,7 +82,7 @@ export const rows = (
 ): Effect.Effect<Page<Row>, EngineError | Misconfigured | NotFound, TableStore | Serializer> =>
   Effect.gen(function* () {
     const store = yield* TableStore
-    const layout = yield* table(name)
+    const layout = yield* find(name)
     const describe = rowOf(layout, yield* Serializer, Payload.inList)
     const first = options.partition ?? 0
     const last = options.partition ?? layout.partitions - 1

@@ -1,8 +1,9 @@
 /** Topics as the engine has them, whether or not this program has a definition of them. */
-import { Effect } from "effect"
+import { Effect, Schema } from "effect"
 import { Broker, type Layout, type StoredProcessor, type StoredTopic } from "../../Broker.ts"
 import type { EngineError, NotFound } from "../../Errors.ts"
 import { forever } from "../../Retention.ts"
+import * as Topics from "../../Topic.ts"
 import { concurrency, named, range } from "./known.ts"
 import type { Log, Topic, TopicLogs } from "./shapes/topics.ts"
 
@@ -12,6 +13,22 @@ export const layoutOf = ({ name, partitions, retention }: StoredTopic): Layout =
   partitions,
   retention: retention ?? forever
 })
+
+/** Bytes that a value may have, whatever its topic allowed. */
+const maxBytes = 64 * 1024 * 1024
+
+/**
+ * A topic of anything, by whose declaration nothing is changed that is known of it. A flat one must name a field; those
+ * that are there are read one by one, so any name will do.
+ */
+export const anything = ({ flat, letters, name, partitions, redacted, retention }: StoredTopic): Topics.Any => {
+  const options = { partitions, retention: retention ?? forever, maxBytes }
+  const topic: Topics.Any = flat
+    ? Topics.make(name, { ...options, schema: Schema.Struct({ value: Schema.String }), encoding: "flat" })
+    : Topics.make(name, { ...options, schema: Schema.Unknown })
+  const known = { letters: { value: letters, enumerable: true }, redacted: { value: redacted, enumerable: true } }
+  return Object.defineProperties(topic, known)
+}
 
 const logsOf = (topic: StoredTopic): Effect.Effect<ReadonlyArray<Log>, EngineError, Broker> =>
   Broker.use((broker) =>

@@ -10,6 +10,7 @@ import { enqueuerOf } from "./enqueuer.ts"
 import { prepare } from "./prepare.ts"
 import type { Spec } from "./spec.ts"
 import { stagerIn } from "./staging.ts"
+import { untold } from "./telling.ts"
 
 interface Stored {
   readonly id: string
@@ -28,6 +29,7 @@ const sender = (spec: Spec, options: Options | undefined) =>
     const serializer = yield* Serializer
     const enqueuer = enqueuerOf(store, spec.queue, options?.durability)
     const stage = stagerIn(yield* Effect.context<never>())
+    yield* untold(store, spec) ?? Effect.void
     const given = yield* Effect.withFiber((fiber) => Effect.succeed(traced(fiber, options)))
     return (
       payloads: ReadonlyArray<unknown>

@@ -1,6 +1,7 @@
 /** All job handlers of one worker: one runner for each queue, one bound for what runs at a time, one end. */
 import { type Clock, type Context, Effect, type Scope } from "effect"
 import type { Durability } from "../../Broker.ts"
+import type { EngineError } from "../../Errors.ts"
 import type { JobStore } from "../../JobStore.ts"
 import type * as Part from "../../Part.ts"
 import type { Codec } from "../../Serializer.ts"
@@ -11,6 +12,7 @@ import { instrumented } from "../telemetry/running.ts"
 import { type Doing, line } from "./doing.ts"
 import { QueueRunner } from "./queueRunner.ts"
 import type { Handler } from "./spec.ts"
+import { tell } from "./telling.ts"
 
 export interface Post {
   readonly handler: Handler
@@ -88,9 +90,16 @@ export interface Crew {
   readonly doing: (now: number) => ReadonlyArray<Doing>
 }
 
-export const make = (options: Options): Effect.Effect<Crew, never, Scope.Scope> =>
-  Effect.sync(() => {
+export const make = (options: Options): Effect.Effect<Crew, EngineError, Scope.Scope> =>
+  Effect.gen(function* () {
     const queues = Map.groupBy(options.posts, ({ handler }) => handler.spec.queue)
+    for (const [queue, posts] of queues) {
+      yield* tell(
+        options.store,
+        queue,
+        posts.map(({ handler }) => handler.spec)
+      )
+    }
     const shared = new Shared(options.concurrency)
     const runners = Array.from(queues, ([queue, posts]) => new QueueRunner({ ...options, queue, posts, shared }))
     for (const runner of runners) {

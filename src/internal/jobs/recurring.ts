@@ -9,6 +9,7 @@ import { attempt } from "./codec.ts"
 import { prepare } from "./prepare.ts"
 import { type Recurring, read, slotAfter, write } from "./recurrence.ts"
 import type { Spec } from "./spec.ts"
+import { untold } from "./telling.ts"
 
 interface Given {
   readonly payload: unknown
@@ -65,6 +66,7 @@ export const set = (
     const store = yield* JobStore
     const serializer = yield* Serializer
     const prepared = yield* attempt(() => prepare(spec, payload, { headers, priority }, store, serializer))
+    yield* untold(store, spec) ?? Effect.void
     const { after, at, delay, id, ...job } = prepared
     const { now } = yield* store.recurrences(spec.queue, "due")
     const recurrence: NewRecurrence = { name, timing: write(timing), missed, job, first: slotAfter(timing, now) }

@@ -2,10 +2,18 @@
 import { Effect } from "effect"
 import { Broker } from "../../Broker.ts"
 import * as Partitioner from "../../Partitioner.ts"
+import type { Declared } from "../../Table.ts"
 import { TableStore } from "../../TableStore.ts"
 import { forAWhile } from "../backoff.ts"
 import { deadTopicsOf } from "../dead/topic.ts"
+import { type Paths, redactedIn } from "../record/redacted.ts"
 import type { Definition } from "./definition.ts"
+
+/** A row of a join holds its events as texts, in which no path leads to a field. */
+const secretsOf = ({ definition: { holding, value } }: Declared): Paths => {
+  if (holding === undefined) return redactedIn(value)
+  return holding.left.redacted.length + holding.right.redacted.length > 0 ? ["/*/fields"] : []
+}
 
 /**
  * Store the layouts and create the groups, before anything is claimed. All of it may be done twice, so a server that is
@@ -26,7 +34,8 @@ export const declare = (parts: ReadonlyArray<{ readonly definition: Definition }
           name: table.name,
           processor: definition.name,
           partitions: topic.partitions,
-          hashed: topic.partitioner === Partitioner.hash
+          hashed: topic.partitioner === Partitioner.hash,
+          redacted: secretsOf(table)
         }))
       )
     }

@@ -10,14 +10,26 @@ export const listingLaws = ({ it }: Laws): void => {
     Effect.gen(function* () {
       const broker = yield* Broker
       const first = { ...topicOf(3, Retention.maxLength(7)), name: unique("b"), flat: true }
-      const second = { ...topicOf(2, Retention.consumed({ capacity: 5, keep: 1 })), name: unique("a"), letters: true }
+      const second = {
+        ...topicOf(2, Retention.consumed({ capacity: 5, keep: 1 })),
+        name: unique("a"),
+        letters: true,
+        redacted: ["/a", "/b c/*"]
+      }
       yield* broker.declare([first, second])
       const ours = Effect.map(broker.topics(), (all) =>
         all.filter(({ name }) => name === first.name || name === second.name)
       )
       const told = [
-        { name: second.name, partitions: 2, retention: second.retention, flat: false, letters: true },
-        { name: first.name, partitions: 3, retention: first.retention, flat: true, letters: false }
+        {
+          name: second.name,
+          partitions: 2,
+          retention: second.retention,
+          flat: false,
+          letters: true,
+          redacted: ["/a", "/b c/*"]
+        },
+        { name: first.name, partitions: 3, retention: first.retention, flat: true, letters: false, redacted: [] }
       ]
       assert.deepStrictEqual(yield* ours, told)
       // A refused declaration changes nothing of it.

@@ -239,4 +239,24 @@ export const rareLaws = (laws: Laws): void => {
       assert.deepStrictEqual(idsOf(yield* hand.claim()), ["s"])
     })
   )
+
+  law("what is said of jobs is kept by name, as it was said last, and outlasts the queue", (queue, store) =>
+    Effect.gen(function* () {
+      const none = { payload: [], success: [], progress: [] }
+      const pay = { name: "pay", payload: ["/card/*", "/a b"], success: [""], progress: [] }
+      const mail = { ...none, name: "mail", progress: ["/to"] }
+      assert.deepStrictEqual(yield* store.facts(queue), [])
+      yield* store.declare(queue, [pay, mail, { ...none, name: "open" }])
+      assert.deepStrictEqual(yield* store.facts(queue), [mail, pay])
+      assert.notInclude(yield* store.queues, queue)
+      yield* store.declare(queue, [
+        { ...none, name: "mail" },
+        { ...pay, success: [] }
+      ])
+      yield* store.enqueue(queue, jobsOf(["a"]))
+      yield* store.remove(queue)
+      assert.deepStrictEqual(yield* store.facts(queue), [{ ...pay, success: [] }])
+      assert.deepStrictEqual(yield* store.facts(`${queue}.other`), [])
+    })
+  )
 }
