@@ -96,6 +96,8 @@ export interface Position {
   readonly after: string
   /** Entries added up to and including `after`. More entries trimmed than this means that unread ones were lost. */
   readonly entriesRead: number
+  /** Read for no group, so that commits of processors trim what it has not read: it is told on every topic that trims. */
+  readonly ungrouped?: true | undefined
 }
 
 export interface Batch {
@@ -103,7 +105,7 @@ export interface Batch {
   readonly partition: number
   /** May be empty if only a loss is reported. */
   readonly entries: ReadonlyArray<Entry>
-  /** Entries trimmed so far; only on topics that trim unread events, where every read checks it. */
+  /** Entries trimmed so far; only on topics that trim unread events and for positions without a group, at every read. */
   readonly trimmed: number | undefined
 }
 
@@ -351,6 +353,8 @@ export class Broker extends Context.Service<
     hasRoom(topic: Layout, partition: number): Effect.Effect<boolean, EngineError>
     reader(shard: number): Effect.Effect<Reader, EngineError, Scope.Scope>
     inspect(topic: Layout, partitions: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<LogInfo>, EngineError>
+    /** Entries ever added below this id, trimmed ones included: what `entriesRead` is of a position in the middle. */
+    entriesBefore(topic: Layout, partition: number, id: string): Effect.Effect<number, EngineError>
     /** Create the group on every partition, once; those that have one keep their position. */
     register(
       processor: string,

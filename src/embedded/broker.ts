@@ -366,6 +366,11 @@ const make = (engine: Engine): Broker["Service"] => {
       sqlite.query("inspect", (db) =>
         partitions.map((partition) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition))
       ),
+    entriesBefore: (topic, partition, id) =>
+      sqlite.query("entriesBefore", (db) => {
+        const log = names.log(db, topic.name, partition)
+        return log === undefined ? 0 : Log.entriesBefore(db, Log.load(db, log), id)
+      }),
     register: (processor, topics, start) =>
       orFail(
         write("register", (db) => {

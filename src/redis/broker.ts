@@ -175,6 +175,11 @@ const make = Effect.gen(function* () {
     return partitions.map((partition) => Claim.logInfo(topic.name, partition, found.get(partition)!))
   })
 
+  const entriesBefore: Service["entriesBefore"] = (topic, partition, id) => {
+    const [log, count] = logKeys(tagOf(partition), { topic: topic.name, partition })
+    return Position.entriesBefore(redis, log!, count!, id)
+  }
+
   const declare: Service["declare"] = Effect.fnUntraced(function* (topics) {
     if (topics.length === 0) return
     const args = topics.flatMap((topic) => [topic.name, `${topic.partitions} ${shards}`, TopicFacts.encode(topic)])
@@ -386,6 +391,7 @@ const make = Effect.gen(function* () {
     reader: (shard) =>
       makeReader({ number: shard, count: shards, tag: tags[shard]! }, redis.open(keys.safe(tags[shard]!))),
     inspect,
+    entriesBefore,
     register,
     unregister,
     claim,
