@@ -439,7 +439,10 @@ export class Broker extends Context.Service<
       CommitResult | { readonly _tag: "Lost"; readonly topic: string; readonly first: string },
       EngineError
     >
-    /** Apply `maxLength` and `maxAge` now; gives the entries dropped. Appends do it as they go. */
-    trim(topic: Layout): Effect.Effect<number, EngineError>
+    /**
+     * Apply `maxLength` and `maxAge` now, to all partitions or to these; gives the entries dropped. Appends do it as they
+     * go, and owners of partitions by the clock.
+     */
+    trim(topic: Layout, partitions?: ReadonlyArray<number>): Effect.Effect<number, EngineError>
   }
 >()("millrace/Broker") {}

@@ -107,8 +107,8 @@ export class EventsLost extends Schema.TaggedError<EventsLost>()("EventsLost", {
   override get message(): string {
     return (
       `${this.topic}/${this.partition}: ${this.entries} unread entries from ${this.first} to ${this.last} were trimmed; ` +
-      `a processor goes on with what is left by onLost: "resume", a stream by reading anew from "earliest"; retention ` +
-      `"consumed" keeps committed events by its option keep, and "forever" keeps all`
+      `go on with what is left by onLost: "resume" (a processor) or from: "earliest" (a stream), or choose a retention ` +
+      `that keeps more`
     )
   }
 }

@@ -388,9 +388,9 @@ const make = (engine: Engine): Broker["Service"] => {
         })
       ),
     lag: (processor) => sqlite.query("lag", (db) => lag(db, names, processor)),
-    trim: (topic) =>
+    trim: (topic, partitions) =>
       Effect.reduce(
-        Array.from({ length: topic.partitions }, (_, partition) => partition),
+        partitions ?? Array.from({ length: topic.partitions }, (_, partition) => partition),
         () => 0,
         (total, partition) => Effect.map(trim(write, names, topic, partition), (dropped) => total + dropped)
       )

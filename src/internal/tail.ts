@@ -7,7 +7,7 @@ import type { Event, Origin } from "../Event.ts"
 import { Serializer } from "../Serializer.ts"
 import * as Settings from "../Settings.ts"
 import type { Any, From } from "../Topic.ts"
-import { before, compare, offset, parseOffset, zero } from "./entryId.ts"
+import { before, compare, lostUpTo, offset, parseOffset, zero } from "./entryId.ts"
 import { checkCount, invalid } from "./names.ts"
 import type { Received } from "./record/received.ts"
 import { codecOf } from "./record/record.ts"
@@ -47,11 +47,8 @@ const split = (
   events.flatMap((event) => event.failure ?? [])
 ]
 
-/** Up to the first entry that is left, if there is one. */
-const lost = (topic: Any, partition: number, first: string, next: string | undefined, entries: number): EventsLost => {
-  const last = next === undefined || next === zero ? "the present end" : `before ${offset(next, 0)}`
-  return new EventsLost({ topic: topic.name, partition, first, last, entries })
-}
+const lost = (topic: Any, partition: number, first: string, next: string | undefined, entries: number): EventsLost =>
+  new EventsLost({ topic: topic.name, partition, first, last: lostUpTo(next), entries })
 
 export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<A>, any, Broker | Serializer> =>
   Stream.unwrap(

@@ -340,6 +340,12 @@ const limitLaws = (laws: Laws): void => {
         1
       )
       assert.strictEqual(yield* broker.trim({ ...written, retention: Retention.maxLength(4) }), 4)
+      assert.strictEqual(
+        yield* broker.trim({ ...written, retention: Retention.maxLength(2) }, [1]),
+        2,
+        "of one partition"
+      )
+      assert.strictEqual((yield* broker.inspect(written, [0]))[0]!.length, 4)
     })
   )
 
