@@ -99,6 +99,8 @@ export interface Position {
   readonly after: string
   /** Entries added up to and including `after`. More entries trimmed than this means that unread ones were lost. */
   readonly entriesRead: number
+  /** Read for no group, so that commits of processors trim what it has not read: it is told on every topic that trims. */
+  readonly ungrouped?: true | undefined
 }
 
 export interface Batch {
@@ -106,7 +108,7 @@ export interface Batch {
   readonly partition: number
   /** May be empty if only a loss is reported. */
   readonly entries: ReadonlyArray<Entry>
-  /** Entries trimmed so far; only on topics that trim unread events, where every read checks it. */
+  /** Entries trimmed so far; only on topics that trim unread events and for positions without a group, at every read. */
   readonly trimmed: number | undefined
 }
 
@@ -354,6 +356,8 @@ export class Broker extends Context.Service<
     hasRoom(topic: Layout, partition: number): Effect.Effect<boolean, EngineError>
     reader(shard: number): Effect.Effect<Reader, EngineError, Scope.Scope>
     inspect(topic: Layout, partitions: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<LogInfo>, EngineError>
+    /** Entries ever added below this id, trimmed ones included: what `entriesRead` is of a position in the middle. */
+    entriesBefore(topic: Layout, partition: number, id: string): Effect.Effect<number, EngineError>
     /** Create the group on every partition, once; those that have one keep their position. */
     register(
       processor: string,
@@ -438,7 +442,10 @@ export class Broker extends Context.Service<
       CommitResult | { readonly _tag: "Lost"; readonly topic: string; readonly first: string },
       EngineError
     >
-    /** Apply `maxLength` and `maxAge` now; gives the entries dropped. Appends do it as they go. */
-    trim(topic: Layout): Effect.Effect<number, EngineError>
+    /**
+     * Apply `maxLength` and `maxAge` now, to all partitions or to these; gives the entries dropped. Appends do it as they
+     * go, and owners of partitions by the clock.
+     */
+    trim(topic: Layout, partitions?: ReadonlyArray<number>): Effect.Effect<number, EngineError>
   }
 >()("millrace/Broker") {}

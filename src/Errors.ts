@@ -107,7 +107,8 @@ export class EventsLost extends Schema.TaggedError<EventsLost>()("EventsLost", {
   override get message(): string {
     return (
       `${this.topic}/${this.partition}: ${this.entries} unread entries from ${this.first} to ${this.last} were trimmed; ` +
-      `set onLost: "resume" to go on with what is left, or a retention that keeps unread events`
+      `go on with what is left by onLost: "resume" (a processor) or from: "earliest" (a stream), or choose a retention ` +
+      `that keeps more`
     )
   }
 }

@@ -92,4 +92,83 @@ describe("reading without a group", () => {
       assert.include(String(exit), `"yesterday" is no offset`)
     })
   )
+
+  // Pages of 100 entries: the reader holds the first one while a processor commits all there is.
+  const overtaken = (topic: ReturnType<typeof readings>, from: Topic.From) =>
+    Effect.gen(function* () {
+      const [started, go] = [yield* Deferred.make<void>(), yield* Latch.make(false)]
+      const seen: Array<number> = []
+      const reader = yield* Effect.forkChild(
+        Topic.stream(topic, { from }).pipe(
+          Stream.runForEach(({ value }) => {
+            seen.push(value.n)
+            return Effect.andThen(Deferred.succeed(started, undefined), go.await)
+          })
+        ),
+        { startImmediately: true }
+      )
+      yield* Deferred.await(started)
+      yield* drain([Processor.make("fast", { topic }, () => Effect.void)])
+      yield* go.open
+      return { seen, error: yield* Effect.flip(Fiber.join(reader)) }
+    })
+
+  for (const [name, startOf] of [
+    ["the earliest", () => "earliest" as const],
+    ["an offset", (offset: string) => ({ offset })],
+    ["a time", (offset: string) => ({ time: DateTime.makeUnsafe(Number(offset.split("-")[0])) })]
+  ] as const) {
+    behaviour(`from ${name}, under the default retention, what commits trimmed unread is EventsLost, counted`, () =>
+      Effect.gen(function* () {
+        const topic = readings(1)
+        // With offsets of their own each is an entry; so many are more than a stream reads ahead.
+        const all = numbers(2_500)
+        const offsets = all.map((n) => `${1_000 + n}-0`)
+        yield* Topic.publishAll(
+          topic,
+          all.map((n) => reading(n)),
+          { offsets }
+        )
+        const { error, seen } = yield* overtaken(topic, startOf(`${offsets[150]}.0`))
+        assert(error._tag === "EventsLost")
+        const begin = name === "the earliest" ? 0 : 150
+        assert.deepStrictEqual(seen, numbers(seen.length, begin), "without a gap up to the failure")
+        const next = begin + seen.length
+        assert.strictEqual(error.first, `after ${offsets[next - 1]}.0`)
+        // It may have been told while the processor was at work.
+        const left = error.last === "the present end" ? 2_500 : offsets.indexOf(error.last.slice(7, -2))
+        assert.isAbove(error.entries, 0)
+        assert.strictEqual(error.entries, left - next)
+        assert.include(error.message, "earliest")
+        assert.deepStrictEqual(yield* events(topic), [], "from the earliest it begins anew behind them")
+      })
+    )
+  }
+
+  behaviour("what is consumed before it is read is lost to no reader that begins afterwards", () =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      yield* Topic.publishAll(topic, [reading(0), reading(1)])
+      yield* drain([Processor.make("p", { topic }, () => Effect.void)])
+      yield* Topic.publish(topic, reading(2))
+      const seen = yield* Effect.forEach(["earliest", { time: DateTime.makeUnsafe(0) }] as const, (from) =>
+        events(topic, { from })
+      )
+      assert.deepStrictEqual(
+        seen.map((all) => all.map(({ value }) => value.n)),
+        [[2], [2]]
+      )
+      assert.deepStrictEqual(yield* events(topic, { from: "latest" }), [])
+    })
+  )
+
+  behaviour("an offset whose event was committed and trimmed is EventsLost, also of a log with nothing left", () =>
+    Effect.gen(function* () {
+      const topic = readings(1)
+      const [first] = yield* Topic.publishAll(topic, [reading(0)])
+      yield* drain([Processor.make("p", { topic }, () => Effect.void)])
+      const lost = yield* Effect.flip(events(topic, { from: { offset: first!.offset } }))
+      assert.deepInclude(lost, { _tag: "EventsLost", entries: 1, last: "the present end" })
+    })
+  )
 })

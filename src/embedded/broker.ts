@@ -366,6 +366,11 @@ const make = (engine: Engine): Broker["Service"] => {
       sqlite.query("inspect", (db) =>
         partitions.map((partition) => Log.info(db, names.log(db, topic.name, partition), topic.name, partition))
       ),
+    entriesBefore: (topic, partition, id) =>
+      sqlite.query("entriesBefore", (db) => {
+        const log = names.log(db, topic.name, partition)
+        return log === undefined ? 0 : Log.entriesBefore(db, Log.load(db, log), id)
+      }),
     register: (processor, topics, start) =>
       orFail(
         write("register", (db) => {
@@ -383,9 +388,9 @@ const make = (engine: Engine): Broker["Service"] => {
         })
       ),
     lag: (processor) => sqlite.query("lag", (db) => lag(db, names, processor)),
-    trim: (topic) =>
+    trim: (topic, partitions) =>
       Effect.reduce(
-        Array.from({ length: topic.partitions }, (_, partition) => partition),
+        partitions ?? Array.from({ length: topic.partitions }, (_, partition) => partition),
         () => 0,
         (total, partition) => Effect.map(trim(write, names, topic, partition), (dropped) => total + dropped)
       )

@@ -215,6 +215,12 @@ export const placeOf = (db: Statements, log: Log, start: Start): Place => {
   return { ...previous, offset: `${found[0]}.${index - 1}`, events: previous.events + index }
 }
 
+/** Entries ever added below an id. */
+export const entriesBefore = (db: Statements, log: Log, id: string): number => {
+  const found = firstFrom(db, log, parseId(id))
+  return found === undefined ? log.added : found[2] - 1
+}
+
 const startOf = (time: number): EntryId => ({ ms: Math.max(0, Math.ceil(time)), seq: 0 })
 
 /** The first retained id if events at or after `start` may have been trimmed. */

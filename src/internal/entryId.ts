@@ -37,6 +37,10 @@ export const millis = (id: string): number => Number(id.slice(0, id.indexOf("-")
 
 export const offset = (id: string, index: number): string => `${id}.${index}`
 
+/** How far a loss reaches, as errors say it: up to the first entry that is left, if there is one. */
+export const lostUpTo = (next: string | undefined): string =>
+  next === undefined || next === zero ? "the present end" : `before ${offset(next, 0)}`
+
 /** `<id>.<index>` to its parts; an id alone stands for its first event. */
 export const parseOffset = (text: string): { readonly id: string; readonly index: number } | undefined => {
   const match = /^(\d{1,20}-\d{1,20})(?:\.(\d{1,6}))?$/.exec(text)

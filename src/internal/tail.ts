@@ -7,7 +7,7 @@ import type { Event, Origin } from "../Event.ts"
 import { Serializer } from "../Serializer.ts"
 import * as Settings from "../Settings.ts"
 import type { Any, From } from "../Topic.ts"
-import { before, compare, offset, parseOffset } from "./entryId.ts"
+import { before, compare, lostUpTo, offset, parseOffset, zero } from "./entryId.ts"
 import { checkCount, invalid } from "./names.ts"
 import type { Received } from "./record/received.ts"
 import { codecOf } from "./record/record.ts"
@@ -24,6 +24,8 @@ interface Cursor {
   readonly partition: number
   after: string
   entriesRead: number
+  /** Nothing was read yet. Until then what is trimmed is not lost to this reader, unless it asked for an offset. */
+  isNew: boolean
   /** Events of this entry up to this index are not wanted. */
   skip: { readonly id: string; readonly index: number } | undefined
   /** Nothing above this id is wanted; undefined: no end. */
@@ -44,6 +46,9 @@ const split = (
   events.filter((event) => event.failure === undefined),
   events.flatMap((event) => event.failure ?? [])
 ]
+
+const lost = (topic: Any, partition: number, first: string, next: string | undefined, entries: number): EventsLost =>
+  new EventsLost({ topic: topic.name, partition, first, last: lostUpTo(next), entries })
 
 export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<A>, any, Broker | Serializer> =>
   Stream.unwrap(
@@ -69,34 +74,29 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
 
       const cursors: Array<Cursor> = []
       for (const info of yield* broker.inspect(topic, partitions)) {
-        const trimmed = info.added - info.length
-        const end = options.until === "now" ? info.last : undefined
-        const cursor = (after: string, entriesRead: number, skip?: Cursor["skip"]): Cursor => ({
-          partition: info.partition,
-          after,
-          entriesRead,
-          skip,
-          end
-        })
-        if (from === "earliest") cursors.push(cursor("0-0", trimmed))
-        else if (from === "latest") cursors.push(cursor(info.last, info.added))
-        // Its place in the count is not known: losses are noticed from the first entry read on.
-        else if ("time" in from) {
-          const millis = DateTime.toEpochMillis(from.time)
-          cursors.push(cursor(millis > 0 ? before(`${millis}-0`) : "0-0", Infinity))
-        } else {
-          if (compare(start!.id, info.first) < 0 && trimmed > 0) {
-            return yield* new EventsLost({
-              topic: topic.name,
-              partition: info.partition,
-              first: from.offset,
-              last: `before ${offset(info.first, 0)}`,
-              entries: trimmed
-            })
-          }
-          const skip = start!.index > 0 ? { id: start!.id, index: start!.index - 1 } : undefined
-          cursors.push(cursor(before(start!.id), Infinity, skip))
-        }
+        const { added, first, last, length, partition } = info
+        const cursor = (after: string, entriesRead: number, skip?: Cursor["skip"]): number =>
+          cursors.push({
+            partition,
+            after,
+            entriesRead,
+            isNew: start === undefined,
+            skip,
+            end: options.until === "now" ? last : undefined
+          })
+        const entriesBefore = (id: string) =>
+          topic.retention._tag === "Forever" ? Effect.succeed(0) : broker.entriesBefore(topic, partition, id)
+        if (start !== undefined) {
+          const isGone = length === 0 ? compare(start.id, last) <= 0 : compare(start.id, first) < 0
+          if (isGone && added > length)
+            return yield* lost(topic, partition, `${start.id}.${start.index}`, first, added - length)
+          const skip = start.index > 0 ? { id: start.id, index: start.index - 1 } : undefined
+          cursor(before(start.id), yield* entriesBefore(start.id), skip)
+        } else if (typeof from === "object" && "time" in from) {
+          const id = `${Math.max(0, DateTime.toEpochMillis(from.time))}-0`
+          cursor(before(id), yield* entriesBefore(id))
+        } else if (from === "latest") cursor(last, added)
+        else cursor(zero, 0)
       }
 
       const shards = new Map<number, Array<Cursor>>()
@@ -117,24 +117,32 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
                 const open = all.filter((cursor) => !done(cursor))
                 if (open.length === 0) return Cause.done()
                 const positions = open.map(
-                  ({ after, entriesRead, partition }): Position => ({ topic, partition, after, entriesRead })
+                  ({ after, entriesRead, isNew, partition }): Position => ({
+                    topic,
+                    partition,
+                    after,
+                    // Whatever was trimmed is answered then.
+                    entriesRead: isNew ? -1 : entriesRead,
+                    ungrouped: true
+                  })
                 )
+                const waits = options.until !== "now" && !open.some(({ isNew }) => isNew)
                 return Effect.flatMap(
-                  reader.read(positions, { count: 100, block: options.until === "now" ? 0 : readTimeout }),
+                  reader.read(positions, { count: 100, block: waits ? readTimeout : 0 }),
                   (batches) => {
                     const events: Array<Received<unknown>> = []
+                    const began = open.filter(({ isNew }) => isNew)
+                    for (const cursor of began) {
+                      const trimmed = batches.find(({ partition }) => partition === cursor.partition)?.trimmed ?? 0
+                      cursor.entriesRead = Math.max(cursor.entriesRead, trimmed)
+                      cursor.isNew = false
+                    }
                     for (const batch of batches) {
                       const cursor = open.find((cursor) => cursor.partition === batch.partition)!
-                      if (batch.trimmed !== undefined && batch.trimmed > cursor.entriesRead) {
-                        return Effect.fail(
-                          new EventsLost({
-                            topic: topic.name,
-                            partition: cursor.partition,
-                            first: `after ${offset(cursor.after, 0)}`,
-                            last: `before ${offset(batch.entries[0]?.id ?? cursor.after, 0)}`,
-                            entries: batch.trimmed - cursor.entriesRead
-                          })
-                        )
+                      const missed = (batch.trimmed ?? 0) - cursor.entriesRead
+                      if (missed > 0) {
+                        const after = `after ${offset(cursor.after, 0)}`
+                        return Effect.fail(lost(topic, cursor.partition, after, batch.entries[0]?.id, missed))
                       }
                       for (const entry of batch.entries) {
                         if (cursor.end !== undefined && compare(entry.id, cursor.end) > 0) {
@@ -147,8 +155,8 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
                         for (const event of codec.unpack(entry, cursor.partition, first, nobody, 0n)) events.push(event)
                       }
                     }
-                    // Nothing there although the end is above: it was trimmed meanwhile.
-                    if (batches.length === 0 && options.until === "now") return Cause.done()
+                    // Nothing there although the end is above: it was trimmed before this began.
+                    if (batches.length === 0 && began.length === 0 && options.until === "now") return Cause.done()
                     if (events.length === 0) return pull
                     const { onUndecodable } = options
                     if (onUndecodable !== undefined) {
@@ -170,9 +178,11 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
           )
         )
 
-      return Stream.mergeAll(
-        Array.from(shards, ([shard, all]) => ofShard(shard, all)),
-        { concurrency: "unbounded" }
+      // A failure stands behind what was read before it, and does not overtake it.
+      const pages = Array.from(shards, ([shard, all]) => ofShard(shard, all).pipe(Stream.chunks, Stream.result))
+      return Stream.mergeAll(pages, { concurrency: "unbounded" }).pipe(
+        Stream.mapEffect(Effect.fromResult),
+        Stream.flattenArray
       )
     })
   ) as Stream.Stream<Event<A>, any, Broker | Serializer>

@@ -55,6 +55,8 @@ const slices = <A>(all: ReadonlyArray<A>, size: number): ReadonlyArray<ReadonlyA
   return parts
 }
 
+const allOf = ({ partitions }: Layout): ReadonlyArray<number> => Array.from({ length: partitions }, (_, i) => i)
+
 const make = Effect.gen(function* () {
   const redis = yield* Redis
   const { namespace, shards } = redis
@@ -174,6 +176,11 @@ const make = Effect.gen(function* () {
     }
     return partitions.map((partition) => Claim.logInfo(topic.name, partition, found.get(partition)!))
   })
+
+  const entriesBefore: Service["entriesBefore"] = (topic, partition, id) => {
+    const [log, count] = logKeys(tagOf(partition), { topic: topic.name, partition })
+    return Position.entriesBefore(redis, log!, count!, id)
+  }
 
   const declare: Service["declare"] = Effect.fnUntraced(function* (topics) {
     if (topics.length === 0) return
@@ -359,11 +366,11 @@ const make = Effect.gen(function* () {
     return yield* trimmedMeanwhile("seek")
   })
 
-  const trim: Service["trim"] = Effect.fnUntraced(function* (topic) {
+  const trim: Service["trim"] = Effect.fnUntraced(function* (topic, partitions = allOf(topic)) {
     const [kind, limit] = Append.limits(topic.retention)
     if (kind !== "L" && kind !== "A") return 0
     let dropped = 0
-    for (let partition = 0; partition < topic.partitions; partition++) {
+    for (const partition of partitions) {
       const names = logKeys(tagOf(partition), { topic: topic.name, partition })
       let more = yield* redis.run(Inspect.trim, names, [kind, limit])
       while (more > 0) {
@@ -386,6 +393,7 @@ const make = Effect.gen(function* () {
     reader: (shard) =>
       makeReader({ number: shard, count: shards, tag: tags[shard]! }, redis.open(keys.safe(tags[shard]!))),
     inspect,
+    entriesBefore,
     register,
     unregister,
     claim,

@@ -114,6 +114,27 @@ export const locate = Effect.fnUntraced(function* (
   return { mode: "p", committed: { ...done, offset, entry, events: done.events + within } }
 })
 
+/**
+ * Entries ever added below an id. What is trimmed while it is counted is trimmed from the front, with entries that the
+ * first slice counted, so a reader from there is told of a loss.
+ */
+export const entriesBefore = Effect.fnUntraced(function* (
+  redis: Client,
+  log: string,
+  count: string,
+  id: string
+): Effect.fn.Return<number, EngineError> {
+  // There is no range below the lowest id, and no entry has it.
+  let slice = yield* redis.run(measure, [log, count], [id === "0-0" ? "0-1" : id, "+"])
+  const [, , , , added, , last] = slice
+  let entries = Number(slice[0])
+  while (slice[2] !== "") {
+    slice = yield* redis.run(measure, [log, count], [slice[2]!, last!])
+    entries += Number(slice[0])
+  }
+  return Number(added) - entries
+})
+
 const compareHalves = (a: string, b: string): number => a.length - b.length || (a < b ? -1 : a > b ? 1 : 0)
 
 /** Ids by their halves as numbers of any size. */

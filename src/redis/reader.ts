@@ -1,6 +1,7 @@
 /**
- * Reading: one connection for each reader, blocking `XREAD` over all its positions. On topics that trim unread events,
- * `MULTI { XINFO STREAM, XREAD }` tells with every read how much was trimmed; there the blocking read is only the bell.
+ * Reading: one connection for each reader, blocking `XREAD` over all its positions. Where what is unread may be trimmed,
+ * `MULTI { XINFO STREAM, XREAD }` tells with every read how much was. Commands block in no transaction: behind a blocking
+ * read follows the `XINFO STREAM`, and what was trimmed in between is told apart by the ids.
  *
  * Gotcha: a connection that broke, or whose read was interrupted, is dropped; the next read opens another.
  */
@@ -33,20 +34,39 @@ const parseEntries = (raw: RawEntries): Array<Entry> => {
   return entries
 }
 
-const trimsUnread = ({ topic: { retention } }: Position): boolean =>
-  retention._tag === "MaxLength" || retention._tag === "MaxAge"
+/** Commits trim what they have done, also if somebody without a group has not read it. */
+const trimsUnread = ({ topic: { retention }, ungrouped }: Position): boolean =>
+  retention._tag === "MaxLength" || retention._tag === "MaxAge" || (ungrouped === true && retention._tag === "Consumed")
 
-/** Entries trimmed from a log, out of XINFO STREAM; undefined if there is no such log. */
-const trimmedOf = (info: unknown): number | undefined => {
+interface Facts {
+  readonly trimmed: number
+  readonly added: number
+  readonly first: string
+  readonly last: string
+}
+
+/** Out of XINFO STREAM; undefined if there is no such log. */
+const factsOf = (info: unknown): Facts | undefined => {
   if (!Array.isArray(info)) return undefined
   let length = 0
   let added = 0
+  let first = ""
+  let last = ""
   for (let i = 0; i < info.length; i += 2) {
     const name = String(info[i])
     if (name === "length") length = Number(info[i + 1])
     else if (name === "entries-added") added = Number(info[i + 1])
+    else if (name === "recorded-first-entry-id") first = String(info[i + 1])
+    else if (name === "last-generated-id") last = String(info[i + 1])
   }
-  return added - length
+  return { trimmed: added - length, added, first, last }
+}
+
+/** What was trimmed when these were read, by what the log is a moment later; undefined: nobody can tell any more. */
+const trimmedThen = (entries: ReadonlyArray<Entry>, { added, first, last, trimmed }: Facts): number | undefined => {
+  const kept = entries.findIndex(({ id }) => id === first)
+  if (kept >= 0) return trimmed - kept
+  return entries.at(-1)?.id === last ? added - entries.length : undefined
 }
 
 /** One of so many shards, and the hash tag of its keys. */
@@ -122,6 +142,35 @@ class ShardReader implements Reader {
     )
   }
 
+  private infos(watched: ReadonlyArray<Position>): Array<Command> {
+    return watched.map(({ topic, partition }) => ["xinfo", "STREAM", this.nameOf(topic.name, partition)])
+  }
+
+  /** Adds to the batches what was trimmed when they were read, by facts of that moment or a later one; false: one cannot be told. */
+  private tell(
+    batches: Array<Batch>,
+    watched: ReadonlyArray<Position>,
+    infos: ReadonlyArray<unknown>,
+    isLater: boolean
+  ): boolean {
+    return watched.every(({ topic, partition, entriesRead }, i) => {
+      const facts = factsOf(infos[i])
+      if (facts === undefined) return true
+      const at = batches.findIndex((batch) => batch.topic === topic.name && batch.partition === partition)
+      if (at < 0) {
+        if (facts.trimmed > entriesRead)
+          batches.push({ topic: topic.name, partition, entries: [], trimmed: facts.trimmed })
+        return true
+      }
+      const batch = batches[at]!
+      const isSure = !isLater || facts.trimmed <= entriesRead
+      const trimmed = isSure ? facts.trimmed : trimmedThen(batch.entries, facts)
+      if (trimmed === undefined) return false
+      batches[at] = { ...batch, trimmed }
+      return true
+    })
+  }
+
   /** All at one moment: how much was trimmed, and what there is to read. */
   private checked(
     connection: Connection,
@@ -129,12 +178,8 @@ class ShardReader implements Reader {
     count: number
   ): Effect.Effect<Array<Batch>, EngineError> {
     const watched = from.filter(trimsUnread)
-    const commands: Array<Command> = [["multi"]]
-    for (const { topic, partition } of watched) {
-      commands.push(["xinfo", "STREAM", keys.log(this.tag, topic.name, partition)])
-    }
-    commands.push(["xread", "COUNT", Math.max(1, count), ...this.streams(from)], ["exec"])
-    return Effect.flatMap(connection.pipeline(commands, true), (replies) => {
+    const read: Command = ["xread", "COUNT", Math.max(1, count), ...this.streams(from)]
+    return Effect.flatMap(connection.pipeline([["multi"], ...this.infos(watched), read, ["exec"]], true), (replies) => {
       // The first one says why; EXEC only that there was one.
       const refusal = replies.find((reply) => reply instanceof EngineError)
       if (refusal !== undefined) return Effect.fail(refusal)
@@ -144,15 +189,27 @@ class ShardReader implements Reader {
         return Effect.fail(new EngineError({ operation: "read", reason: "Refused", detail: read.message }))
       }
       const batches = this.batches(from, read as RawRead)
-      watched.forEach(({ topic, partition, entriesRead }, i) => {
-        const trimmed = trimmedOf(results[i])
-        const at = batches.findIndex((batch) => batch.topic === topic.name && batch.partition === partition)
-        if (at >= 0) batches[at] = { ...batches[at]!, trimmed }
-        else if (trimmed !== undefined && trimmed > entriesRead) {
-          batches.push({ topic: topic.name, partition, entries: [], trimmed })
-        }
-      })
+      this.tell(batches, watched, results, false)
       return Effect.succeed(batches)
+    })
+  }
+
+  /** Waits at the end of all logs. What comes is taken as it is given: by a second look it may be trimmed. */
+  private waited(
+    connection: Connection,
+    from: ReadonlyArray<Position>,
+    count: number,
+    block: number
+  ): Effect.Effect<Array<Batch>, EngineError> {
+    const watched = from.filter(trimsUnread)
+    const read: Command = ["xread", "COUNT", Math.max(1, count), "BLOCK", Math.ceil(block), ...this.streams(from)]
+    return Effect.flatMap(connection.pipeline([read, ...this.infos(watched)], true), ([raw, ...infos]) => {
+      if (raw instanceof EngineError) return Effect.fail(raw)
+      // Refused where there is no log yet.
+      const broken = infos.find((info) => info instanceof EngineError && info.reason !== "Refused")
+      if (broken !== undefined) return Effect.fail(broken as EngineError)
+      const batches = this.batches(from, raw as RawRead)
+      return this.tell(batches, watched, infos, true) ? Effect.succeed(batches) : this.checked(connection, from, count)
     })
   }
 
@@ -164,11 +221,7 @@ class ShardReader implements Reader {
   ): Effect.Effect<Array<Batch>, EngineError> {
     if (!from.some(trimsUnread)) return this.xread(connection, from, count, block)
     return Effect.flatMap(this.checked(connection, from, count), (batches) =>
-      batches.length > 0 || block <= 0
-        ? Effect.succeed(batches)
-        : Effect.flatMap(this.xread(connection, from, 1, block), (bell) =>
-            bell.length === 0 ? Effect.succeed(bell) : this.checked(connection, from, count)
-          )
+      batches.length > 0 || block <= 0 ? Effect.succeed(batches) : this.waited(connection, from, count, block)
     )
   }
 

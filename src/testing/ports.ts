@@ -40,7 +40,7 @@ export const isHint = (method: string): boolean => method === "awaitRoom" || met
 
 /** Methods that change nothing. */
 export const isRead = (method: string): boolean =>
-  /^(reader|read|replies|inspect|lag|lanes|parked|hasRoom|group|quarantined|readMany|readTimed|entries|due|windowsDue|layout|layouts|wakes|ticks|topics|processors|reports|get|list|counts|isPaused|recurrences|signals)$/.test(
+  /^(reader|read|replies|inspect|entriesBefore|lag|lanes|parked|hasRoom|group|quarantined|readMany|readTimed|entries|due|windowsDue|layout|layouts|wakes|ticks|topics|processors|reports|get|list|counts|isPaused|recurrences|signals)$/.test(
     method
   ) || isHint(method)
 

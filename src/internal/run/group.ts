@@ -14,6 +14,7 @@ import { CurrentMiddleware } from "../publish/middleware.ts"
 import { annotated, placeOf } from "../telemetry/annotating.ts"
 import { ProcessorMeter } from "../telemetry/processorMeter.ts"
 import { watchedTables } from "../telemetry/watchedTables.ts"
+import { aging } from "./aging.ts"
 import * as Caution from "./caution.ts"
 import * as Committer from "./committer.ts"
 import { cannotPark, type Definition } from "./definition.ts"
@@ -238,6 +239,11 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
     const pause = Effect.sleep(Math.min(lookMillis, settings.lease / 3))
     // While the engine is away there is nothing to hear.
     yield* Effect.forkIn(Effect.forever(Effect.andThen(pause, Effect.ignore(look))), scope)
+
+    yield* Effect.forkIn(
+      aging(broker, definition, () => epochs.keys()),
+      scope
+    )
 
     /** What must be known of its past before it runs; false: it does not run. */
     const examine = (partition: Partition, claim: Extract<Claim, { _tag: "Claimed" }>) =>

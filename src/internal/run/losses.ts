@@ -13,7 +13,7 @@ import {
   ProcessorHalted,
   WentBack
 } from "../../Errors.ts"
-import { compare, offset } from "../entryId.ts"
+import { compare, lostUpTo, offset } from "../entryId.ts"
 import type { Definition } from "./definition.ts"
 import type { Log } from "./log.ts"
 import type { Partition } from "./partition.ts"
@@ -85,8 +85,7 @@ export class Losses {
 
   /** A read found that entries were trimmed which it had not seen. */
   readonly read = (partition: Partition, log: Log, entries: number, batch: Batch): void => {
-    const end = batch.entries[0]?.id ?? log.after
-    this.trimmed(partition, log, entries, `after ${offset(log.after, 0)}`, `before ${offset(end, 0)}`)
+    this.trimmed(partition, log, entries, `after ${offset(log.after, 0)}`, lostUpTo(batch.entries[0]?.id))
   }
 
   readonly refused = (partition: Partition, commit: Pick<Commit, "number">, result: Refusal): void => {
@@ -105,7 +104,7 @@ export class Losses {
         this.truncated(partition, log, info.last, () => log.truncated(info))
       } else if (trimmed > log.entriesRead) {
         const first = `after ${log.position}`
-        this.trimmed(partition, log, trimmed - log.entriesRead, first, `before ${offset(info.first, 0)}`)
+        this.trimmed(partition, log, trimmed - log.entriesRead, first, lostUpTo(info.first))
       }
     }
   }
