@@ -37,7 +37,7 @@ const Proto = {
 }
 
 /**
- * Collect parts. `layer` gives them what they need; `middleware` is put around each, outside its own. `commands` are run by
+ * Collect parts. `layer` gives them what they need, built once for a worker; `middleware` is put around each, outside its own. `commands` are run by
  * the command line (`millrace run`), and may need what the engine and `layer` give.
  */
 export const make = <const P extends ReadonlyArray<Part.Any>, ROut = never, RIn = never>(options: {
