@@ -211,6 +211,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       schedules: yield* Schedules.ofParts(selected, servicesOf, counts),
       coordinator,
       lease,
+      timezone: settings.timezone,
       onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
       onFenced: (epoch) => ownership?.lost(leaderGroup, 0, epoch, undefined),
       onProgress: moved

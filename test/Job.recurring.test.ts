@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Cron, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Engine, Errors, Job, JobStore, Queue } from "../src/index.ts"
+import { Engine, Errors, Job, JobStore, Queue, Settings } from "../src/index.ts"
 import { Firing } from "../src/internal/jobs/firing.ts"
 import { firingOf, read, slotAfter, write } from "../src/internal/jobs/recurrence.ts"
 import * as Timing from "../src/internal/schedule/timing.ts"
@@ -150,6 +150,24 @@ behaviour(
   { on: ["memory"] }
 )
 
+it.effect("a cron entry has the zone of the settings where it is set, unless it names its own", () =>
+  Effect.gen(function* () {
+    const set = (name: string, timezone?: string) =>
+      Job.cron(report, name, { expression: "0 9 * * *", timezone, payload: "" })
+    const zones = Effect.map(Queue.schedules("default"), (all) =>
+      Object.fromEntries(all.map(({ name, next, timezone }) => [name, [Option.getOrNull(timezone), hourOf(next)]]))
+    )
+    const hourOf = ([first]: ReadonlyArray<DateTime.Utc>) => first && DateTime.toPartsUtc(first).hour
+    yield* TestClock.setTime(Date.UTC(2026, 0, 1))
+    yield* set("plain")
+    yield* Effect.gen(function* () {
+      yield* set("ours")
+      yield* set("own", "Asia/Tokyo")
+    }).pipe(Effect.provide(Settings.layer({ timezone: "-05:00" })))
+    assert.deepStrictEqual(yield* zones, { own: ["Asia/Tokyo", 0], ours: ["-05:00", 14], plain: ["UTC", 9] })
+  }).pipe(Effect.provide(Engine.layerMemory))
+)
+
 it.effect("a year of a cron entry, both changes of daylight saving among its days, in under a second", () =>
   Effect.gen(function* () {
     const began = process.cpuUsage()
@@ -190,7 +208,10 @@ it.live("it survives the restart of everything, on a file", () =>
     const { part, ran } = recorder()
     yield* Effect.gen(function* () {
       yield* start([part])
-      yield* eventually("it runs", Effect.sync(() => ran.length > 0))
+      yield* eventually(
+        "it runs",
+        Effect.sync(() => ran.length > 0)
+      )
     }).pipe(Effect.scoped, Effect.provide(Layer.fresh(engine)))
     assert.lengthOf(new Set(ran), ran.length)
   })
@@ -208,7 +229,10 @@ it.live(
       yield* server.again
       yield* Effect.gen(function* () {
         yield* start([part])
-        yield* eventually("it runs", Effect.sync(() => ran.length > 0))
+        yield* eventually(
+          "it runs",
+          Effect.sync(() => ran.length > 0)
+        )
       }).pipe(Effect.scoped, Effect.provide(Layer.fresh(engine)))
       assert.lengthOf(new Set(ran), ran.length)
     }),

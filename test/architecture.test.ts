@@ -82,7 +82,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/url.ts"
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
-  // What is stored of a quarantine is the same in every engine.
+  // So are the names of engines. What is stored of a quarantine is the same in every engine.
   ports: [
     "Broker.ts",
     "Coordinator.ts",
@@ -90,6 +90,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Serializer.ts",
     "Settings.ts",
     "TableStore.ts",
+    "internal/namespace.ts",
     "internal/quarantine.ts",
     "internal/schedule/scheduler.ts",
     "internal/topicFacts.ts"

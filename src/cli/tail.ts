@@ -50,7 +50,7 @@ export const tail = Command.make(
       Stream.filter((event) => Option.isNone(key) || event.key === key.value),
       Option.isSome(limit) ? Stream.take(limit.value) : (stream) => stream
     )
-    yield* withEngine(found.namespace)(
+    yield* withEngine(found)(
       lines(events, ({ headers, key, offset, partition, timestamp, topic, value }, json) => {
         const shown = encode(value)
         return json
