@@ -20,6 +20,7 @@ import * as EmbeddedJobStore from "./embedded/jobStore.ts"
 import * as EmbeddedTableStore from "./embedded/tableStore.ts"
 import { type Finding, finding } from "./internal/finding.ts"
 import { invalid, isName } from "./internal/names.ts"
+import { DefaultNamespace, IsNameless } from "./internal/namespace.ts"
 import * as Scheduler from "./internal/schedule/scheduler.ts"
 import * as Url from "./internal/url.ts"
 import type { JobStore } from "./JobStore.ts"
@@ -37,7 +38,7 @@ export type Failure = EngineError | Misconfigured
 export interface EmbeddedOptions {
   /** Made if it is missing; its directory must exist. */
   readonly file: string
-  /** The application's name: two of them in one file never meet. */
+  /** The application's name: two of them in one file never meet. Default: that of the app (`App.engine`), else "millrace". */
   readonly namespace?: string | undefined
   /** Every write is on the disk before it is answered: survives a power cut, and costs a few milliseconds. */
   readonly fsync?: boolean | undefined
@@ -45,6 +46,7 @@ export interface EmbeddedOptions {
 
 export interface Options {
   readonly url: string | Redacted.Redacted<string>
+  /** As in `EmbeddedOptions`. */
   readonly namespace?: string | undefined
   /** Redis only: how many hash slots partitions are spread over. Default 1; on a cluster typically 16. */
   readonly shards?: number | undefined
@@ -67,23 +69,39 @@ const embedded = <E>(client: Layer.Layer<Embedded.Sqlite, E>): Layer.Layer<Servi
 /** In this process; a new one with each build. A database in memory cannot be missing, busy or damaged. */
 export const layerMemory: Layer.Layer<Services> = Layer.orDie(embedded(Embedded.layerMemory))
 
+/** Under the name that it is told, else under that of the app around it. */
+const named = <O extends { readonly namespace?: string | undefined }, E>(
+  options: O,
+  f: (options: O) => Layer.Layer<Services, E>
+): Layer.Layer<Services, E> =>
+  Layer.unwrap(
+    Effect.map(DefaultNamespace, (own) => {
+      const namespace = options.namespace ?? own
+      const isNameless = Layer.succeed(IsNameless, namespace === undefined)
+      return Layer.merge(f({ ...options, namespace }), isNameless)
+    })
+  )
+
 /** One SQLite file, which several processes may share. */
-export const layerEmbedded = (options: EmbeddedOptions): Layer.Layer<Services, Failure> => {
-  const { namespace } = options
-  return namespace === undefined || isName(namespace)
-    ? embedded(Embedded.layerFile(options))
-    : failed(
-        invalid(
-          `namespace ${JSON.stringify(namespace)}: use 1 to 128 letters, digits, ".", "_" or "-", ` +
-            "beginning with a letter or digit"
+export const layerEmbedded = (options: EmbeddedOptions): Layer.Layer<Services, Failure> =>
+  named(options, (options): Layer.Layer<Services, Failure> => {
+    const { namespace } = options
+    return namespace === undefined || isName(namespace)
+      ? embedded(Embedded.layerFile(options))
+      : failed(
+          invalid(
+            `namespace ${JSON.stringify(namespace)}: use 1 to 128 letters, digits, ".", "_" or "-", ` +
+              "beginning with a letter or digit"
+          )
         )
-      )
-}
+  })
 
 /** Redis, by URL or by an ioredis client of your own, which is duplicated and never closed. */
 export const layerRedis = (options: Redis.Options): Layer.Layer<Services, Failure> =>
-  Layer.mergeAll(Redis.layerBroker, Redis.layerCoordinator, Redis.layerTableStore, Redis.layerJobStore, beside).pipe(
-    Layer.provide(Redis.layer(options))
+  named(options, (options) =>
+    Layer.mergeAll(Redis.layerBroker, Redis.layerCoordinator, Redis.layerTableStore, Redis.layerJobStore, beside).pipe(
+      Layer.provide(Redis.layer(options))
+    )
   )
 
 /** The engine that the URL names. */
@@ -103,8 +121,8 @@ export const shardsConfig: Effect.Effect<number | undefined, Config.ConfigError 
 )
 
 /**
- * The engine that `MILLRACE_URL` names, with `MILLRACE_NAMESPACE` and `MILLRACE_SHARDS` if they are set; and the
- * settings of the other variables (`Settings.layerConfig`, `Settings.layerLogger`).
+ * The engine that `MILLRACE_URL` names, with `MILLRACE_NAMESPACE` (else the name of the app, see `App.engine`) and
+ * `MILLRACE_SHARDS` if they are set; and the settings of the other variables (`Settings.layerConfig`, `Settings.layerLogger`).
  */
 export const layerConfig: Layer.Layer<Services, Failure | Config.ConfigError> = Layer.unwrap(
   Effect.gen(function* () {

@@ -391,8 +391,8 @@ export const every = <P, S, Err, Pr>(
   Recurring.set(job.spec, name, Recurring.everyOf(job.spec, name, options), options)
 
 /**
- * The same by cron expression, in a time zone (default UTC), right across changes of daylight saving. Five fields (minute,
- * hour, day, month, weekday), six with seconds before them, or a `Cron`.
+ * The same by cron expression, in a time zone (default: that of the settings where it is set, else UTC), right across
+ * changes of daylight saving. Five fields (minute, hour, day, month, weekday), six with seconds before them, or a `Cron`.
  */
 export const cron = <P, S, Err, Pr>(
   job: Job<P, S, Err, Pr>,

@@ -26,7 +26,10 @@ export type Any = Part<any, any>
 export type Error<P> = P extends Part<infer E, any> ? E : never
 export type Services<P> = P extends Part<any, infer R> ? R : never
 
-/** Give one part its own layer, built when the worker starts and closed when it ends. */
+/**
+ * Give one part its own layer, built when the worker starts and closed when it ends. The same layer given to several parts
+ * is built once for the worker, as in Effect (the first part's needs are its); `Layer.fresh(layer)` is one for each.
+ */
 export const provide: {
   <ROut, RIn>(layer: Layer.Layer<ROut, never, RIn>): <E, R>(self: Part<E, R>) => Part<E, Exclude<R, ROut> | RIn>
   <E, R, ROut, RIn>(self: Part<E, R>, layer: Layer.Layer<ROut, never, RIn>): Part<E, Exclude<R, ROut> | RIn>

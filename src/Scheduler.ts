@@ -50,7 +50,7 @@ export interface TimerOptions extends TickOptions {
 export interface CronOptions extends TickOptions {
   /** Five fields (minute, hour, day, month, weekday), six with seconds before them, or a `Cron`. */
   readonly expression: string | Cron.Cron
-  /** Such as "Europe/Vienna"; default UTC. */
+  /** Such as "Europe/Vienna"; default: that of the settings (`timezone`), which is UTC if nobody says otherwise. */
   readonly timezone?: string | DateTime.TimeZone | undefined
   /** Run the last tick that came due while there was no worker; default false. */
   readonly catchUp?: boolean | undefined

@@ -1,7 +1,8 @@
 /**
- * What workers and processors use where they are not told otherwise. Four levels, the later wins: built in, the
- * environment (`layerConfig`), the program (`layer`), an option of the part itself. What is given counts, 0 too; what is
- * left out or undefined does not. It makes no difference in which order the two layers are provided.
+ * What workers and processors use where they are not told otherwise. Five levels, the later wins: built in, the
+ * environment (`layerConfig`), the app (`App.make({ settings })`), the program (`layer`), an option of the worker or the
+ * part itself. What is given counts, 0 too; what is left out or undefined does not. It makes no difference in which order
+ * the layers are provided.
  *
  * | option | variable | default | allowed |
  * | --- | --- | --- | --- |
@@ -13,13 +14,14 @@
  * | `maxUncommitted` | `MILLRACE_MAX_UNCOMMITTED` | 10,000 | 1 or more |
  * | `slowAfter` | `MILLRACE_SLOW_AFTER` | 5 minutes | 1 milli or more |
  * | `readTimeout` | `MILLRACE_READ_TIMEOUT` | 5 seconds | 1 milli or more |
+ * | `timezone` | `MILLRACE_TIMEZONE` | UTC: of cron entries that name none | such as Europe/Vienna, +02:00 |
  * | `tracing.sample` | `MILLRACE_TRACING_SAMPLE` | 0: tracing is off | 0 to 1 |
  * | `logLevel` | `MILLRACE_LOG_LEVEL` | as the program has it | Effect's log levels, in any case |
  * | `logFormat` | `MILLRACE_LOG_FORMAT` | as the program has it | pretty, logfmt, json, structured |
  *
  * Durations in variables: "10 seconds", "500 millis", or a number of milliseconds.
  */
-import { Config, Context, Duration, Effect, Layer, Logger, LogLevel, Option, References } from "effect"
+import { Config, Context, DateTime, Duration, Effect, Layer, Logger, LogLevel, Option, References } from "effect"
 import type { Misconfigured } from "./Errors.ts"
 import { invalid } from "./internal/names.ts"
 
@@ -39,6 +41,8 @@ export interface Settings {
   readonly slowAfter: number
   /** How long one read waits for events; nothing depends on it. */
   readonly readTimeout: number
+  /** Of cron entries, of workers and of jobs, that name none. */
+  readonly timezone: string
   /**
    * The share of events, batches and jobs that are handled in a span of their own; what was published in a sampled span
    * always is, as its child. Above 0, what is published in a sampled span carries it in its headers. See `Tracing`.
@@ -59,6 +63,7 @@ export interface Options {
   readonly maxUncommitted?: number | undefined
   readonly slowAfter?: Duration.Input | undefined
   readonly readTimeout?: Duration.Input | undefined
+  readonly timezone?: string | DateTime.TimeZone | undefined
   readonly tracing?: { readonly sample?: number | undefined } | undefined
   readonly logLevel?: LogLevel.LogLevel | undefined
   readonly logFormat?: LogFormat | undefined
@@ -73,23 +78,27 @@ export const defaults: Settings = {
   maxUncommitted: 10_000,
   slowAfter: 5 * 60_000,
   readTimeout: 5_000,
+  timezone: "UTC",
   tracing: { sample: 0 },
   logLevel: undefined,
   logFormat: undefined
 }
 
-// Two places, so that the program's options win over the environment however the layers are put together.
+// A place for each, so that the higher level wins however the layers are put together.
 const Environment = Context.Reference<Options>("millrace/Settings/Environment", { defaultValue: () => ({}) })
+/** @internal Those of an app, checked. */
+export const Application = Context.Reference<Options>("millrace/Settings/Application", { defaultValue: () => ({}) })
 const Program = Context.Reference<Options>("millrace/Settings/Program", { defaultValue: () => ({}) })
 
-/** The settings here: built in, under the environment's, under the program's. */
+/** The settings here: built in, under the environment's, under the app's, under the program's. */
 export const current: Effect.Effect<Settings> = Effect.gen(function* () {
-  return merge(merge(defaults, yield* Environment), yield* Program)
+  return merge(merge(merge(defaults, yield* Environment), yield* Application), yield* Program)
 })
 
 /** The share that is traced, without the rest of the settings: asked where something is published in a span. */
 export const sampleOf = (context: Context.Context<never>): number =>
   Context.get(context, Program).tracing?.sample ??
+  Context.get(context, Application).tracing?.sample ??
   Context.get(context, Environment).tracing?.sample ??
   defaults.tracing.sample
 
@@ -204,6 +213,19 @@ const choice = (path: Rule["path"], variable: string, choices: ReadonlyArray<str
   parse: (value) => choices.find((one) => typeof value === "string" && one.toLowerCase() === value.toLowerCase())
 })
 
+const zone = (path: Rule["path"], variable: string): Rule => ({
+  path,
+  variable,
+  allowed: 'a time zone, such as "Europe/Vienna" or "+02:00"',
+  parse: (value) => {
+    const found = DateTime.isTimeZone(value) ? value : Option.getOrUndefined(zoneOf(value))
+    return found && DateTime.zoneToString(found)
+  }
+})
+
+const zoneOf = (value: unknown): Option.Option<DateTime.TimeZone> =>
+  typeof value === "string" ? DateTime.zoneFromString(value) : Option.none()
+
 const rules: ReadonlyArray<Rule> = [
   duration(["lease"], "MILLRACE_LEASE", 100),
   duration(["grace"], "MILLRACE_GRACE", 0),
@@ -213,12 +235,14 @@ const rules: ReadonlyArray<Rule> = [
   count(["maxUncommitted"], "MILLRACE_MAX_UNCOMMITTED"),
   duration(["slowAfter"], "MILLRACE_SLOW_AFTER", 1),
   duration(["readTimeout"], "MILLRACE_READ_TIMEOUT", 1),
+  zone(["timezone"], "MILLRACE_TIMEZONE"),
   share(["tracing", "sample"], "MILLRACE_TRACING_SAMPLE"),
   choice(["logLevel"], "MILLRACE_LOG_LEVEL", LogLevel.values),
   choice(["logFormat"], "MILLRACE_LOG_FORMAT", Object.keys(loggers))
 ]
 
-const check = (options: Options, where: string): Options => {
+/** @internal The same, parsed; `where` names it in the thrown `Misconfigured`. */
+export const check = (options: Options, where: string): Options => {
   const found = rules.flatMap((rule): ReadonlyArray<Given> => {
     const [first, second] = rule.path
     const group = options[first]

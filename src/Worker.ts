@@ -36,6 +36,7 @@ import { Lease } from "./internal/run/lease.ts"
 import { memberOf } from "./internal/run/member.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import { attempt, select } from "./internal/run/selecting.ts"
+import { servicesIn } from "./internal/run/services.ts"
 import * as Signals from "./internal/run/signals.ts"
 import { Turns } from "./internal/run/turns.ts"
 import { serveWeb } from "./internal/run/web.ts"
@@ -208,17 +209,12 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
     })
 
     let ownership: Ownership.Ownership | undefined
-    const servicesOf = Effect.fnUntraced(function* (part: Part.Any) {
-      let services = context
-      for (const layer of part.definition.layers.toReversed()) {
-        services = Context.merge(services, yield* Effect.provideContext(Layer.build(layer), services))
-      }
-      return services
-    })
+    const servicesOf = servicesIn(context)
     const schedules = yield* Schedules.make({
       schedules: yield* Schedules.ofParts(selected, servicesOf, counts),
       coordinator,
       lease,
+      timezone: settings.timezone,
       onFailure: (failure) => Deferred.doneUnsafe(end, Exit.fail(failure)),
       onFenced: (epoch) => ownership?.lost(leaderGroup, 0, epoch, undefined),
       onProgress: moved

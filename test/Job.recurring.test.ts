@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Cron, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import { Engine, Errors, Job, JobStore, Queue } from "../src/index.ts"
+import { Engine, Errors, Job, JobStore, Queue, Settings } from "../src/index.ts"
 import { Firing } from "../src/internal/jobs/firing.ts"
 import { firingOf, read, slotAfter, write } from "../src/internal/jobs/recurrence.ts"
 import * as Timing from "../src/internal/schedule/timing.ts"
@@ -148,6 +148,24 @@ behaviour(
       assert.deepStrictEqual([ran[1]! - ran[0]!, ran[2]! - ran[0]!], [10 * minute, 10 * minute])
     }),
   { on: ["memory"] }
+)
+
+it.effect("a cron entry has the zone of the settings where it is set, unless it names its own", () =>
+  Effect.gen(function* () {
+    const set = (name: string, timezone?: string) =>
+      Job.cron(report, name, { expression: "0 9 * * *", timezone, payload: "" })
+    const zones = Effect.map(Queue.schedules("default"), (all) =>
+      Object.fromEntries(all.map(({ name, next, timezone }) => [name, [Option.getOrNull(timezone), hourOf(next)]]))
+    )
+    const hourOf = ([first]: ReadonlyArray<DateTime.Utc>) => first && DateTime.toPartsUtc(first).hour
+    yield* TestClock.setTime(Date.UTC(2026, 0, 1))
+    yield* set("plain")
+    yield* Effect.gen(function* () {
+      yield* set("ours")
+      yield* set("own", "Asia/Tokyo")
+    }).pipe(Effect.provide(Settings.layer({ timezone: "-05:00" })))
+    assert.deepStrictEqual(yield* zones, { own: ["Asia/Tokyo", 0], ours: ["-05:00", 14], plain: ["UTC", 9] })
+  }).pipe(Effect.provide(Engine.layerMemory))
 )
 
 it.effect("a year of a cron entry, both changes of daylight saving among its days, in under a second", () =>

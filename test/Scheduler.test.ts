@@ -8,6 +8,7 @@ import { Misconfigured } from "../src/Errors.ts"
 import * as Metrics from "../src/Metrics.ts"
 import * as Part from "../src/Part.ts"
 import * as Scheduler from "../src/Scheduler.ts"
+import * as Settings from "../src/Settings.ts"
 import * as Topic from "../src/Topic.ts"
 import * as Worker from "../src/Worker.ts"
 import { behaviour, start, until } from "./support/engines.ts"
@@ -357,6 +358,24 @@ describe("cron entries", () => {
       assert.deepStrictEqual(at(utc), ["2026-01-01T09:00:00.000Z", "2026-01-01T09:00:00.000Z"])
       assert.deepStrictEqual([at(tokyo), at(zoned)], [["2026-01-02T00:00:00.000Z"], ["2026-01-02T00:00:00.000Z"]])
     }).pipe(Effect.provide(Engine.layerMemory))
+  )
+
+  it.effect("are in the zone of the settings where they name none; their own beats it", () =>
+    Effect.gen(function* () {
+      // Nine o'clock in New York is two minutes away.
+      yield* TestClock.setTime(Date.UTC(2026, 0, 1, 13, 58))
+      const [utc, tokyo, text, cron, leader]: Array<Array<number>> = [[], [], [], [], []]
+      yield* start([
+        Scheduler.cron("utc", { expression: "0 9 * * *", timezone: "UTC" }, noting(utc!)),
+        Scheduler.cron("tokyo", { expression: "0 23 * * *", timezone: "Asia/Tokyo" }, noting(tokyo!)),
+        Scheduler.cron("text", { expression: "0 9 * * *" }, noting(text!)),
+        Scheduler.cron("cron", { expression: Cron.parseUnsafe("0 9 * * *") }, noting(cron!)),
+        Scheduler.cron("leader", { expression: "0 9 * * *", onLeader: true }, noting(leader!))
+      ])
+      for (let minute = 0; minute < 4; minute++) yield* TestClock.adjust("1 minute")
+      const at = Date.UTC(2026, 0, 1, 14)
+      assert.deepStrictEqual([utc, tokyo, text, cron, leader], [[], [at], [at], [at], [at]])
+    }).pipe(Effect.provide(Settings.layer({ timezone: "America/New_York" })), Effect.provide(Engine.layerMemory))
   )
 })
 

@@ -1,6 +1,8 @@
 /** Four levels, the later wins; wrong values name themselves. */
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Layer, Logger, References } from "effect"
+import { ConfigProvider, DateTime, Effect, Layer, Logger, References } from "effect"
+import * as App from "../src/App.ts"
+import * as Engine from "../src/Engine.ts"
 import { Misconfigured } from "../src/Errors.ts"
 import * as Settings from "../src/Settings.ts"
 
@@ -99,6 +101,16 @@ const options: ReadonlyArray<{
     part: [1, 1]
   },
   {
+    name: "timezone",
+    variable: "MILLRACE_TIMEZONE",
+    builtIn: "UTC",
+    read: (s) => s.timezone,
+    set: (timezone) => ({ timezone }),
+    text: ["Europe/Vienna", "Europe/Vienna"],
+    program: ["+02:00", "+02:00"],
+    part: [DateTime.zoneMakeNamedUnsafe("Asia/Tokyo"), "Asia/Tokyo"]
+  },
+  {
     name: "logLevel",
     variable: "MILLRACE_LOG_LEVEL",
     builtIn: undefined,
@@ -125,6 +137,20 @@ describe("levels", () => {
     const wanted = Effect.map(Settings.current, read)
     const fromEnvironment = environment({ [variable]: text[0] })
     const fromProgram = Settings.layer(set(program[0] as never))
+    const ofApp = (value: unknown) => App.make({ name: "shop", parts: [], settings: set(value as never) })
+
+    it.effect(`${name}: environment < app < program, however they are put together`, () =>
+      Effect.gen(function* () {
+        const fromApp = App.engine(ofApp(program[0]), Engine.layerMemory)
+        const over = Settings.layer(set(part[0] as never))
+        for (const some of [Layer.merge(fromApp, fromEnvironment), Layer.provideMerge(fromEnvironment, fromApp)]) {
+          assert.deepStrictEqual(yield* Effect.provide(wanted, some), program[1])
+        }
+        for (const some of [Layer.merge(fromApp, over), Layer.provideMerge(fromApp, over)]) {
+          assert.deepStrictEqual(yield* Effect.provide(wanted, some), part[1])
+        }
+      })
+    )
 
     it.effect(`${name}: built in < environment < program < part`, () =>
       Effect.gen(function* () {
@@ -177,6 +203,7 @@ describe("levels", () => {
 describe("wrong values", () => {
   const duration = (least: number) =>
     `give a duration of at least ${least} millis, such as "10 seconds", "500 millis" or a number of milliseconds`
+  const zone = 'give a time zone, such as "Europe/Vienna" or "+02:00"'
   const atLeastOne = "give a whole number of at least 1"
   const rows: ReadonlyArray<readonly [variable: string, text: string, expected: string]> = [
     ["MILLRACE_LEASE", "soon", duration(100)],
@@ -189,6 +216,7 @@ describe("wrong values", () => {
     ["MILLRACE_MAX_UNCOMMITTED", "many", atLeastOne],
     ["MILLRACE_SLOW_AFTER", "0", duration(1)],
     ["MILLRACE_READ_TIMEOUT", "0", duration(1)],
+    ["MILLRACE_TIMEZONE", "Mars", zone],
     ["MILLRACE_LOG_LEVEL", "loud", "give one of All, Fatal, Error, Warn, Info, Debug, Trace, None"],
     ["MILLRACE_LOG_FORMAT", "xml", "give one of pretty, logfmt, json, structured"]
   ]
@@ -230,6 +258,7 @@ describe("wrong values", () => {
     [{ prefetch: { bytes: -1 } }, `prefetch.bytes is -1: ${atLeastOne}`],
     [{ maxUncommitted: 1.5 }, `maxUncommitted is 1.5: ${atLeastOne}`],
     // Wrong on purpose, as from JavaScript.
+    [{ timezone: 5 as never }, `timezone is 5: ${zone}`],
     [{ settle: null as never }, `settle is null: ${duration(0)}`],
     [{ logLevel: 3 as never }, "logLevel is 3: give one of All, Fatal, Error, Warn, Info, Debug, Trace, None"]
   ]

@@ -83,7 +83,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/url.ts"
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
-  // What is stored of a quarantine is the same in every engine.
+  // So are the names of engines. What is stored of a quarantine is the same in every engine.
   ports: [
     "Broker.ts",
     "Coordinator.ts",
@@ -92,6 +92,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Settings.ts",
     "TableStore.ts",
     "internal/jobFacts.ts",
+    "internal/namespace.ts",
     "internal/quarantine.ts",
     "internal/schedule/scheduler.ts",
     "internal/topicFacts.ts"

@@ -294,7 +294,7 @@ describe("docs/operations.md", () => {
       const row = rows.find(([first]) => first === `\`${name}\``)
       assert.isDefined(row, name)
       if (value === undefined) assert.strictEqual(row[2], "the program's")
-      else assert.strictEqual(bytes(row[2]!), value, name)
+      else assert.strictEqual(typeof value === "string" ? row[2] : bytes(row[2]!), value, name)
     }
     const variables = new Set(read("src/Settings.ts").match(/MILLRACE_\w+/g))
     for (const variable of variables) {

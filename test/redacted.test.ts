@@ -3,8 +3,8 @@ import { assert, describe } from "@effect/vitest"
 import { Effect, Exit, Redacted, Schema } from "effect"
 import * as Admin from "../src/Admin.ts"
 import { Broker } from "../src/Broker.ts"
-import { JobStore } from "../src/JobStore.ts"
 import * as Job from "../src/Job.ts"
+import { JobStore } from "../src/JobStore.ts"
 import * as Join from "../src/Join.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
@@ -73,13 +73,10 @@ describe("redacted fields", () => {
       yield* Topic.publish(topics[1], { id: 2, password: "open" })
       yield* drain([failing])
       const { items } = yield* Admin.deadLetters("all.dead")
-      assert.deepStrictEqual(
-        items.map(({ payload, source }) => [source.topic, payload.value]).toSorted(),
-        [
-          ["a", { id: 1, ...shown }],
-          ["b", { id: 2, password: "open" }]
-        ]
-      )
+      assert.deepStrictEqual(items.map(({ payload, source }) => [source.topic, payload.value]).toSorted(), [
+        ["a", { id: 1, ...shown }],
+        ["b", { id: 2, password: "open" }]
+      ])
     })
   )
 

@@ -37,7 +37,7 @@ const ask = Command.make(
     const contract = yield* pick(found, "agent", found.agents, name)
     const value = yield* Values.read(`agent ${name}`, contract.topic.schema, request)
     const options = { ...optionsOf(key, headers), timeout: `${timeout} seconds` as const }
-    const reply = yield* Agent.ask(agentOf(contract), value, options).pipe(withEngine(found.namespace))
+    const reply = yield* Agent.ask(agentOf(contract), value, options).pipe(withEngine(found))
     const shown = contract.replies === undefined ? reply : Values.encoder(contract.replies.schema)(reply)
     yield* show(shown, () => [typeof shown === "string" ? shown : toJson(shown)])
   })
@@ -51,7 +51,7 @@ const cast = Command.make(
     const contract = yield* pick(found, "agent", found.agents, name)
     const value = yield* Values.read(`agent ${name}`, contract.topic.schema, request)
     const casting = Effect.gen(function* () {
-      yield* Agent.cast(agentOf(contract), value, optionsOf(key, headers)).pipe(withEngine(found.namespace))
+      yield* Agent.cast(agentOf(contract), value, optionsOf(key, headers)).pipe(withEngine(found))
       yield* show({ agent: name, sent: 1 }, () => [`sent to agent ${name}`])
     })
     yield* unless(dryRun, `send one request to agent ${name}`, casting)

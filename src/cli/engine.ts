@@ -2,8 +2,16 @@
 import { Config, Effect, Layer, Option, Redacted } from "effect"
 import * as Engine from "../Engine.ts"
 import { NotFound } from "../Errors.ts"
+import * as Settings from "../Settings.ts"
 import { WrongUse } from "./failures.ts"
-import { Namespace, Url } from "./globals.ts"
+import { logging, Namespace, Url } from "./globals.ts"
+
+/** What a module says of where and how it runs. */
+interface Place {
+  /** The app's. */
+  readonly namespace: string | undefined
+  readonly settings: Settings.Options
+}
 
 /** URL, namespace and shards, wherever they are given. */
 export const options = (appNamespace: string | undefined) =>
@@ -29,20 +37,25 @@ const namespaceOf = (appNamespace: string | undefined) =>
 export const place = (appNamespace?: string | undefined) =>
   Effect.map(namespaceOf(appNamespace), (namespace = "millrace") => `(in namespace ${namespace}; see --namespace)`)
 
-export const engine = (appNamespace?: string | undefined) =>
-  Layer.unwrap(Effect.map(options(appNamespace), Engine.layer))
+/** With the settings of the app, of which those of logs are heard at once. */
+export const engine = ({ namespace, settings = {} }: Partial<Place> = {}) => {
+  const opened = Layer.unwrap(Effect.map(options(namespace), Engine.layer))
+  const { logFormat, logLevel } = settings
+  const logged = logFormat === undefined && logLevel === undefined ? Layer.empty : Layer.fresh(logging)
+  return Layer.merge(opened, logged).pipe(Layer.provideMerge(Layer.succeed(Settings.Application, settings)))
+}
 
 /** Gives an effect the engine; why it cannot be had is its failure. A wrong name is told with where it was looked for. */
 export const withEngine =
-  (appNamespace?: string | undefined) =>
+  (app: Partial<Place> = {}) =>
   <A, E, R>(self: Effect.Effect<A, E, R>) =>
     Effect.gen(function* () {
-      const where = yield* place(appNamespace)
+      const where = yield* place(app.namespace)
       return yield* self.pipe(
         Effect.catchIf(
           (error) => error instanceof NotFound,
           ({ message }) => new WrongUse({ message: `${message} ${where}` })
         ),
-        Effect.provide(engine(appNamespace))
+        Effect.provide(engine(app))
       )
     })

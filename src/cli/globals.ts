@@ -2,7 +2,7 @@
  * The flags that every command has, and the surroundings that follow from them: where the engine is, what is printed and
  * how, and where logs go (to stderr, always: standard output holds data and nothing else).
  */
-import { Config, Console, Effect, Layer, Logger, Option, References } from "effect"
+import { Config, Console, Context, Effect, Layer, Logger, Option, References } from "effect"
 import { Flag, GlobalFlag } from "effect/cli"
 import * as Settings from "../Settings.ts"
 
@@ -60,23 +60,28 @@ const loggers = {
   structured: Logger.withConsoleError(Logger.formatStructured)
 }
 
-/** Log level and format by flag or environment, onto stderr, and the settings of the `MILLRACE_...` variables. */
+const Colors = Context.Reference<boolean>("millrace/cli/Colors", { defaultValue: () => false })
+
+/** Log level and format by flag, or by the settings here; onto stderr. */
+export const logging = Layer.unwrap(
+  Effect.gen(function* () {
+    const { logFormat, logLevel } = yield* Settings.current
+    const flag = yield* GlobalFlag.LogLevel
+    const format = Option.getOrUndefined(yield* LogFormat) ?? logFormat ?? "pretty"
+    const level = (yield* Quiet) ? "Error" : (Option.getOrUndefined(flag) ?? logLevel ?? "Info")
+    const colors = format === "pretty" && (yield* Colors)
+    const logger = colors ? Logger.consolePretty({ mode: "tty", colors }) : loggers[format]
+    return Layer.mergeAll(
+      Logger.layer([logger]),
+      Layer.succeed(Logger.LogToStderr, true),
+      Layer.succeed(References.MinimumLogLevel, level)
+    )
+  })
+)
+
+/** The settings of the `MILLRACE_...` variables, and logs as they say. */
 export const surroundings = (colors: boolean) =>
-  Layer.unwrap(
-    Effect.gen(function* () {
-      const { logFormat, logLevel } = yield* Settings.current
-      const flag = yield* GlobalFlag.LogLevel
-      const format = Option.getOrUndefined(yield* LogFormat) ?? logFormat ?? "pretty"
-      const level = (yield* Quiet) ? "Error" : (Option.getOrUndefined(flag) ?? logLevel ?? "Info")
-      const logger =
-        format === "pretty" && colors ? Logger.consolePretty({ mode: "tty", colors: true }) : loggers[format]
-      return Layer.mergeAll(
-        Logger.layer([logger]),
-        Layer.succeed(Logger.LogToStderr, true),
-        Layer.succeed(References.MinimumLogLevel, level)
-      )
-    })
-  ).pipe(Layer.provideMerge(Settings.layerConfig))
+  Layer.fresh(logging).pipe(Layer.provideMerge(Layer.merge(Settings.layerConfig, Layer.succeed(Colors, colors))))
 
 /** Something for people, on stderr. */
 export const note = (text: string) => Effect.flatMap(Quiet, (quiet) => (quiet ? Effect.void : Console.error(text)))

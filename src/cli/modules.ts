@@ -13,6 +13,7 @@ import type * as Engine from "../Engine.ts"
 import { type Catalog, catalogOf, merge } from "../internal/catalog.ts"
 import type * as Job from "../Job.ts"
 import type * as Part from "../Part.ts"
+import type * as Settings from "../Settings.ts"
 import type * as Table from "../Table.ts"
 import * as Topic from "../Topic.ts"
 import { oneLine, WrongUse } from "./failures.ts"
@@ -28,6 +29,7 @@ export interface Found extends Catalog {
   readonly parts: ReadonlyArray<Part.Part<unknown, Engine.Services>>
   /** The app's, if there is one. */
   readonly namespace: string | undefined
+  readonly settings: Settings.Options
 }
 
 interface Export {
@@ -117,7 +119,8 @@ export const load = (spec: string) =>
       spec,
       app,
       parts,
-      namespace: app === undefined ? undefined : App.namespace(app)
+      namespace: app === undefined ? undefined : App.namespace(app),
+      settings: app?.settings ?? {}
     }
     const isEmpty = parts.length + found.topics.size + found.jobs.size + found.tables.size === 0
     if (app !== undefined || !isEmpty) return found

@@ -43,15 +43,13 @@ export const own = (args: ReadonlyArray<string>) =>
     const moduleAt = at >= 0 && args[at] === "run" ? positional(args, at + 1) : -1
     if (moduleAt < 0) return { run: runOf("", Layer.empty as unknown as Layer.Layer<Engine.Services>, []), rest: args }
     const module = args[moduleAt]!
-    const { app, namespace } = yield* load(module)
+    const found = yield* load(module)
+    const { app } = found
     if (app === undefined || app.commands.length === 0) {
       const what = app === undefined ? `${module} exports no app` : `app ${app.name} has no commands of its own`
       return yield* new WrongUse({ message: `${what}: give them in App.make({ name, parts, commands })` })
     }
-    const layer = Layer.provideMerge(
-      app.layer ?? Layer.empty,
-      engine(namespace)
-    ) as unknown as Layer.Layer<Engine.Services>
+    const layer = Layer.provideMerge(app.layer ?? Layer.empty, engine(found)) as unknown as Layer.Layer<Engine.Services>
     return {
       run: runOf(module, layer, app.commands as unknown as ReadonlyArray<Own>),
       rest: args.toSpliced(moduleAt, 1)

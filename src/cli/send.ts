@@ -58,7 +58,7 @@ export const send = Command.make(
     yield* unless(
       dryRun,
       `send ${times} to ${name}: ${toJson(Values.encoder(topic.schema)(value))}`,
-      withEngine(found.namespace)(sending)
+      withEngine(found)(sending)
     )
   })
 ).pipe(

@@ -76,9 +76,7 @@ export const sendmany = Command.make(
           Stream.takeUntil(({ isLast }) => isLast),
           Stream.flatMap(({ good }) => Stream.fromIterable(good))
         )
-        const storing = dryRun
-          ? Stream.runCount(values)
-          : withEngine(found.namespace)(Topic.publishAll(topic, values, options))
+        const storing = dryRun ? Stream.runCount(values) : withEngine(found)(Topic.publishAll(topic, values, options))
         return [yield* storing, wrong] as const
       })
     )

@@ -58,7 +58,7 @@ export const tail = Command.make(
         ? toJson({ topic, partition, offset, key, timestamp, headers, value: text })
         : [`${partition}@${offset}`, timestamp.toJSON(), printable(key ?? "-"), toJson(text)].join("  ")
     })
-    yield* withEngine(found.namespace)(Effect.andThen(hint, shown))
+    yield* withEngine(found)(Effect.andThen(hint, shown))
   }, interruptible)
 ).pipe(
   Command.withDescription("Watch the events of a topic; changes nobody's position"),

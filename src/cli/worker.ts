@@ -89,7 +89,7 @@ export const worker = Command.make(
     const working = Effect.onInterrupt(Effect.flatMap(Worker.join, print), () =>
       Effect.ignore(Effect.flatMap(Worker.stop, print), { log: true })
     )
-    yield* Effect.andThen(running, Effect.provide(working, layer)).pipe(withEngine(found.namespace))
+    yield* Effect.andThen(running, Effect.provide(working, layer)).pipe(withEngine(found))
   }, interruptible)
 ).pipe(
   Command.withDescription("Run the parts of a module: processors, agents, job handlers, schedules"),

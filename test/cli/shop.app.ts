@@ -3,7 +3,7 @@ import { Console, Context, Effect, Layer, Schedule, Schema } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { Agent, App, Job, Policy, Processor, Retention, Scheduler, Table, Topic } from "../../src/index.ts"
 
-class Order extends Schema.Class<Order>("Order")({
+export class Order extends Schema.Class<Order>("Order")({
   id: Schema.Int,
   customer: Schema.String,
   amount: Schema.Finite

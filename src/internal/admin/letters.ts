@@ -261,7 +261,7 @@ export const redrive = (
         )
       )
     const stored = new Map(all.map((one) => [one.name, one]))
-    const sources = (source: string): Topics.Any | undefined => {
+    const sources = (source: string): Any | undefined => {
       const found = stored.get(source)
       return found && anything(found)
     }

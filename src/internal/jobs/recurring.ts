@@ -3,6 +3,7 @@ import { type Cron, DateTime, Duration, Effect, Option } from "effect"
 import type { EncodeError, EngineError } from "../../Errors.ts"
 import { JobStore, type NewRecurrence, type Priority, type Recurrence } from "../../JobStore.ts"
 import { Serializer } from "../../Serializer.ts"
+import * as Settings from "../../Settings.ts"
 import { checkName, invalid } from "../names.ts"
 import * as Timing from "../schedule/timing.ts"
 import { attempt } from "./codec.ts"
@@ -69,7 +70,8 @@ export const set = (
     yield* untold(store, spec) ?? Effect.void
     const { after, at, delay, id, ...job } = prepared
     const { now } = yield* store.recurrences(spec.queue, "due")
-    const recurrence: NewRecurrence = { name, timing: write(timing), missed, job, first: slotAfter(timing, now) }
+    const how = Timing.inZone(timing, (yield* Settings.current).timezone)
+    const recurrence: NewRecurrence = { name, timing: write(how), missed, job, first: slotAfter(how, now) }
     yield* store.recur(spec.queue, recurrence)
   })
 }

@@ -13,6 +13,7 @@ import * as Claims from "./claims.ts"
 import { type Definition, isSchedule } from "./definition.ts"
 import * as Runs from "./runs.ts"
 import { type Entry, Scheduler } from "./scheduler.ts"
+import { inZone } from "./timing.ts"
 
 export interface Schedules {
   /** The leaders' group; undefined where no schedule asks for a leader. */
@@ -45,6 +46,8 @@ export interface Options {
   readonly schedules: ReadonlyArray<Schedule>
   readonly coordinator: Context.Service.Shape<typeof Coordinator>
   readonly lease: Lease
+  /** Of cron entries that name none. */
+  readonly timezone: string
   readonly onFailure: (error: EngineError) => void
   /** The engine does not know us as the leader: ask anew. */
   readonly onFenced: (epoch: bigint) => void
@@ -72,7 +75,7 @@ interface Leading {
 
 export const make = (options: Options): Effect.Effect<Schedules, never, Scheduler | Scope.Scope> =>
   Effect.gen(function* () {
-    const { coordinator, lease, onFailure, onFenced, onProgress, schedules } = options
+    const { coordinator, lease, onFailure, onFenced, onProgress, schedules, timezone } = options
     const scheduler = yield* Scheduler
     const scope = yield* Effect.scope
     const all = yield* Effect.forEach(schedules, ({ counts, definition, services }) =>
@@ -84,7 +87,7 @@ export const make = (options: Options): Effect.Effect<Schedules, never, Schedule
     const entry = ({ definition, runs }: (typeof all)[number], claims: Entry["claims"]): Entry => {
       const { catchUp, name, overlap, rerun, timing } = definition
       const { begin, onNext, onPassed } = runs
-      return { name, timing, overlap, catchUp, rerun, claims, begin, onPassed, onNext }
+      return { name, timing: inZone(timing, timezone), overlap, catchUp, rerun, claims, begin, onPassed, onNext }
     }
     const ended = (some: typeof all, grace: number): Effect.Effect<void> =>
       Effect.forEach(some, ({ runs }) => runs.end(grace), { concurrency: "unbounded", discard: true })

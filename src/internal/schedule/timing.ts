@@ -9,6 +9,7 @@ export type Timing =
   /** One tick, at the begin. */
   | { readonly _tag: "Once" }
   | { readonly _tag: "Every"; readonly millis: number }
+  /** Without a time zone it has that of the settings, which are not known where it is defined (see `inZone`). */
   | { readonly _tag: "Cron"; readonly cron: Cron.Cron }
 
 /** The tick after `last`, for a schedule whose worker (or group of leaders) began at `began`; undefined: there is none. */
@@ -54,7 +55,7 @@ export const every = (at: string, input: Duration.Input): Timing => {
   return { _tag: "Every", millis }
 }
 
-/** By expression, in its time zone; a thrown `Misconfigured` that says which of them is wrong. */
+/** By expression, in its time zone if it names one; a thrown `Misconfigured` that says which of them is wrong. */
 export const cron = (at: string, expression: string | Cron.Cron, timezone: string | TimeZone | undefined): Timing => {
   const parsed = Cron.isCron(expression) ? zoned(at, expression, timezone) : parse(at, expression, timezone)
   // It can be right in form and never come: 30 February.
@@ -63,26 +64,33 @@ export const cron = (at: string, expression: string | Cron.Cron, timezone: strin
   return { _tag: "Cron", cron: parsed }
 }
 
+/** Where it is used: one that names no time zone is in this one. */
+export const inZone = <T extends Timing>(timing: T, timezone: string): T =>
+  timing._tag === "Cron" && Option.isNone(timing.cron.tz)
+    ? { ...timing, cron: zoned("the settings", timing.cron, timezone) }
+    : timing
+
 type TimeZone = NonNullable<Option.Option.Value<Cron.Cron["tz"]>>
 
-const parse = (at: string, expression: string, timezone: string | TimeZone = "UTC"): Cron.Cron => {
+const parse = (at: string, expression: string, timezone: string | TimeZone | undefined): Cron.Cron => {
   if (typeof expression !== "string") throw invalid(`${at}: expression is ${shown(expression)}: give a cron expression`)
   const parsed = Cron.parse(expression, timezone)
   if (Result.isSuccess(parsed)) return parsed.success
   // Which of the two is wrong: without the zone.
-  if (Result.isSuccess(Cron.parse(expression, "UTC"))) {
+  if (timezone !== undefined && Result.isSuccess(Cron.parse(expression, "UTC"))) {
     throw invalid(`${at}: ${shown(timezone)} is no time zone: give a name such as "Europe/Vienna", or "+02:00"`)
   }
   const fields = "five fields (minute, hour, day, month, weekday), or six with seconds before them"
   throw invalid(`${at}: ${shown(expression)} is no cron expression (${parsed.failure.message}): give ${fields}`)
 }
 
-/** Its own time zone stands; one without gets that of the option, or UTC. */
+/** Its own time zone stands; one without gets that of the option, if there is one. */
 const zoned = (at: string, cron: Cron.Cron, timezone: string | TimeZone | undefined): Cron.Cron => {
   if (Option.isSome(cron.tz)) {
     if (timezone === undefined) return cron
     throw invalid(`${at}: the Cron has a time zone of its own; leave out timezone`)
   }
+  if (timezone === undefined) return cron
   const { tz } = parse(at, "* * * * *", timezone)
   return Cron.make({ ...(cron as Omit<Cron.Cron, "tz">), tz: Option.getOrUndefined(tz) })
 }
