@@ -45,6 +45,11 @@ export class Caution {
   constructor(suspect: Suspect | undefined) {
     this.suspect = suspect
   }
+  /** Something was committed. True: for the first time, so what waited for the suspect to go first may go now. */
+  lift(): boolean {
+    if (this.lifted) return false
+    return (this.lifted = true)
+  }
 }
 
 type BrokerService = Broker["Service"]

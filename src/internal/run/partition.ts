@@ -223,13 +223,6 @@ export class Partition {
     return events
   }
 
-  /** What waited for the suspect to go first may go now. */
-  private lift(caution: Caution): void {
-    if (caution.lifted) return
-    caution.lifted = true
-    if (this.waiting > 0) this.rouse()
-  }
-
   /** Nothing goes alone any more. */
   trust(): void {
     this.caution = undefined
@@ -450,7 +443,7 @@ export class Partition {
     }
     // What is done and did not fit.
     this.unsettled.advance()
-    if (this.caution !== undefined) this.lift(this.caution)
+    if (this.caution?.lift() === true && this.waiting > 0) this.rouse()
     if (this.windows?.isDue === true && !this.paused) this.arrival.openUnsafe()
     if (commit.parking !== undefined) {
       this.parking.committed()
