@@ -209,11 +209,17 @@ export const quarantines = (law: Law, advance: Advance): void => {
       for (const name of ["a", "b"] as const) {
         yield* Effect.forkChild(Stream.runForEach(coordinator.wakes(name), () => Effect.sync(() => woken[name]++)))
       }
-      // Subscribing is asynchronous, and so is the way of a wake.
+      // Subscribing is asynchronous, and so is the way of a wake: a busy machine takes longer.
+      for (let look = 0; look < 50 && (woken.a === 0 || woken.b === 0); look++) {
+        yield* coordinator.pause("g", look % 2 === 0)
+        yield* advance(pass)
+      }
+      yield* coordinator.pause("g", false)
+      for (const member of [a, b, a, b]) yield* member.sync()
       yield* advance(pass)
       woken.a = woken.b = 0
       yield* coordinator.quarantine(owner.grant("g/0"), owner.name, entry)
-      yield* advance(pass)
+      for (let look = 0; look < 50 && woken[owner.name as "a" | "b"] === 0; look++) yield* advance(pass)
       assert.isAtLeast(woken[owner.name as "a" | "b"], 1)
       assert.strictEqual(woken[other.name as "a" | "b"], 0)
       for (const member of [a, b, a, b]) yield* member.sync()
