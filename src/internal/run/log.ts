@@ -1,5 +1,5 @@
 /** How far a partition is in one of its topics: what was read, what is done, and inside which entry. */
-import type { Claim, Entry, LogInfo } from "../../Broker.ts"
+import type { Claim, Commit, Entry, LogInfo } from "../../Broker.ts"
 import type { Origin } from "../../Event.ts"
 import type { Any } from "../../Topic.ts"
 import { before, compare, offset, parseOffset } from "../entryId.ts"
@@ -64,6 +64,11 @@ export class Log {
   /** The same for somebody who only looks. */
   firstOf(entry: Entry): number {
     return this.resume?.id === entry.id ? Math.min(this.resume.index + 1, entry.count) : 0
+  }
+  /** How far it is, as a commit says it. */
+  get reached(): Commit["offsets"][number] {
+    const { entries, entry, events, position, topic } = this
+    return { topic: topic.name, layout: topic, offset: position, entry, entries, events }
   }
   /** There was more when it was claimed than is done by now. */
   get isBehind(): boolean {

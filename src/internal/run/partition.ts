@@ -411,14 +411,7 @@ export class Partition {
       processor: this.processor,
       partition: this.partition,
       number: this.number,
-      offsets: moved.map((log) => ({
-        topic: log.topic.name,
-        layout: log.topic,
-        offset: log.position,
-        entry: log.entry,
-        entries: log.entries,
-        events: log.events
-      })),
+      offsets: moved.map((log) => log.reached),
       rows,
       emits: pack(this.rows.withChanges(this.emits)),
       ...othersOf(this.emits),
