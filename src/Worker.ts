@@ -99,6 +99,11 @@ export interface Options {
   /** Run only these processors. */
   readonly processors?: ReadonlyArray<string> | undefined
   /**
+   * Store the topics (those for dead letters too) of the parts where they are not there yet; default true. With false,
+   * topics and queues that are not there fail the start with `Misconfigured`, which names them, and nothing is stored.
+   */
+  readonly declare?: boolean | undefined
+  /**
    * Handle signals: SIGTERM and SIGINT drain, a second one or SIGQUIT ends the process at once (130, 143, 131; nothing is
    * lost), SIGUSR1 prints what every part is doing to stderr. Default: none; interruption drains.
    */
@@ -244,7 +249,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
     const queues = Array.from(new Set(selected.flatMap((part) => part.job?.spec.queue ?? [])))
     yield* collecting({ context, broker, coordinator, store: yield* JobStore, groups: [...groups.values()], queues })
 
-    yield* declare(parts)
+    yield* declare(selected, options.declare ?? true)
     const owners = new Map<string, Ownership.Owner>(groups)
     if (schedules.leaders !== undefined) owners.set(leaderGroup, schedules.leaders)
     ownership = yield* Ownership.make({
