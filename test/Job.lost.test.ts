@@ -1,6 +1,6 @@
 /** Jobs whose worker dies or loses them: taken back in time, without a retry, three times at most. */
 import { assert } from "@effect/vitest"
-import { Effect, Option, Schema, Stream } from "effect"
+import { Effect, Layer, Logger, Option, Schema, Stream } from "effect"
 import { Job, JobStore, Queue } from "../src/index.ts"
 import { Faults } from "../src/testing/index.ts"
 import { behaviour, drain, numbers, start, until } from "./support/engines.ts"
@@ -38,6 +38,45 @@ behaviour("the jobs of a dead worker run within its lease and a second, all of t
       numbers(50).map(() => 1)
     )
   })
+)
+
+behaviour(
+  "a renewal that fails is logged and made again while the lease lasts: a job of ten leases runs once",
+  (engine) =>
+    Effect.gen(function* () {
+      let extended = 0
+      const plan: Faults.Plan = (_, method, call) => {
+        if (method !== "extend") return undefined
+        extended++
+        return call % 3 === 1 ? { _tag: "Fail" } : undefined
+      }
+      const said: Array<string> = []
+      const logger = Logger.make(({ message }) => void said.push(String(message)))
+      const runs: Array<number> = []
+      const part = Job.handler(work, (n, { attempt }) =>
+        Effect.as(
+          Effect.andThen(
+            Effect.sync(() => runs.push(attempt)),
+            Effect.sleep("30 seconds")
+          ),
+          n
+        )
+      )
+      // What was lost would run elsewhere.
+      const others = yield* start([part], { lease: "3 seconds", jobs: { concurrency: 1 } })
+      yield* start([part], { lease: "3 seconds", jobs: { concurrency: 1 } }).pipe(
+        Effect.provide([Layer.fresh(Faults.layer(plan)), Logger.layer([logger])])
+      )
+      const handles = yield* Job.enqueueAll(work, [1, 2])
+      for (const _ of numbers(32)) yield* engine.elapse(1_000)
+      for (const { id } of handles) assert.isTrue(Option.isSome(yield* Job.result(work, id)))
+      assert.deepStrictEqual(runs, [1, 1])
+      assert.strictEqual((yield* others.stop).parts["work"]!.processed, 1)
+      assert.isAbove(extended, 10)
+      const failed = said.filter((line) => line.includes("the leases of jobs were not extended"))
+      assert.isAtLeast(failed.length, 4)
+    }),
+  { on: ["memory"] }
 )
 
 behaviour("three lost leases are the end of a job", (engine) =>

@@ -52,6 +52,25 @@ behaviour(
 )
 
 behaviour(
+  "a timeout ends the work of a thread that does not listen, too; progress that does not fit harms nobody",
+  () =>
+    Effect.gen(function* () {
+      // The same job, as far as its thread knows, which tells progress too.
+      const { payload, success } = primes.spec
+      const short = Job.make("primes", { payload, success, timeout: "500 millis" })
+      yield* start([Job.handlerInThread(short, url, { threads: 1 })])
+      // A thread that is still being started has no time for it.
+      const first = yield* Effect.retry(Job.execute(short, { below: 10, since }), { times: 40 })
+      const failure = yield* Effect.flip(Job.execute(short, { below: 13, since }))
+      assert.deepInclude(failure, { _tag: "JobFailed", reason: "Timeout" })
+      const next = yield* Effect.retry(Job.execute(short, { below: 100, since }), { times: 40 })
+      assert.strictEqual(next.count, 25)
+      assert.notStrictEqual(next.thread, first.thread)
+    }),
+  { on: ["file"], timeout: 60_000 }
+)
+
+behaviour(
   "a module that cannot be run is a defect of its jobs",
   () =>
     Effect.gen(function* () {

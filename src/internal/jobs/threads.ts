@@ -141,7 +141,13 @@ export const handlerIn =
           seat.listener = (message) => {
             switch (message._tag) {
               case "Progress":
-                Effect.runFork(running.progress(forms.progress.decode(message.value)))
+                Effect.runFork(
+                  Effect.catchCause(
+                    Effect.suspend(() => running.progress(forms.progress.decode(message.value))),
+                    // Thrown here it would end the process.
+                    (cause) => Effect.logWarning(`job ${spec.name}: progress that its thread told is dropped`, cause)
+                  )
+                )
                 return
               case "Staged":
                 // Checked over there, by the same bounds.
