@@ -5,7 +5,10 @@ import { hide, mask, redactedIn } from "../../src/internal/record/redacted.ts"
 
 const Secret = Schema.Redacted(Schema.String)
 
-class Card extends Schema.Class<Card>("Card")({ number: Schema.RedactedFromValue(Schema.String), owner: Schema.String }) {}
+class Card extends Schema.Class<Card>("Card")({
+  number: Schema.RedactedFromValue(Schema.String),
+  owner: Schema.String
+}) {}
 
 interface Folder {
   readonly name: string
@@ -30,15 +33,27 @@ describe("redactedIn", () => {
     ["one with a check", Secret.check(Schema.makeFilter(() => true)).annotate({ title: "t" }), [""]],
     ["fields", Schema.Struct({ a: Secret, b: Schema.optionalKey(Secret), c: Schema.String }), ["/a", "/b"]],
     ["names that hold marks", Schema.Struct({ "a/b": Secret, "c~d": Secret }), ["/a~1b", "/c~0d"]],
-    ["arrays and tuples", Schema.Struct({ a: Schema.Array(Secret), b: Schema.Tuple([Schema.Int, Secret]) }), ["/a/*", "/b/*"]],
+    [
+      "arrays and tuples",
+      Schema.Struct({ a: Schema.Array(Secret), b: Schema.Tuple([Schema.Int, Secret]) }),
+      ["/a/*", "/b/*"]
+    ],
     ["any key", Schema.Record(Schema.String, Schema.Struct({ a: Secret })), ["/*/a"]],
     ["each of a union", Schema.Union([Schema.Struct({ a: Secret }), Schema.Struct({ b: Secret })]), ["/a", "/b"]],
     ["what may be null", Schema.Struct({ a: Schema.NullOr(Secret) }), ["/a"]],
     ["a class", Schema.Struct({ card: Card }), ["/card/number"]],
     ["an option, whole", Schema.Struct({ a: Schema.Option(Schema.Struct({ b: Secret })) }), ["/a"]],
     ["a set, whole", Schema.HashSet(Secret), [""]],
-    ["fields under other names, whole", Schema.Struct({ a: Schema.Struct({ b: Secret }).pipe(Schema.encodeKeys({ b: "c" })) }), ["/a"]],
-    ["text with fields in it, whole", Schema.Struct({ a: Schema.fromJsonString(Schema.Struct({ b: Secret })) }), ["/a"]],
+    [
+      "fields under other names, whole",
+      Schema.Struct({ a: Schema.Struct({ b: Secret }).pipe(Schema.encodeKeys({ b: "c" })) }),
+      ["/a"]
+    ],
+    [
+      "text with fields in it, whole",
+      Schema.Struct({ a: Schema.fromJsonString(Schema.Struct({ b: Secret })) }),
+      ["/a"]
+    ],
     ["a recursion, whole beneath the first turn", Folder, ["/key", "/inner/*"]],
     ["a recursion without any", Tree, []]
   ]
