@@ -190,10 +190,7 @@ it.live("it survives the restart of everything, on a file", () =>
     const { part, ran } = recorder()
     yield* Effect.gen(function* () {
       yield* start([part])
-      yield* eventually(
-        "it runs",
-        Effect.sync(() => ran.length > 0)
-      )
+      yield* eventually("it runs", Effect.sync(() => ran.length > 0))
     }).pipe(Effect.scoped, Effect.provide(Layer.fresh(engine)))
     assert.lengthOf(new Set(ran), ran.length)
   })
@@ -211,10 +208,7 @@ it.live(
       yield* server.again
       yield* Effect.gen(function* () {
         yield* start([part])
-        yield* eventually(
-          "it runs",
-          Effect.sync(() => ran.length > 0)
-        )
+        yield* eventually("it runs", Effect.sync(() => ran.length > 0))
       }).pipe(Effect.scoped, Effect.provide(Layer.fresh(engine)))
       assert.lengthOf(new Set(ran), ran.length)
     }),
