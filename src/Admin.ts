@@ -106,6 +106,11 @@ export const seek = (
   }
 ): Of<void, Failure | EventsLost> => Processors.seek(name, to, options?.resetTables ?? false, options?.moved)
 
+/**
+ * Forget one that is gone for good: its position, its tables, and its hold on what its topics keep. Refused while it runs.
+ */
+export const removeProcessor = (name: string): Of<void> => Processors.remove(name)
+
 // -------------------------------------------------------------------------------------------------------------- aside
 
 /** Partitions that are put aside: of one processor, or of all. */
@@ -182,6 +187,15 @@ export const flushQueue = (name: string): Of<number> => Jobs.flush(name)
 
 /** Its dead jobs are ready again, with all their retries. Gives how many. */
 export const redriveQueue = (name: string): Of<number> => Jobs.redrive(name)
+
+/** What holds for a whole queue, times in milliseconds; what is left out has its default. See `Queue.Settings`. */
+export type QueueSettings = Jobs.QueueSettings
+
+/** Make it known, with these settings; they replace all of those of before. */
+export const declareQueue = (name: string, settings: QueueSettings = {}): Of<void> => Jobs.declare(name, settings)
+
+/** Forget it with all of its jobs and schedules. What runs goes on, and what becomes of it is not stored. */
+export const removeQueue = (name: string): Of<void> => Jobs.remove(name)
 
 /** A page of the jobs in one state, of one name if that is given. */
 export const jobs = (

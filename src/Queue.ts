@@ -49,7 +49,7 @@ const millis = (input: Duration.Input): number => Duration.toMillis(Duration.fro
 const limitOf = (given: Settings["limit"]): Limit | undefined =>
   given && { count: checkCount("limit.count", given.count), per: Math.max(1, millis(given.per)) }
 
-/** Make a queue known, with its settings: they replace those of before. A wrong one throws. */
+/** Make a queue known, with its settings: they replace those of before. Throws `Misconfigured` for a wrong one. */
 export const declare = (name: string, settings: Settings = {}): Effect.Effect<void, EngineError, JobStore> => {
   const { keepDead, keepDone } = settings
   checkName("queue", name)

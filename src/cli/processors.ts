@@ -1,4 +1,4 @@
-/** `millrace processors`, `lag`, `pause`, `resume`, `seek`: consumers by name; no module is needed. */
+/** `millrace processors` (and its `remove`), `lag`, `pause`, `resume`, `seek`: consumers by name; no module is needed. */
 import { DateTime, Duration, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import * as Admin from "../Admin.ts"
@@ -9,6 +9,7 @@ import { list } from "./pages.ts"
 import { setPaused, type Verb } from "./pausing.ts"
 import { positionOf } from "./position.ts"
 import { withProgress } from "./progress.ts"
+import { removeProcessor } from "./removing.ts"
 
 export const processorName = Argument.String("processor").pipe(
   Argument.withDescription("The name of a processor or an agent")
@@ -55,7 +56,7 @@ export const processors = Command.make(
     )
     yield* withEngine()(Option.isSome(processor) ? one(processor.value) : all)
   })
-).pipe(Command.withDescription("Processors, and who owns their partitions"))
+).pipe(Command.withDescription("Processors, and who owns their partitions"), Command.withSubcommands([removeProcessor]))
 
 const age = (seconds: number): string => (seconds === 0 ? "-" : Duration.format(Duration.seconds(Math.ceil(seconds))))
 

@@ -1,11 +1,13 @@
-/** `millrace queues list | pause | resume | flush | redrive`. */
+/** `millrace queues list | pause | resume | flush | redrive | declare | remove`. */
 import { Effect } from "effect"
 import { Argument, Command } from "effect/cli"
 import * as Admin from "../Admin.ts"
 import { change, dryRun, yes } from "./changing.ts"
+import { declareQueue } from "./declaring.ts"
 import { withEngine } from "./engine.ts"
 import { list } from "./pages.ts"
 import { setPaused, type Verb } from "./pausing.ts"
+import { removeQueue } from "./removing.ts"
 
 export const queueName = Argument.String("queue").pipe(Argument.withDescription("The name of a queue"))
 
@@ -82,12 +84,14 @@ const redrive = Command.make(
 ).pipe(Command.withDescription("Make its dead jobs ready again, with all their retries"))
 
 export const queues = Command.make("queues").pipe(
-  Command.withDescription("Queues: list, pause, resume, flush, redrive"),
+  Command.withDescription("Queues: list, pause, resume, flush, redrive, declare, remove"),
   Command.withSubcommands([
     listing,
     pausing("pause", "Start no job of a queue, on any worker, until it is resumed"),
     pausing("resume", "Let a paused queue go on"),
     flush,
-    redrive
+    redrive,
+    declareQueue,
+    removeQueue
   ])
 )

@@ -63,6 +63,7 @@ const Processors = HttpApiGroup.make("processors").add(
   get("lag", "/processors/:name/lag", { params: name, success: Admin.Lag, error }),
   post("pause", "/processors/:name/pause", { params: name, success: Done, error }),
   post("resume", "/processors/:name/resume", { params: name, success: Done, error }),
+  post("removeProcessor", "/processors/:name/remove", { params: name, success: Done, error }),
   post("seek", "/processors/:name/seek", {
     params: name,
     payload: Schema.Struct({ to: Position, resetTables: Schema.optionalKey(Schema.Boolean) }),
@@ -133,6 +134,17 @@ const Tables = HttpApiGroup.make("tables").add(
   })
 )
 
+const Least = (minimum: number) => Schema.Int.check(Schema.isGreaterThanOrEqualTo(minimum))
+
+/** What is left out has its default; times in milliseconds. */
+const QueueSettings = Schema.Struct({
+  limit: Schema.optionalKey(Schema.Struct({ count: Least(1), millis: Least(1) })),
+  keepDone: Schema.optionalKey(Least(0)),
+  keepDead: Schema.optionalKey(
+    Schema.Struct({ count: Schema.optionalKey(Least(1)), millis: Schema.optionalKey(Least(1)) })
+  )
+})
+
 const Queues = HttpApiGroup.make("queues").add(
   get("queues", "/queues", { success: Schema.Array(Admin.Queue), error }),
   get("queue", "/queues/:name", { params: name, success: Admin.Queue, error }),
@@ -140,6 +152,8 @@ const Queues = HttpApiGroup.make("queues").add(
   post("resumeQueue", "/queues/:name/resume", { params: name, success: Done, error }),
   post("flushQueue", "/queues/:name/flush", { params: name, success: Count, error }),
   post("redriveQueue", "/queues/:name/redrive", { params: name, success: Count, error }),
+  post("removeQueue", "/queues/:name/remove", { params: name, success: Done, error }),
+  post("declareQueue", "/queues/:name/declare", { params: name, payload: QueueSettings, success: Done, error }),
   get("jobs", "/queues/:name/jobs", {
     params: name,
     query: { ...cursor, state: Admin.State, job: Schema.optionalKey(Name) },

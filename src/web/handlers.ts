@@ -60,6 +60,7 @@ const processors = HttpApiBuilder.group(
       lag: ({ params }) => tell(Admin.lag(params.name)),
       pause: ({ params }) => tell(Admin.pause(params.name)),
       resume: ({ params }) => tell(Admin.resume(params.name)),
+      removeProcessor: ({ params }) => tell(Admin.removeProcessor(params.name), long),
       seek: ({ params, payload }) =>
         tell(Admin.seek(params.name, payload.to, { resetTables: payload.resetTables ?? false }), long)
     })
@@ -122,6 +123,8 @@ const queues = HttpApiBuilder.group(
       resumeQueue: ({ params }) => tell(Admin.resumeQueue(params.name)),
       flushQueue: ({ params }) => tell(counted(Admin.flushQueue(params.name)), long),
       redriveQueue: ({ params }) => tell(counted(Admin.redriveQueue(params.name)), long),
+      removeQueue: ({ params }) => tell(Admin.removeQueue(params.name), long),
+      declareQueue: ({ params, payload }) => tell(Admin.declareQueue(params.name, payload)),
       jobs: ({ params, query: { job, state, ...from } }) =>
         tell(Admin.jobs(params.name, state, { ...from, name: job })),
       job: ({ params }) => tell(Admin.job(params.name, params.id)),

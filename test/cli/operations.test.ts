@@ -3,6 +3,7 @@ import { assert, describe } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import * as Admin from "../../src/Admin.ts"
 import * as Job from "../../src/Job.ts"
+import * as Worker from "../../src/Worker.ts"
 import { shop as app, mail } from "./shop.app.ts"
 import { drained, good, json, jsonLines, onBoth, type Place, refused, run, shop } from "./support.ts"
 
@@ -129,6 +130,85 @@ describe("processors", () => {
       })
       yield* drained(place, app.parts)
       assert.strictEqual(good(yield* run(["tables", "get", "totals", "ada", ...at])), "10\n")
+    })
+  )
+})
+
+describe("what is gone for good", () => {
+  onBoth("processors are removed, with their tables", (place) =>
+    Effect.gen(function* () {
+      const { at } = place
+      yield* stocked(place, order(1, "ada"))
+      const remove = (...args: ReadonlyArray<string>) => run(["processors", "remove", "billing", ...args, ...at])
+      refused(yield* remove(), 2, "nobody can be asked here", "--yes")
+      const dry = yield* remove("--dry-run")
+      assert.strictEqual(good(dry), "")
+      assert.include(dry.err, "would forget processor billing")
+      assert.strictEqual(json(yield* run(["processors", "billing", "--json", ...at])).name, "billing")
+      assert.deepStrictEqual(json(yield* remove("--yes", "--json")), { processor: "billing", removed: true })
+      refused(yield* remove("--yes"), 2, "billing")
+      refused(yield* run(["processors", "billing", ...at]), 2, "billing")
+      refused(yield* run(["tables", "get", "totals", "ada", ...at]), 2, "totals")
+      const [left] = json(yield* run(["topics", "--json", ...at])).filter(({ name }: Admin.Topic) => name === "orders")
+      assert.deepStrictEqual(left.processors, [])
+    })
+  )
+
+  onBoth("a processor that runs is not removed", (place) =>
+    Effect.gen(function* () {
+      yield* Effect.forkScoped(Effect.provide(Worker.run(app.parts), place.layer))
+      const owned = run(["processors", "billing", "--json", ...place.at])
+      while (!(yield* owned).out.includes('"member"')) yield* Effect.sleep("50 millis")
+      refused(yield* run(["processors", "remove", "billing", "--yes", ...place.at]), 2, "billing is running")
+    })
+  )
+
+  onBoth("queues are declared and removed", (place) =>
+    Effect.gen(function* () {
+      const { at } = place
+      const declare = (...args: ReadonlyArray<string>) => run(["queues", "declare", "post", ...args, ...at])
+      const limited = [
+        "--limit",
+        "1",
+        "--per",
+        "1 hour",
+        "--keep-done",
+        "0",
+        "--keep-dead",
+        "3",
+        "--keep-dead-for",
+        "7 days"
+      ]
+      refused(yield* declare(...limited), 2, "nobody can be asked here", "--yes")
+      assert.include((yield* declare(...limited, "--dry-run")).err, "at most 1 jobs in 1h")
+      assert.deepStrictEqual(json(yield* run(["queues", "list", "--json", ...at])), [])
+      assert.deepStrictEqual(json(yield* declare(...limited, "--yes", "--json")), {
+        queue: "post",
+        limit: { count: 1, millis: 3_600_000 },
+        keepDone: 0,
+        keepDead: { count: 3, millis: 604_800_000 }
+      })
+      // It holds: of two jobs one is given out.
+      yield* Job.enqueueAll(mail, [{ to: "ada" }, { to: "bob" }]).pipe(Effect.provide(place.layer))
+      yield* Effect.forkScoped(Effect.provide(Worker.run(app.parts), place.layer))
+      const counts = Effect.map(run(["queues", "list", "--json", ...at]), (outcome) => json(outcome)[0].counts)
+      while ((yield* counts).ready === 2) yield* Effect.sleep("50 millis")
+      assert.deepInclude(yield* counts, { ready: 1, dead: 0 })
+      refused(yield* declare("--limit", "0", "--yes"), 2, "--limit")
+      refused(yield* declare("--limit", "5", "--per", "often", "--yes"), 2, "--per", "often")
+      refused(yield* run(["queues", "declare", "no name", "--yes", ...at]), 2, "no name")
+      assert.include(
+        good(yield* declare("--yes")),
+        "queue post: no limit; finished jobs kept: the default; dead jobs kept: for ever"
+      )
+      while ((yield* counts).ready > 0) yield* Effect.sleep("50 millis")
+
+      const remove = (...args: ReadonlyArray<string>) => run(["queues", "remove", "post", ...args, ...at])
+      refused(yield* remove(), 2, "--yes")
+      assert.include((yield* remove("--dry-run")).err, "would forget queue post")
+      assert.deepStrictEqual(json(yield* remove("--yes", "--json")), { queue: "post", removed: true })
+      assert.deepStrictEqual(json(yield* run(["queues", "list", "--json", ...at])), [])
+      refused(yield* remove("--yes"), 2, "post")
     })
   )
 })

@@ -135,6 +135,7 @@ describe("scripts", () => {
         const jobs = yield* JobStore
         const job = { name: "n", priority: "low", format: undefined, payload: "x", headers: "" } as const
         yield* jobs.configure("q", { limit: { count: 100, per: 1 } })
+        yield* jobs.declare("q", [{ name: "n", payload: ["/a"], success: [], progress: [] }])
         yield* jobs.enqueue("q", [{ ...job, id: "a" }])
         yield* jobs.enqueue("q", [{ ...job, id: "b", delay: 60_000 }])
         const session = yield* jobs.open("q", "w", 60_000)

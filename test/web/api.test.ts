@@ -10,7 +10,7 @@ import * as Retention from "../../src/Retention.ts"
 import * as Table from "../../src/Table.ts"
 import * as Topic from "../../src/Topic.ts"
 import { Web } from "../../src/web/index.ts"
-import { behaviour, numbers, start, until } from "../support/engines.ts"
+import { behaviour, drain, numbers, start, until } from "../support/engines.ts"
 import { freePort } from "../support/redis.ts"
 import { ask, bearer, firstOf, token } from "../support/web.ts"
 
@@ -173,6 +173,17 @@ describe("the API", () => {
         Effect.map(get("/api/queues/post"), ({ json }) => json.counts.dead === 1)
       )
       assert.deepStrictEqual((yield* post("/queues/post/redrive")).json, { count: 1 })
+      yield* done("/queues/bulk/declare", { limit: { count: 5, millis: 1_000 }, keepDone: 10, keepDead: { count: 3 } })
+      assert.strictEqual((yield* Admin.queue("bulk")).counts.ready, 0)
+      assert.strictEqual((yield* post("/queues/bulk/declare", { limit: { count: 0, millis: 1 } })).status, 400)
+      assert.strictEqual((yield* post("/queues/no%20name/declare", {})).status, 409)
+      yield* done("/queues/bulk/remove")
+      assert.strictEqual((yield* post("/queues/bulk/remove")).status, 404)
+      assert.strictEqual((yield* post("/processors/counting/remove")).json._tag, "Refused")
+      const gone = Processor.make("gone", { topic: orders }, () => Effect.void)
+      yield* drain([gone])
+      yield* done("/processors/gone/remove")
+      assert.strictEqual((yield* get("/api/processors/gone")).status, 404)
     })
   )
 

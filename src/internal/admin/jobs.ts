@@ -3,10 +3,12 @@ import { Effect } from "effect"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
 import { NotFound } from "../../Errors.ts"
 import { type Item, type JobFacts, JobStore } from "../../JobStore.ts"
+import * as Queues from "../../Queue.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { type Line, parseLine } from "../jobs/ledger.ts"
-import { invalid } from "../names.ts"
+import { checkCount, invalid } from "../names.ts"
 import { hide, mask, type Paths } from "../record/redacted.ts"
+import { attempt } from "../run/selecting.ts"
 import { concurrency, iso } from "./known.ts"
 import * as Payload from "./payload.ts"
 import type { Page } from "./shapes/common.ts"
@@ -43,6 +45,32 @@ export const pause = (name: string, paused: boolean) => onQueue(name, (store) =>
 export const flush = (name: string) => onQueue(name, (store) => store.flush(name))
 
 export const redrive = (name: string) => onQueue(name, (store) => store.redrive(name, undefined))
+
+/** Settings as plain JSON; times in milliseconds. */
+export interface QueueSettings {
+  readonly limit?: { readonly count: number; readonly millis: number } | undefined
+  readonly keepDone?: number | undefined
+  readonly keepDead?: { readonly count?: number | undefined; readonly millis?: number | undefined } | undefined
+}
+
+export const declare = (
+  name: string,
+  { keepDead, keepDone, limit }: QueueSettings
+): Effect.Effect<void, EngineError | Misconfigured, JobStore> =>
+  Effect.flatten(
+    attempt(() => {
+      if (limit !== undefined) checkCount("limit.millis", limit.millis)
+      if (keepDead?.count !== undefined) checkCount("keepDead.count", keepDead.count)
+      if (keepDead?.millis !== undefined) checkCount("keepDead.millis", keepDead.millis)
+      return Queues.declare(name, {
+        limit: limit && { count: limit.count, per: limit.millis },
+        keepDone,
+        keepDead: keepDead && { count: keepDead.count, age: keepDead.millis }
+      })
+    })
+  )
+
+export const remove = (name: string) => onQueue(name, (store) => store.remove(name))
 
 const attemptOf = ({ at, attempt, exit, message, worker }: Line): Job["history"][number] => ({
   at: iso(at),

@@ -111,3 +111,8 @@ export const seek = (
     if (first === undefined) return
     yield* Operations.seek({ name, topics: [first, ...others], startFrom: "earliest" }, start, resetTables, moved)
   })
+
+export const remove = (
+  name: string
+): Effect.Effect<void, EngineError | Misconfigured | NotFound, Broker | Coordinator> =>
+  Effect.andThen(find(name), Operations.remove(name))
