@@ -161,8 +161,10 @@ describe("timers", () => {
     const logs: Array<string> = []
     const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
       const { schedule, tick } = fiber.getRef(References.CurrentLogAnnotations)
-      if (logLevel === "Warn" && schedule === "moody") {
-        logs.push(`${Array.isArray(message) ? message[0] : message} ${schedule} ${typeof tick}`)
+      const text = String(Array.isArray(message) ? message[0] : message)
+      // A tick that a busy machine comes too late for is told of too, and none of this test's.
+      if (logLevel === "Warn" && schedule === "moody" && text.startsWith("a run")) {
+        logs.push(`${text} ${schedule} ${typeof tick}`)
       }
     })
     return Effect.gen(function* () {
