@@ -250,7 +250,7 @@ const makeAgents = (parts: ReadonlyArray<AgentPart>) =>
     // Here the engine cannot be away, and parts that make no worker are a mistake of the test.
     const sure = <A>(effect: Effect.Effect<A, unknown, never>): Effect.Effect<A> => Effect.orDie(effect)
 
-    yield* Effect.orDie(declare(parts))
+    yield* Effect.orDie(declare(parts, true))
     const agents: Agents = {
       step: (agent?: { readonly name: string }) => sure(step(agent)),
       run: (agent?: { readonly name: string }) => sure(agent === undefined ? runAll : runOne(agent)),
