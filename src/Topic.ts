@@ -182,6 +182,21 @@ export const make: {
   })
 }
 
+/** What the topics of an app have in common, where they say nothing else. */
+export type Defaults = Pick<Options<any, any>, "partitions" | "retention" | "partitioner" | "serializer" | "maxBytes">
+
+/** `make` with other defaults. A flat topic has no serializer, so it takes none from here. */
+export const withDefaults =
+  (defaults: Defaults): typeof make =>
+  (name: string, options: Options<any, any>): any => {
+    const given = Object.entries(options).filter(([, value]) => value !== undefined)
+    const { serializer, ...rest } = defaults
+    const base = options.encoding === "flat" ? rest : { ...rest, serializer }
+    // The overloads are for inference.
+    const define = make as (name: string, options: Options<any, any>) => Any
+    return define(name, { ...base, ...Object.fromEntries(given) } as Options<any, any>)
+  }
+
 /** The same schema under another name, some options changed. */
 export const variant: {
   (name: string, changes?: Changes): <A, K>(self: Topic<A, K>) => Topic<A, K>

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Schema, Stream } from "effect"
 import { Broker } from "../src/Broker.ts"
 import * as Retention from "../src/Retention.ts"
+import * as Serializer from "../src/Serializer.ts"
 import * as Topic from "../src/Topic.ts"
 import { behaviour, numbers } from "./support/engines.ts"
 import { assertRising, collect, Reading, reading, readings, Seen } from "./support/readings.ts"
@@ -381,6 +382,38 @@ describe("numbered producers", () => {
 })
 
 describe("definitions", () => {
+  it("take the defaults of withDefaults where they say nothing else", () => {
+    const half = (key: string, partitions: number): number => key.length % partitions
+    const make = Topic.withDefaults({
+      partitions: 4,
+      retention: Retention.forever,
+      partitioner: half,
+      serializer: Serializer.text,
+      maxBytes: 1_000
+    })
+    const plain = make("plain", { schema: Schema.String, partitionBy: (text) => text })
+    const fields = ({ maxBytes, partitioner, partitions, retention, serializer }: Topic.Any) => {
+      return { maxBytes, partitioner, partitions, retention, serializer }
+    }
+    const defaults = fields(plain)
+    assert.deepStrictEqual(defaults, {
+      maxBytes: 1_000,
+      partitioner: half,
+      partitions: 4,
+      retention: Retention.forever,
+      serializer: Serializer.text
+    })
+    const own = make("own", { schema: Schema.String, partitions: 2, maxBytes: undefined, serializer: Serializer.json })
+    assert.deepStrictEqual(fields(own), { ...defaults, partitions: 2, serializer: Serializer.json })
+    const flat = make("flat", { schema: Schema.Struct({ id: Schema.String }), encoding: "flat", partitionBy: "id" })
+    assert.deepStrictEqual(fields(flat), { ...defaults, serializer: undefined })
+    assert.isTrue(flat.flat)
+    assert.throws(
+      () => Topic.withDefaults({ partitions: 0 })("none", { schema: Schema.String }),
+      /topic none: partitions/
+    )
+  })
+
   it("touch no engine, have 16 partitions, and a variant is a topic of its own", () => {
     const topic = Topic.make("t", { schema: Reading })
     assert.strictEqual(topic.partitions, 16)

@@ -1,7 +1,8 @@
 /** Workers that share partitions: balance, hand-over, claims, and what they tell of it. */
-import { assert, describe } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Latch, Schema, Stream } from "effect"
-import { Coordinator } from "../src/Coordinator.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Latch, Logger, References, Schema, Stream } from "effect"
+import { Coordinator, type Group, leaderGroup } from "../src/Coordinator.ts"
+import * as Surplus from "../src/internal/run/surplus.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
@@ -154,6 +155,77 @@ describe("sharing", () => {
       yield* publish(topic, 2)
       yield* until(engine, "the second works", () => by.length === 5)
       assert.deepStrictEqual(by, ["first", "first", "first", "second", "second"])
+    })
+  )
+
+  behaviour("a worker that is left without partitions says so once, and takes over when another leaves", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(2)
+      const seen: Array<number> = []
+      const lines: Array<string> = []
+      const logging = Logger.layer([
+        Logger.make(({ fiber, message }) => {
+          const { member, processor } = fiber.getRef(References.CurrentLogAnnotations)
+          if (String(message).startsWith("no partition is left")) lines.push(`${member} ${processor}: ${message}`)
+        })
+      ])
+      const part = Processor.make("p", { topic }, ({ n }) => Effect.sync(() => void seen.push(n)))
+      const alone = Topic.make("alone", { schema: Schema.Int, partitions: 1 })
+      const other = Processor.make("q", { topic: alone }, () => Effect.void)
+      const member = (name: string, parts: Parameters<typeof start>[0] = [part]) =>
+        Effect.provide(observed(parts, { member: name, lease: 400 }), logging)
+      const first = yield* member("first", [part, other])
+      yield* member("second")
+      yield* engine.elapse(200)
+      assert.deepStrictEqual(lines, [])
+      yield* member("third")
+      yield* until(engine, "it says so", () => lines.length > 0)
+      // Several syncs: nothing but time shows that nothing is said.
+      yield* engine.elapse(600)
+      assert.lengthOf(lines, 1)
+      assert.match(lines[0]!, /^third p: no partition is left for this worker: there are 2, with 2 others; /)
+      yield* first.close
+      yield* publish(topic, 10)
+      yield* until(engine, "the others do all", () => seen.length === 10)
+      assert.lengthOf(lines, 1)
+    })
+  )
+
+  it.effect("is not said while partitions are dealt out, nor of one that has some, and again after it had some", () =>
+    Effect.gen(function* () {
+      const owner = { member: "another", epoch: 1n }
+      let group: Partial<Group> = { owners: [owner, undefined], partitions: 2, quarantined: [] }
+      const lines: Array<unknown> = []
+      let asked = 0
+      const coordinator = {
+        group: () =>
+          Effect.sync(() => {
+            asked++
+            return group as Group
+          })
+      }
+      const look = Surplus.make(coordinator, ["p", leaderGroup])
+      const said = (mine: number) =>
+        look(
+          numbers(mine).map((partition) => ({ processor: "p", partition, epoch: 1n, paused: false, giveUp: false }))
+        ).pipe(
+          Effect.provide(Logger.layer([Logger.make(({ message }) => void lines.push(message))])),
+          Effect.map(() => lines.length)
+        )
+      assert.strictEqual(yield* said(0), 0)
+      group = { ...group, owners: [undefined, undefined], quarantined: [0, 1] }
+      assert.strictEqual(yield* said(0), 0)
+      // The other has one to give.
+      group = { ...group, owners: [owner, owner], quarantined: [] }
+      assert.strictEqual(yield* said(0), 0)
+      group = { ...group, owners: [owner, undefined], quarantined: [1] }
+      assert.strictEqual(yield* said(1), 0)
+      assert.strictEqual(asked, 3)
+      assert.strictEqual(yield* said(0), 1)
+      assert.strictEqual(yield* said(0), 1)
+      assert.strictEqual(asked, 4)
+      assert.strictEqual(yield* said(1), 1)
+      assert.strictEqual(yield* said(0), 2)
     })
   )
 

@@ -2,9 +2,11 @@
 import { Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import * as Agent from "../Agent.ts"
+import * as Errors from "../Errors.ts"
 import type { Contract } from "../internal/agent/contract.ts"
 import { dryRun, unless } from "./changing.ts"
 import { withEngine } from "./engine.ts"
+import { Answered } from "./failures.ts"
 import { load, module, pick } from "./modules.ts"
 import { show, table, toJson } from "./output.ts"
 import * as Values from "./values.ts"
@@ -22,6 +24,32 @@ const optionsOf = (key: Option.Option<string>, headers: Record<string, string>):
   headers: Object.keys(headers).length > 0 ? headers : undefined
 })
 
+/** Why there is no answer, whatever the contract declares: a schema may take any value. */
+const isOurs = (error: unknown): boolean =>
+  [
+    Errors.AgentTimeout,
+    Errors.AgentDefect,
+    Errors.AskCycle,
+    Errors.DecodeError,
+    Errors.DurabilityNotReached,
+    Errors.EncodeError,
+    Errors.EngineError,
+    Errors.Misconfigured,
+    Errors.TopicFull
+  ].some((type) => error instanceof type)
+
+/** Its error is data, as its reply is: printed under `--json`. */
+const answered =
+  ({ errors, name }: Contract) =>
+  (error: unknown) => {
+    const shown = errors === undefined ? error : Values.encoder(errors.schema)(error)
+    const failed = new Answered({ message: `agent ${name} answered with an error: ${toJson(shown)}` })
+    return Effect.andThen(
+      show(shown, () => []),
+      failed
+    )
+  }
+
 const ask = Command.make(
   "ask",
   {
@@ -37,11 +65,14 @@ const ask = Command.make(
     const contract = yield* pick(found, "agent", found.agents, name)
     const value = yield* Values.read(`agent ${name}`, contract.topic.schema, request)
     const options = { ...optionsOf(key, headers), timeout: `${timeout} seconds` as const }
-    const reply = yield* Agent.ask(agentOf(contract), value, options).pipe(withEngine(found))
+    const reply = yield* Agent.ask(agentOf(contract), value, options).pipe(
+      withEngine(found),
+      Effect.catchIf((error) => contract.isError(error) && !isOurs(error), answered(contract))
+    )
     const shown = contract.replies === undefined ? reply : Values.encoder(contract.replies.schema)(reply)
     yield* show(shown, () => [typeof shown === "string" ? shown : toJson(shown)])
   })
-).pipe(Command.withDescription("Ask an agent, and print its reply"))
+).pipe(Command.withDescription("Ask an agent, and print its reply; exit code 4: it answered with an error of its own"))
 
 const cast = Command.make(
   "cast",

@@ -1,18 +1,21 @@
 /**
- * How a command ends: 0 done, 1 the work failed, 2 wrong use, 3 the engine cannot be reached; and the one line on stderr
- * that says why. A stack trace is for bugs: it goes to the log, at level Debug.
+ * How a command ends: 0 done, 1 the work failed, 2 wrong use, 3 the engine cannot be reached, 4 an agent answered with an
+ * error of its own; and the one line on stderr that says why. A stack trace is for bugs: it goes to the log, at level Debug.
  */
 import { Cause, Config, Data } from "effect"
 import { CliError } from "effect/cli"
 import { EncodeError, EngineError, Misconfigured, NotFound } from "../Errors.ts"
 
-export const exitCodes = { done: 0, failed: 1, wrongUse: 2, unreachable: 3, interrupted: 130 } as const
+export const exitCodes = { done: 0, failed: 1, wrongUse: 2, unreachable: 3, answered: 4, interrupted: 130 } as const
 
 /** What was asked for cannot be: a file, a name or a value that is wrong. The message says what there is. */
 export class WrongUse extends Data.TaggedError("WrongUse")<{ readonly message: string }> {}
 
 /** What was asked for was tried, and did not come out well. */
 export class Failed extends Data.TaggedError("Failed")<{ readonly message: string }> {}
+
+/** An agent answered, with an error that its contract declares. */
+export class Answered extends Data.TaggedError("Answered")<{ readonly message: string }> {}
 
 /** Everything in one line: causes and schema issues are written over several. */
 export const oneLine = (text: string): string =>
@@ -39,6 +42,7 @@ const codeOf = (error: unknown): number => {
     const isAway = error.reason === "Unreachable" || opening.has(error.operation)
     return isAway ? exitCodes.unreachable : exitCodes.failed
   }
+  if (error instanceof Answered) return exitCodes.answered
   const isWrong =
     error instanceof WrongUse ||
     error instanceof Misconfigured ||

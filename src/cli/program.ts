@@ -28,7 +28,7 @@ const millrace = (run: Effect.Success<ReturnType<typeof own>>["run"], colors: bo
   Command.make("millrace").pipe(
     Command.withDescription(
       "Durable, ordered event streams on Redis or in a file. Exit codes: 0 done, 1 the work failed, 2 wrong use, " +
-        "3 the engine cannot be reached"
+        "3 the engine cannot be reached, 4 an agent answered with an error of its own"
     ),
     Command.withSubcommands([
       { group: "Run", commands: [worker, run] },

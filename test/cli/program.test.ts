@@ -30,7 +30,9 @@ describe("worker, as a process", () => {
           const ask = (text: string) => run(["agents", "ask", shop, "shout", JSON.stringify({ text }), ...at])
           assert.strictEqual(good(yield* ask("hello")), "HELLO\n")
           const tooLong = yield* ask("a".repeat(30))
-          refused(tooLong, 1, "TooLong")
+          refused(tooLong, 4, 'agent shout answered with an error: {"_tag":"TooLong","most":20}')
+          const asJson = yield* run(["agents", "ask", shop, "shout", `{"text":"${"a".repeat(30)}"}`, "--json", ...at])
+          assert.deepStrictEqual([asJson.code, JSON.parse(asJson.out)], [4, { _tag: "TooLong", most: 20 }])
           const health = yield* Effect.promise(() => fetch(`http://127.0.0.1:${port}/health/live`))
           assert.strictEqual(health.status, 200)
           const total = Effect.map(run(["tables", "get", "totals", "ada", ...at]), ({ out }) => out === "5\n")
@@ -41,7 +43,7 @@ describe("worker, as a process", () => {
         })
         const summary = json(outcome)
         assert.deepInclude(summary.parts.billing, { processed: 1, failed: 0 })
-        assert.deepInclude(summary.parts.shout, { processed: 1, failed: 1 })
+        assert.deepInclude(summary.parts.shout, { processed: 1, failed: 2 })
       }),
     90_000
   )

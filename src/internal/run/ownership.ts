@@ -9,6 +9,7 @@ import { EngineError, type MemberReplaced } from "../../Errors.ts"
 import { backoff } from "../backoff.ts"
 import type { Group } from "./group.ts"
 import type { Lease } from "./lease.ts"
+import * as Surplus from "./surplus.ts"
 
 type CoordinatorService = Context.Service.Shape<typeof Coordinator>
 
@@ -211,6 +212,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
         )
       })
 
+    const surplus = Surplus.make(coordinator, groups.keys())
     let statement: ReadonlyArray<Owned> = []
     const once = Effect.gen(function* () {
       wake.closeUnsafe()
@@ -241,6 +243,7 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
       known = answer.number
       if (answer.mine !== undefined) statement = answer.mine
       yield* apply(statement)
+      fork(surplus(statement))
       if (joined.openUnsafe()) onChange({ _tag: "Joined", member })
       return answer.next
     })
