@@ -69,6 +69,7 @@ describe("a hand-over", () => {
   behaviour("pauses only what changes hands: the partition that stays goes on all the while", (engine) =>
     Effect.gen(function* () {
       const { gates, goes, log, put, stays } = yield* contested(engine, {})
+      const { epoch } = (yield* group).owners[stays]!
       yield* gates[stays]!.open
       for (const n of numbers(20, 1)) {
         yield* put(n)
@@ -81,6 +82,8 @@ describe("a hand-over", () => {
       yield* gates[goes]!.open
       yield* until(engine, "the other one goes on at its new owner", () => log.includes(`second: ${goes}/20`))
       assert.isFalse(log.some((line) => line.startsWith(`second: ${stays}/`)))
+      // Not even let go and taken up again.
+      assert.strictEqual((yield* group).owners[stays]!.epoch, epoch)
     })
   )
 
