@@ -214,6 +214,10 @@ describe("the page", () => {
     await page.getByRole("button", { name: "Pause post" }).click()
     await page.getByRole("button", { name: "Resume post" }).click()
     await page.getByText("post goes on.").waitFor()
+    await page.getByRole("button", { name: "Remove post", exact: true }).click()
+    await dialog.getByText("It is forgotten with all of its jobs, results and schedules.").waitFor()
+    await page.keyboard.press("Escape")
+    await dialog.waitFor({ state: "detached" })
     await page.getByRole("button", { name: "Pause pulse of post" }).click()
     await page.getByRole("button", { name: "Resume pulse of post" }).waitFor()
 

@@ -199,7 +199,10 @@ describe("a file", () => {
       yield* Effect.provide(first, engineOf({ file }))
       // As schema 1 was.
       const older = new DatabaseSync(file)
-      older.exec("DROP TABLE lanes; DROP TABLE parked; ALTER TABLE fences DROP COLUMN trial; PRAGMA user_version = 1")
+      older.exec(
+        "DROP TABLE lanes; DROP TABLE parked; DROP TABLE job_facts; ALTER TABLE fences DROP COLUMN trial; " +
+          "ALTER TABLE tables DROP COLUMN redacted; PRAGMA user_version = 1"
+      )
       older.close()
       const second = Effect.gen(function* () {
         const { number, probation } = yield* claimed("p", [topic], fence(2, "two"))

@@ -9,6 +9,12 @@ class Login extends Schema.Class<Login>("Login")({
 
 export const logins = Topic.make("logins", { schema: Login, partitionBy: "user", partitions: 1 })
 
+export const lines = Topic.make("lines", {
+  schema: Schema.Struct({ count: Schema.Int }),
+  partitions: 1,
+  encoding: "flat"
+})
+
 export const tokens = Agent.make("tokens", { request: Login, reply: Login, partitions: 1 })
 
 export const secrets = App.make({ name: "secrets", parts: [Agent.handler(tokens, (login) => Effect.succeed(login))] })

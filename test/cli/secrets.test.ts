@@ -42,6 +42,13 @@ describe("redacted fields", () => {
     })
   )
 
+  onBoth("an event of a flat topic is explained too", ({ at }) =>
+    Effect.gen(function* () {
+      const [{ offset }] = jsonLines(yield* run(["send", module, "lines", '{"count":1}', "--json", ...at]))
+      assert.strictEqual(json(yield* run(["explain", `lines/0@${offset}`, "--json", ...at])).state, "stored")
+    })
+  )
+
   onBoth("are in replies, and not printed: agents ask", ({ at, layer }) =>
     Effect.gen(function* () {
       yield* Effect.forkScoped(Effect.provide(Worker.run(app.parts), layer))

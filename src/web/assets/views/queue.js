@@ -13,6 +13,23 @@ import { queueActions, queueState } from "./queues.js"
 const states = ["ready", "delayed", "waiting", "active", "dead", "done", "cancelled"]
 const priorities = { high: "high", medium: "", low: "low" }
 
+const removeButton = (name) =>
+  button(
+    "Remove",
+    () =>
+      act({
+        ask: {
+          title: `Remove ${name}?`,
+          text: "It is forgotten with all of its jobs, results and schedules. What runs goes on, and what becomes of it is not stored.",
+          verb: "Remove it",
+          danger: true
+        },
+        run: () => post(path`/queues/${name}/remove`),
+        done: () => `${name} is removed.`
+      }),
+    { kind: "danger", about: `Remove ${name}` }
+  )
+
 const attempts = (history) => {
   const table = liveTable({
     caption: "Runs that did not end well",
@@ -126,7 +143,7 @@ export const queue = (name) => {
   return {
     title: name,
     kind: "Queue",
-    tools: [tools.element],
+    tools: [tools.element, removeButton(name)],
     element: h(
       "div",
       { class: "stack" },
