@@ -9,15 +9,16 @@
 import type { Schedule } from "effect"
 import type { NoInfer } from "effect/Types"
 import type { Event } from "./Event.ts"
+import type { Target } from "./internal/dead/topic.ts"
 import { checkCount, checkName } from "./internal/names.ts"
+import type { Retention } from "./Retention.ts"
 
 const TypeId = "~millrace/Policy"
 
 /** How an event is settled after its failure. */
 export type Settlement =
   | { readonly _tag: "Ignore" }
-  /** `topic`: the name of the dead-letter topic, if it is not the source's own. */
-  | { readonly _tag: "DeadLetter"; readonly topic: string | undefined }
+  | ({ readonly _tag: "DeadLetter" } & Target)
   | { readonly _tag: "Quarantine" }
   | {
       readonly _tag: "Park"
@@ -31,7 +32,7 @@ export interface Policy<in E = unknown, out R = never> {
   /** @internal */
   readonly decide: (error: E, event: Event<unknown>) => Settlement
   /** @internal Where it may send dead letters, as far as that is known before an event fails. */
-  readonly deadTopics: ReadonlyArray<string | undefined>
+  readonly deadTopics: ReadonlyArray<Target>
   /** @internal It makes events wait aside, as far as that is known before one fails. */
   readonly parks: boolean
 }
@@ -57,10 +58,19 @@ export const ignore: Policy = always({ _tag: "Ignore" })
  * Acknowledge it and store it, with its error, attempts and source, in `<topic>.dead` (or the topic of the given name,
  * with as many partitions as the source), in one commit. Of a failed batch every event becomes a dead letter. See
  * `Topic.dead`, `Topic.deadLetters` and `Topic.redrive`.
+ *
+ * Letters are kept for ever, unless `retention` says otherwise: the same one wherever the topic is given one. What it drops
+ * that was not put back is counted (`Admin.deadTopics`), and `EventsLost` to a processor that had not read it.
  */
-export const deadLetter = (options?: { readonly topic?: string | undefined }): Policy => {
-  const topic = options?.topic === undefined ? undefined : checkName("topic", options.topic)
-  return always({ _tag: "DeadLetter", topic }, [topic])
+export const deadLetter = (options?: {
+  readonly topic?: string | undefined
+  readonly retention?: Retention | undefined
+}): Policy => {
+  const target: Target = {
+    topic: options?.topic === undefined ? undefined : checkName("topic", options.topic),
+    retention: options?.retention
+  }
+  return always({ _tag: "DeadLetter", ...target }, [target])
 }
 
 /**

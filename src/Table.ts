@@ -84,6 +84,8 @@ export interface PerPartition<out Name extends string, in out K, in out V> exten
 export interface Sets<out Name extends string, in out K, in out M> extends Table<Name, K, HashSet.HashSet<M>> {
   /** @internal */
   readonly member: Coded<M>
+  /** @internal Where others ask for changes. */
+  readonly partitioner: Partitioner.Partitioner
 }
 
 /** A table whose commits are written to a topic as well (option `changes`). */
@@ -177,14 +179,16 @@ export const sets = <const Name extends string, K extends Coded<Key>, M extends 
     readonly partitionBy?: ((key: K["Type"]) => Key) | undefined
     /** As in `make`; needed for `Table.request`. */
     readonly partitions?: number | undefined
+    /** That of the processor's topics, for `Table.request`, if they have one of their own. */
+    readonly partitioner?: Partitioner.Partitioner | undefined
     readonly timeToLive?: Duration.Input | undefined
     readonly changes?: L | undefined
   }
 ): Sets<Name, K["Type"], M["Type"]> & LoggedIf<L> => {
-  const { member, ...others } = options
+  const { member, partitioner = Partitioner.hash, ...others } = options
   const table = make(name, { ...others, value: Schema.HashSet(member), initial: () => HashSet.empty<M["Type"]>() })
   // The same table, with what is known of its members beside it.
-  return { ...table, member } as never
+  return { ...table, member, partitioner } as never
 }
 
 export * from "./internal/window/table.ts"

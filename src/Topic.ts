@@ -218,10 +218,14 @@ export interface Changes {
 }
 
 /**
- * Where `Policy.deadLetter` sends events of a topic: `<name>.dead`, with its schema and partitions, kept for ever. A
- * processor on it gets typed events; what could not be decoded is a `DecodeError` there too.
+ * Where `Policy.deadLetter` sends events of a topic: `<name>.dead`, with its schema and partitions, kept for ever (or as
+ * `retention` says, here or in the policy). A processor on it gets typed events; what could not be decoded is a
+ * `DecodeError` there too.
  */
-export const dead = <A, K>(self: Topic<A, K>): Topic<A, K> => deadOf(self)
+export const dead = <A, K>(
+  self: Topic<A, K>,
+  options?: DeadOptions & { readonly retention?: Retention.Retention | undefined }
+): Topic<A, K> => deadOf(self, options?.topic, options?.retention)
 
 /** Store one event now, whoever calls; succeeds when the engine has it. Concurrent calls travel together. */
 export const publish = <A, K>(

@@ -48,7 +48,7 @@ describe("dead letters", () => {
       )
       yield* drain([failing(orders)])
       assert.deepStrictEqual(fits(Schema.Array(Admin.DeadTopic), yield* Admin.deadTopics), [
-        { topic: "orders.dead", partitions: 3, letters: 250 }
+        { topic: "orders.dead", partitions: 3, letters: 250, dropped: 0 }
       ])
       const { items, pages } = yield* all((cursor) => Admin.deadLetters("orders.dead", { cursor }))
       assert.deepStrictEqual([items.length, pages], [250, 3])

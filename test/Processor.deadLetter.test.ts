@@ -1,8 +1,10 @@
 /** Dead letters: what is kept of an event, in the commit that acknowledges it, exactly once. */
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Deferred, Effect, Fiber, Option, Result, Schema, Stream } from "effect"
+import { DateTime, Deferred, Effect, Fiber, Metric, Option, Result, Schema, Stream } from "effect"
+import * as Admin from "../src/Admin.ts"
 import { Broker } from "../src/Broker.ts"
 import * as Event from "../src/Event.ts"
+import * as Metrics from "../src/Metrics.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
@@ -489,4 +491,74 @@ describe("interruption", () => {
       assert.deepStrictEqual(yield* collect(Topic.dead(topic)), [0])
     })
   )
+
+  behaviour(
+    "a retention bounds the dead topic; what it drops is counted, and what is left is put back once",
+    (engine) =>
+      Effect.gen(function* () {
+        const topic = readings(1, Retention.forever)
+        const name = `bounded-${engine.name}`
+        let isBad = true
+        const part = Processor.make(name, { topic }, ({ n }) =>
+          isBad ? Effect.fail(new Declined({ n })) : Effect.void
+        ).pipe(Processor.catchTag("Declined", Policy.deadLetter({ retention: Retention.maxLength(4) })))
+        const dead = Topic.dead(topic)
+        assert.deepStrictEqual(dead.retention, Retention.maxLength(4), "the same topic, whoever asks for it")
+        const fail = (count: number, from: number) =>
+          Effect.gen(function* () {
+            isBad = true
+            for (const n of numbers(count, from)) yield* Topic.publish(topic, reading(n))
+            yield* drain([part])
+            yield* Broker.use((broker) => broker.trim(dead))
+          })
+        const listed = Effect.map(lettersOf(topic), (letters) =>
+          letters.map(({ event }) => Result.getOrThrow(event).value.n)
+        )
+        const counted = Effect.map(Admin.deadTopics, ([one]) => [one!.letters, one!.dropped])
+        // A processor that has read none of them.
+        const late = Processor.make(`late-${engine.name}`, { topic: dead, onLost: "resume" }, () => Effect.void)
+        yield* Broker.use((broker) => broker.register(`late-${engine.name}`, [dead], "earliest"))
+        yield* fail(10, 0)
+        assert.deepStrictEqual(yield* listed, numbers(4, 6))
+        assert.deepStrictEqual(yield* counted, [4, 6])
+        yield* drain([late])
+        const lost = yield* Metric.value(Metric.withAttributes(Metrics.lost, { processor: `late-${engine.name}` }))
+        assert.strictEqual(Number(lost.count), 6)
+        // One of them alone; then others are dropped, that one among them.
+        isBad = false
+        const [, second] = yield* lettersOf(topic)
+        assert.strictEqual(yield* Topic.redrive(topic, { offsets: [{ partition: 0, offset: second!.offset }] }), 1)
+        assert.deepStrictEqual(yield* counted, [3, 6])
+        yield* drain([part])
+        yield* fail(2, 20)
+        assert.deepStrictEqual(yield* listed, [8, 9, 20, 21])
+        assert.deepStrictEqual(yield* counted, [4, 7])
+        isBad = false
+        assert.strictEqual(yield* Topic.redrive(topic), 4)
+        assert.deepStrictEqual([yield* listed, yield* counted], [[], [0, 7]])
+        yield* drain([part])
+        yield* fail(5, 30)
+        assert.deepStrictEqual(yield* listed, numbers(4, 31))
+        assert.deepStrictEqual(yield* counted, [4, 8])
+        assert.strictEqual(yield* Topic.redrive(topic), 4)
+      })
+  )
+
+  it("two retentions for one dead topic are refused where the second is given", () => {
+    const topic = readings()
+    const part = Processor.make("p", { topic }, ({ n }) => Effect.fail(new Declined({ n }))).pipe(
+      Processor.catchTag("Declined", Policy.deadLetter({ retention: Retention.maxLength(4) }))
+    )
+    assert.throws(
+      () => Topic.dead(topic, { retention: Retention.forever }),
+      /readings\.dead: it was given two retentions/
+    )
+    assert.throws(
+      () => part.pipe(Processor.catch(Policy.deadLetter({ retention: Retention.maxAge("1 day") }))),
+      /two retentions/
+    )
+    const other = Topic.dead(topic, { topic: "others", retention: Retention.maxAge("1 day") })
+    assert.strictEqual(Topic.dead(topic, { topic: "others", retention: Retention.maxAge("1 day") }), other)
+    assert.deepStrictEqual(Topic.dead(readings()).retention, Retention.forever)
+  })
 })

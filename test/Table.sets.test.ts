@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, HashSet, Schema, Stream } from "effect"
 import type { Commit } from "../src/Broker.ts"
 import { Broker } from "../src/Broker.ts"
+import * as Partitioner from "../src/Partitioner.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
@@ -138,6 +139,42 @@ describe("sets", () => {
 })
 
 describe("definitions", () => {
+  // Backwards: no key is where the default puts it.
+  const backwards = (key: string, partitions: number) => partitions - 1 - Partitioner.hash(key, partitions)
+  const options = { key: Schema.String, member: Schema.String, partitions: 2 }
+  const placed = Topic.make("placed", {
+    schema: Schema.String,
+    partitionBy: (key) => key,
+    partitions: 2,
+    partitioner: backwards
+  })
+  const handling = (table: Table.Sets<"tags", string, string>) =>
+    Processor.make("tagger", { topic: [placed, Table.requests(table)], tables: [table] }, (value) =>
+      Table.isRequest(value) ? Table.apply(table, value as never) : Table.add(table, value, "placed")
+    )
+
+  it("refuse topics of one processor that are partitioned by different functions", () => {
+    assert.throws(
+      () => handling(Table.sets("tags", options)),
+      /placed and tags\.requests, which have different partitioners/
+    )
+  })
+
+  behaviour("a set beside a topic with a partitioner of its own is asked for by the same one", () =>
+    Effect.gen(function* () {
+      const table = Table.sets("tags", { ...options, partitioner: backwards })
+      const part = handling(table)
+      for (const key of ["x", "y", "z"]) {
+        yield* Topic.publish(placed, key)
+        yield* Table.request(table, key, "add", ["asked"])
+      }
+      yield* drain([part])
+      for (const key of ["x", "y", "z"]) {
+        assert.deepStrictEqual(Array.from(yield* Table.lookup(table, key)).toSorted(), ["asked", "placed"])
+      }
+    })
+  )
+
   it("say what is needed to ask from elsewhere", () => {
     const table = Table.sets("t", { key: Schema.String, member: Schema.String })
     assert.throws(() => Table.requests(table), "table t: to ask for changes of its sets from elsewhere")

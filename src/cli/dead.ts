@@ -35,7 +35,12 @@ const topics = Command.make(
   {},
   Effect.fn(function* () {
     const all = yield* withEngine()(Admin.deadTopics)
-    yield* list(all, ["topic", "partitions", "letters"], (one) => [one.topic, one.partitions, one.letters])
+    yield* list(all, ["topic", "partitions", "letters", "dropped"], (one) => [
+      one.topic,
+      one.partitions,
+      one.letters,
+      one.dropped
+    ])
   })
 ).pipe(Command.withDescription("Topics that take dead letters, and how many there are"))
 

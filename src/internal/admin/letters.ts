@@ -34,23 +34,37 @@ const find = (name: string) =>
     (all) => named("dead-letter topic", all.filter(holdsLetters), name)
   )
 
-/** What stands behind the place of the group that puts letters back, without what it has put back beyond it. */
-const listed = (topic: StoredTopic): Effect.Effect<number, EngineError, Store> =>
+/**
+ * What is stored behind the place of the group that puts letters back, without what it has put back beyond it; and what the
+ * topic's retention dropped before that.
+ */
+const listed = (
+  topic: StoredTopic
+): Effect.Effect<{ readonly letters: number; readonly dropped: number }, EngineError, Store> =>
   Effect.gen(function* () {
     const broker = yield* Broker
     const dead = anything(topic)
-    const behind = (yield* broker.lag(groupOf(dead))).reduce((sum, { events }) => sum + events, 0)
-    const logs = yield* broker.inspect(dead, range(topic.partitions))
-    const stored = logs.reduce((sum, { events }) => sum + events, 0)
-    if (stored === 0) return 0
-    const isRegistered = (yield* broker.processors()).some(({ name }) => name === groupOf(dead))
-    if (!isRegistered) return stored
-    const gone = yield* Effect.forEach(
-      logs.filter(({ length }) => length > 0),
-      ({ partition }) => Effect.map(passed(dead, partition), ({ offsets }) => offsets.size),
+    const behind = new Map((yield* broker.lag(groupOf(dead))).map((lag) => [lag.partition, lag] as const))
+    const counts = yield* Effect.forEach(
+      yield* broker.inspect(dead, range(topic.partitions)),
+      ({ added, events, extra, first, length, partition }) => {
+        const all = added + extra
+        const lag = behind.get(partition)
+        const trimmed = all - events
+        const left = lag === undefined ? events : Math.min(events, lag.events)
+        if (lag === undefined) return Effect.succeed({ letters: left, dropped: trimmed })
+        return Effect.map(passed(dead, partition), ({ count, offsets }) => {
+          const isKept = (offset: string) => length > 0 && compare(parseOffset(offset)!.id, first) >= 0
+          const back = Array.from(offsets).filter(isKept).length
+          // Of those that were passed or put back, what is not kept any more.
+          const gone = Math.max(0, count - (events - left)) + offsets.size - back
+          return { letters: Math.max(0, left - back), dropped: Math.max(0, trimmed - gone) }
+        })
+      },
       { concurrency }
     )
-    return Math.max(0, behind - gone.reduce((sum, size) => sum + size, 0))
+    const sum = (of: "letters" | "dropped"): number => counts.reduce((total, count) => total + count[of], 0)
+    return { letters: sum("letters"), dropped: sum("dropped") }
   })
 
 export const deadTopics: Effect.Effect<ReadonlyArray<DeadTopic>, EngineError, Store> = Effect.flatMap(
@@ -58,7 +72,8 @@ export const deadTopics: Effect.Effect<ReadonlyArray<DeadTopic>, EngineError, St
   (all) =>
     Effect.forEach(
       all.filter(holdsLetters),
-      (topic) => Effect.map(listed(topic), (letters) => ({ topic: topic.name, partitions: topic.partitions, letters })),
+      (topic) =>
+        Effect.map(listed(topic), (counts) => ({ topic: topic.name, partitions: topic.partitions, ...counts })),
       { concurrency }
     )
 )
@@ -170,7 +185,7 @@ const readers = Effect.map(Broker, (broker) => {
 
 const readPage = (reader: Reader, topic: Any, { after, partition }: Place, count: number) =>
   Effect.map(
-    // Nothing is ever trimmed there, so how many entries were read does not matter.
+    // What its retention drops meanwhile is not listed: how many entries were read does not matter.
     reader.read([{ topic, partition, after, entriesRead: Number.POSITIVE_INFINITY }], { count, block: 0 }),
     ([batch]): ReadonlyArray<Entry> => batch?.entries ?? []
   )

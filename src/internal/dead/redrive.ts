@@ -5,18 +5,18 @@
  */
 import { randomUUID } from "node:crypto"
 import { Clock, Effect } from "effect"
-import { Broker, type Commit, type Committed, type Fence, type NewEntry } from "../../Broker.ts"
+import { Broker, type Commit, type Committed, type Fence, type LogInfo, type NewEntry } from "../../Broker.ts"
 import { EngineError, type Misconfigured } from "../../Errors.ts"
 import { Serializer } from "../../Serializer.ts"
 import type { TableStore } from "../../TableStore.ts"
 import type { Any } from "../../Topic.ts"
 import { backoff } from "../backoff.ts"
-import { offset } from "../entryId.ts"
+import { compare, offset, parseOffset } from "../entryId.ts"
 import { checkName } from "../names.ts"
 import type { Received } from "../record/received.ts"
 import { codecOf, type TopicCodec } from "../record/record.ts"
 import { deadHeaders, withoutOurs } from "./headers.ts"
-import { groupOf, isLetter, nobody, pages, passed, placeKey, type Stored, table } from "./list.ts"
+import { countKey, groupOf, isLetter, nobody, pages, passed, placeKey, type Stored, table } from "./list.ts"
 
 /** Letters of one commit, at most, and their bytes, about. */
 const maxLetters = 500
@@ -109,8 +109,16 @@ const inPartition = (
     const broker = yield* Broker
     const { answer, fence } = yield* claim(dead, partition)
     const known = yield* passed(dead, partition)
-    const page = yield* pages(dead, partition, known.upTo)
+    // Put back one by one, and dropped since by the retention.
+    const [{ added, events, extra, first, length }] = answer.logs as [LogInfo]
+    const gone = Array.from(known.offsets).filter(
+      (offset) => length === 0 || compare(parseOffset(offset)!.id, first) < 0
+    )
     let place = answer.committed[0]!
+    let passedCount = known.count
+    // What was dropped in front of it is not ours to put back.
+    if (added - length > place.entries) place = { ...place, entries: added - length, events: added + extra - events }
+    const page = yield* pages(dead, partition, known.upTo, place.entries)
     let { number } = answer
     let count = 0
     let unreadable = 0
@@ -124,14 +132,19 @@ const inPartition = (
         place = work.place
         unreadable += work.unreadable
         count += work.count
+        passedCount += work.passed
         if (work.rows.length === 0) continue
+        const forgotten = gone.splice(0, maxLetters)
+        passedCount += forgotten.length
+        const rows = [...work.rows, ...forgotten.map((key) => ({ table, key, value: undefined }))]
+        if (work.moved || forgotten.length > 0) rows.push({ table, key: countKey, value: String(passedCount) })
         const commit: Commit = {
           ...fence,
           processor: groupOf(dead),
           partition,
           number,
           offsets: work.moved ? [{ ...place, layout: dead }] : [],
-          rows: work.rows,
+          rows,
           emits: Array.from(work.entries, ([topic, entries]) => ({ topic, partition, entries }))
         }
         const [result] = yield* broker.commit([commit], "memory").pipe(
@@ -183,6 +196,8 @@ interface Work {
   readonly moved: boolean
   readonly whole: boolean
   readonly unreadable: number
+  /** Events that the place moved over. */
+  readonly passed: number
 }
 
 /** What one commit does with these entries: what it puts back, what it marks, how far the place moves. */
@@ -201,8 +216,9 @@ const plan = (
   let place = from
   let whole = wholeBefore
   let unreadable = 0
+  let passed = 0
   const row = (key: string, value: string | undefined) => rows.push({ table, key, value })
-  for (const { entry, events } of slice) {
+  for (const { dropped, entry, events } of slice) {
     const fresh = new Set<Received<unknown>>()
     for (const event of events) {
       const source = met.get(event.headers[deadHeaders.sourceTopic] ?? "")
@@ -222,18 +238,19 @@ const plan = (
     whole &&= events.every((event) => !isLetter(event) || known.has(event.offset) || fresh.has(event))
     if (whole) {
       for (const event of events) if (known.has(event.offset)) row(event.offset, undefined)
+      passed += entry.count
       place = {
         topic: dead.name,
         offset: offset(entry.id, entry.count - 1),
         entry: entry.id,
-        entries: place.entries + 1,
-        events: place.events + entry.count
+        entries: place.entries + dropped + 1,
+        events: place.events + dropped + entry.count
       }
     } else for (const event of fresh) row(event.offset, "")
   }
   const moved = place !== from
   if (moved) row(placeKey, place.entry)
-  return { entries, count, rows, place, moved, whole, unreadable }
+  return { entries, count, rows, place, moved, whole, unreadable, passed }
 }
 
 /** The event as it was, with a header that says which letter it was; undefined if it cannot be told from its batch. */

@@ -17,6 +17,12 @@ export const readTogether = (at: string, sources: ReadonlyArray<Source<any>>): [
           `give them the same count, or re-key one with Processor.repartition`
       )
     }
+    if (topic.partitioner !== topics[0].partitioner) {
+      throw partitionsMismatch(
+        `${at} reads ${topics[0].name} and ${topic.name}, which have different partitioners, so a key is not in the same ` +
+          `partition of both: give them the same one, or re-key one with Processor.repartition`
+      )
+    }
   }
   if (new Set(topics.map((topic) => topic.name)).size < topics.length) throw invalid(`${at}: a topic is named twice`)
   return topics

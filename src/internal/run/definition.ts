@@ -6,6 +6,7 @@ import type { Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
 import type { Contract } from "../agent/contract.ts"
+import type { Target } from "../dead/topic.ts"
 import type { Holding } from "../join/held.ts"
 import { invalid } from "../names.ts"
 import type { CacheBounds } from "./cache.ts"
@@ -62,8 +63,8 @@ export type Wrap =
       readonly settle: (cause: Cause.Cause<unknown>, event: Event<unknown>) => Settlement | Answer | undefined
       /** It makes events wait aside, as far as that is known before one fails. */
       readonly parks: boolean
-      /** Where it may send dead letters; `undefined`: to the source's own topic. */
-      readonly deadTopics: ReadonlyArray<string | undefined>
+      /** Where it may send dead letters. */
+      readonly deadTopics: ReadonlyArray<Target>
     }
   | {
       readonly _tag: "Around"

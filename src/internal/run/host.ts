@@ -48,8 +48,8 @@ export const make = (options: {
       return { topic, codec, partition, event: undefined, entry, asker }
     },
     // In the partition of the same number, whatever the key: so it is in the shard, and letters keep their order.
-    deadLetter: (event, name, headers) => {
-      const topic = deadOf(topics.find((source) => source.name === event.topic)!, name)
+    deadLetter: (event, { retention, topic: name }, headers) => {
+      const topic = deadOf(topics.find((source) => source.name === event.topic)!, name, retention)
       const entry = event.kept({ ...event.headers, ...headers }, deadHeaders.batch)
       return { topic, codec: codecOf(topic, serializer), partition, event: undefined, entry }
     }

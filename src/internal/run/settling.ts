@@ -60,7 +60,7 @@ export const settle = (
         return Effect.flatMap(Clock.currentTimeMillis, (now) => {
           const failure = failureHeaders(definition.name, cause, now)
           for (const event of events) {
-            unit.emit(setup.host.deadLetter(event.read, settlement.topic, { ...sourceHeaders(event), ...failure }))
+            unit.emit(setup.host.deadLetter(event.read, settlement, { ...sourceHeaders(event), ...failure }))
           }
           counts.deadLettered += events.length
           note("deadLetter")

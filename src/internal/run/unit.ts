@@ -9,6 +9,7 @@ import { type Event, UnitOfWork } from "../../Event.ts"
 import type { NewJob } from "../../JobStore.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { Any, EmitOptions } from "../../Topic.ts"
+import type { Target } from "../dead/topic.ts"
 import type { Received } from "../record/received.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row } from "./row.ts"
@@ -71,12 +72,7 @@ export interface Host {
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
   /** A value of a topic that stands for replies, for an inbox; the fields are added to it. */
   readonly reply: (topic: Any, value: unknown, asker: string, fields: ReadonlyArray<string>) => Emitted
-  /** A dead letter for the topic of this name, or for the source's own one. */
-  readonly deadLetter: (
-    event: Received<unknown>,
-    topic: string | undefined,
-    headers: Readonly<Record<string, string>>
-  ) => Emitted
+  readonly deadLetter: (event: Received<unknown>, target: Target, headers: Readonly<Record<string, string>>) => Emitted
 }
 
 /** Bytes that an emit adds to a commit. */

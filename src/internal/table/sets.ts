@@ -6,7 +6,7 @@ import { Effect, HashSet, Schema } from "effect"
 import type { NoInfer } from "effect/Types"
 import type { DecodeError } from "../../Errors.ts"
 import type { UnitOfWork } from "../../Event.ts"
-import * as Partitioner from "../../Partitioner.ts"
+import type * as Partitioner from "../../Partitioner.ts"
 import type { Definition, Key, Reads, Sets, Writes } from "../../Table.ts"
 import * as Topic from "../../Topic.ts"
 import { invalid } from "../names.ts"
@@ -110,14 +110,18 @@ const topics = new WeakMap<Definition, Topic.Any>()
 
 /** Where others ask for changes. */
 export const requests = <Name extends string, K, M>(table: Sets<Name, K, M>): Topic.Topic<Request<K, M>, Key> => {
-  const { definition, member } = table
+  const { definition, member, partitioner } = table
   let topic = topics.get(definition)
-  if (topic === undefined) topics.set(definition, (topic = makeTopic(definition, member)))
+  if (topic === undefined) topics.set(definition, (topic = makeTopic(definition, member, partitioner)))
   // Its schema is that of this very table.
   return topic as never
 }
 
-const makeTopic = (definition: Definition, member: Schema.ConstraintCodec<any, any>): Topic.Any => {
+const makeTopic = (
+  definition: Definition,
+  member: Schema.ConstraintCodec<any, any>,
+  partitioner: Partitioner.Partitioner
+): Topic.Any => {
   const { name, partitions } = definition
   if (partitions === undefined) {
     throw invalid(`table ${name}: to ask for changes of its sets from elsewhere, give the table the option partitions`)
@@ -133,7 +137,7 @@ const makeTopic = (definition: Definition, member: Schema.ConstraintCodec<any, a
     }),
     partitionBy: ({ key }: { readonly key: Key }) => definition.partitionBy?.(key) ?? key,
     partitions,
-    partitioner: Partitioner.hash
+    partitioner
   })
 }
 

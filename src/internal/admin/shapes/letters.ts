@@ -8,7 +8,9 @@ export const DeadTopic = Schema.Struct({
   topic: Schema.String,
   partitions: Count,
   /** Letters that were not put back. */
-  letters: Count
+  letters: Count,
+  /** Letters that the topic's retention dropped before they were put back. */
+  dropped: Count
 })
 export type DeadTopic = typeof DeadTopic.Type
 
