@@ -9,16 +9,22 @@
 import type { Schedule } from "effect"
 import type { NoInfer } from "effect/Types"
 import type { Event } from "./Event.ts"
-import type { Target } from "./internal/dead/topic.ts"
 import { checkCount, checkName } from "./internal/names.ts"
 import type { Retention } from "./Retention.ts"
 
 const TypeId = "~millrace/Policy"
 
+/** What of a dead-letter topic is chosen where letters are sent to it. */
+export interface DeadTarget {
+  /** Its name, if it is not `<source>.dead`. */
+  readonly topic: string | undefined
+  readonly retention: Retention | undefined
+}
+
 /** How an event is settled after its failure. */
 export type Settlement =
   | { readonly _tag: "Ignore" }
-  | ({ readonly _tag: "DeadLetter" } & Target)
+  | ({ readonly _tag: "DeadLetter" } & DeadTarget)
   | { readonly _tag: "Quarantine" }
   | {
       readonly _tag: "Park"
@@ -32,7 +38,7 @@ export interface Policy<in E = unknown, out R = never> {
   /** @internal */
   readonly decide: (error: E, event: Event<unknown>) => Settlement
   /** @internal Where it may send dead letters, as far as that is known before an event fails. */
-  readonly deadTopics: ReadonlyArray<Target>
+  readonly deadTopics: ReadonlyArray<DeadTarget>
   /** @internal It makes events wait aside, as far as that is known before one fails. */
   readonly parks: boolean
 }
@@ -66,7 +72,7 @@ export const deadLetter = (options?: {
   readonly topic?: string | undefined
   readonly retention?: Retention | undefined
 }): Policy => {
-  const target: Target = {
+  const target: DeadTarget = {
     topic: options?.topic === undefined ? undefined : checkName("topic", options.topic),
     retention: options?.retention
   }

@@ -85,7 +85,7 @@ export interface Sets<out Name extends string, in out K, in out M> extends Table
   /** @internal */
   readonly member: Coded<M>
   /** @internal Where others ask for changes. */
-  readonly partitioner: Partitioner.Partitioner
+  readonly partitioner?: Partitioner.Partitioner | undefined
 }
 
 /** A table whose commits are written to a topic as well (option `changes`). */
@@ -185,7 +185,7 @@ export const sets = <const Name extends string, K extends Coded<Key>, M extends 
     readonly changes?: L | undefined
   }
 ): Sets<Name, K["Type"], M["Type"]> & LoggedIf<L> => {
-  const { member, partitioner = Partitioner.hash, ...others } = options
+  const { member, partitioner, ...others } = options
   const table = make(name, { ...others, value: Schema.HashSet(member), initial: () => HashSet.empty<M["Type"]>() })
   // The same table, with what is known of its members beside it.
   return { ...table, member, partitioner } as never

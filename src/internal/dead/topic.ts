@@ -14,13 +14,6 @@ const known = new WeakMap<Any, Map<string, Any>>()
 /** What was said of how long letters are kept. */
 const said = new WeakMap<Any, Retention.Retention>()
 
-/** What of a dead-letter topic is chosen where letters are sent to it. */
-export interface Target {
-  /** Its name, if it is not `<source>.dead`. */
-  readonly topic: string | undefined
-  readonly retention: Retention.Retention | undefined
-}
-
 /** The topic that takes the dead letters of `source`; `name` if it is not `<source>.dead`. */
 export const deadOf = <A, K>(
   source: Topic<A, K>,

@@ -2,11 +2,10 @@
 import type { Cause, Duration, Effect, Layer, Schedule, Scope, Stream } from "effect"
 import type { Start } from "../../Broker.ts"
 import type { Event } from "../../Event.ts"
-import type { Settlement } from "../../Policy.ts"
+import type { DeadTarget, Settlement } from "../../Policy.ts"
 import type * as Table from "../../Table.ts"
 import type { Any } from "../../Topic.ts"
 import type { Contract } from "../agent/contract.ts"
-import type { Target } from "../dead/topic.ts"
 import type { Holding } from "../join/held.ts"
 import { invalid } from "../names.ts"
 import type { CacheBounds } from "./cache.ts"
@@ -64,7 +63,7 @@ export type Wrap =
       /** It makes events wait aside, as far as that is known before one fails. */
       readonly parks: boolean
       /** Where it may send dead letters. */
-      readonly deadTopics: ReadonlyArray<Target>
+      readonly deadTopics: ReadonlyArray<DeadTarget>
     }
   | {
       readonly _tag: "Around"

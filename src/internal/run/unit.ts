@@ -7,9 +7,9 @@ import type { NewEntry } from "../../Broker.ts"
 import { DecodeError, type EncodeError, UnitTooLarge } from "../../Errors.ts"
 import { type Event, UnitOfWork } from "../../Event.ts"
 import type { NewJob } from "../../JobStore.ts"
+import type { DeadTarget } from "../../Policy.ts"
 import type { Definition, Key } from "../../Table.ts"
 import type { Any, EmitOptions } from "../../Topic.ts"
-import type { Target } from "../dead/topic.ts"
 import type { Received } from "../record/received.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import type { Row } from "./row.ts"
@@ -72,7 +72,11 @@ export interface Host {
   readonly forward: (topic: Any, event: Event<unknown>) => Emitted
   /** A value of a topic that stands for replies, for an inbox; the fields are added to it. */
   readonly reply: (topic: Any, value: unknown, asker: string, fields: ReadonlyArray<string>) => Emitted
-  readonly deadLetter: (event: Received<unknown>, target: Target, headers: Readonly<Record<string, string>>) => Emitted
+  readonly deadLetter: (
+    event: Received<unknown>,
+    target: DeadTarget,
+    headers: Readonly<Record<string, string>>
+  ) => Emitted
 }
 
 /** Bytes that an emit adds to a commit. */

@@ -6,7 +6,7 @@ import { Effect, HashSet, Schema } from "effect"
 import type { NoInfer } from "effect/Types"
 import type { DecodeError } from "../../Errors.ts"
 import type { UnitOfWork } from "../../Event.ts"
-import type * as Partitioner from "../../Partitioner.ts"
+import * as Partitioner from "../../Partitioner.ts"
 import type { Definition, Key, Reads, Sets, Writes } from "../../Table.ts"
 import * as Topic from "../../Topic.ts"
 import { invalid } from "../names.ts"
@@ -110,7 +110,7 @@ const topics = new WeakMap<Definition, Topic.Any>()
 
 /** Where others ask for changes. */
 export const requests = <Name extends string, K, M>(table: Sets<Name, K, M>): Topic.Topic<Request<K, M>, Key> => {
-  const { definition, member, partitioner } = table
+  const { definition, member, partitioner = Partitioner.hash } = table
   let topic = topics.get(definition)
   if (topic === undefined) topics.set(definition, (topic = makeTopic(definition, member, partitioner)))
   // Its schema is that of this very table.
