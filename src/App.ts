@@ -7,7 +7,7 @@ import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type * as Engine from "./Engine.ts"
 import * as AsyncApi from "./internal/asyncApi.ts"
 import { catalogOf } from "./internal/catalog.ts"
-import { checkName, invalid } from "./internal/names.ts"
+import { checkName } from "./internal/names.ts"
 import { DefaultNamespace, IsNameless } from "./internal/namespace.ts"
 import type * as Part from "./Part.ts"
 import * as Settings from "./Settings.ts"
@@ -92,8 +92,8 @@ export const engine = <E, R>(
   )
 
 /**
- * Run its parts: `Worker.run`, with the settings of the app. An engine that was opened under no name is refused: other
- * programs are there too, and the command line looks under the app's. `App.engine` opens it there.
+ * Run its parts: `Worker.run`, with the settings of the app. Of an engine that was opened under no name it
+ * warns: other programs are there too, and the command line looks under the app's. `App.engine` opens it there.
  */
 export const run = <E, R>(
   app: App<E, R>,
@@ -101,9 +101,9 @@ export const run = <E, R>(
 ): Effect.Effect<Worker.Summary, Worker.Failure<E>, R | Engine.Services> =>
   Effect.gen(function* () {
     if (yield* IsNameless) {
-      return yield* invalid(
-        `app ${app.name}: its engine was opened under no name, where every program without one is; open it with ` +
-          `App.engine(app, Engine.layerConfig), set MILLRACE_NAMESPACE, or give it a namespace`
+      yield* Effect.logWarning(
+        `app ${app.name} runs on an engine that was opened under no name, where every program without one is; open it ` +
+          "with App.engine(app, Engine.layerConfig), set MILLRACE_NAMESPACE, or give it a namespace"
       )
     }
     return yield* Worker.run(app.parts as ReadonlyArray<Part.Part<E, never>>, options)

@@ -1,9 +1,8 @@
 /** What an app gives to all of its parts: layers, a namespace, settings. */
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Context, Effect, Layer, Schema, Stream } from "effect"
+import { ConfigProvider, Context, Effect, Layer, Logger, Schema, Stream } from "effect"
 import * as App from "../src/App.ts"
 import * as Engine from "../src/Engine.ts"
-import { Misconfigured } from "../src/Errors.ts"
 import * as Job from "../src/Job.ts"
 import * as Part from "../src/Part.ts"
 import * as Processor from "../src/Processor.ts"
@@ -149,15 +148,20 @@ describe("the name", () => {
     )
   }
 
-  it.live("is needed: an app does not run where all are that have none", () =>
+  it.live("is asked for: an app says so where it runs among all that have none", () =>
     Effect.gen(function* () {
       const [[, url]] = urls as [(typeof urls)[number]]
-      const engine = Engine.layer({ url: yield* url })
-      const app = appOf("shop")
-      const error = yield* Effect.flip(Effect.provide(App.run(app), engine))
-      assert.instanceOf(error, Misconfigured)
-      assert.include(error.message, "App.engine(app, Engine.layerConfig)")
-      assert.deepStrictEqual(yield* Effect.provide(stored, engine), [])
+      const warnings: Array<string> = []
+      const logger = Logger.layer([
+        Logger.make(({ logLevel, message }) => {
+          if (logLevel === "Warn") warnings.push(String(message))
+        })
+      ])
+      const ran = Effect.andThen(publish(1), App.run(appOf("shop"), { limit: 1 }))
+      const { parts } = yield* Effect.provide(ran, Layer.merge(Engine.layer({ url: yield* url }), logger))
+      assert.strictEqual(parts.billing?.processed, 1)
+      assert.lengthOf(warnings, 1)
+      assert.include(warnings[0]!, "App.engine(app, Engine.layerConfig)")
     }).pipe(Effect.scoped)
   )
 
