@@ -113,7 +113,10 @@ const found = (how: Partial<typeof broken>) =>
 
 it.live(
   "a slot whose job has not the slot's id, in a store that does not look which is the next, is found out",
-  () => Effect.map(found({ worker: "id", store: true }), (text) => assert.match(text, /has enqueued slot \d+ twice|goes on from slot/)),
+  () =>
+    Effect.map(found({ worker: "id", store: true }), (text) =>
+      assert.match(text, /has enqueued slot \d+ twice|goes on from slot/)
+    ),
   60_000
 )
 
