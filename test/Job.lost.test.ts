@@ -1,7 +1,7 @@
 /** Jobs whose worker dies or loses them: taken back in time, without a retry, three times at most. */
 import { assert } from "@effect/vitest"
-import { Effect, Layer, Logger, Option, Schema, Stream } from "effect"
-import { Job, JobStore, Queue } from "../src/index.ts"
+import { Effect, Fiber, Latch, Layer, Logger, Option, Schema, Stream } from "effect"
+import { Errors, Job, JobStore, Queue } from "../src/index.ts"
 import { Faults } from "../src/testing/index.ts"
 import { behaviour, drain, numbers, start, until } from "./support/engines.ts"
 
@@ -147,6 +147,43 @@ behaviour("a job of many leases runs once, though an extension fails now and the
     yield* faulty
     yield* start([part], { lease: "450 millis" })
     yield* engine.elapse(2_000)
+    assert.deepStrictEqual(yield* Job.result(work, id), Option.some(1))
+    assert.strictEqual(runs, 1)
+  })
+)
+
+behaviour("what is claimed while a lease is asked for again stays in hand, and runs once", (engine) =>
+  Effect.gen(function* () {
+    let runs = 0
+    const part = Job.handler(work, (n) =>
+      Effect.andThen(
+        Effect.sync(() => runs++),
+        Effect.as(Effect.sleep(100), n)
+      )
+    )
+    const refused = yield* Latch.make(false)
+    const failing = Layer.effect(
+      JobStore.JobStore,
+      Effect.map(JobStore.JobStore, (store) => {
+        let asked = 0
+        return {
+          ...store,
+          // Nothing is in hand the first time; what comes before it is asked again was not spoken of.
+          extend: (...request) =>
+            asked++ > 0
+              ? store.extend(...request)
+              : Effect.andThen(
+                  refused.open,
+                  Effect.fail(new Errors.EngineError({ operation: "extend", reason: "Unreachable", detail: "once" }))
+                )
+        }
+      })
+    )
+    yield* start([part], { lease: "300 millis" }).pipe(Effect.provide(failing))
+    const asked = yield* Effect.forkChild(Effect.andThen(refused.await, Job.enqueue(work, 1)))
+    yield* until(engine, "it is enqueued", () => asked.pollUnsafe() !== undefined)
+    yield* engine.elapse(800)
+    const { id } = yield* Fiber.join(asked)
     assert.deepStrictEqual(yield* Job.result(work, id), Option.some(1))
     assert.strictEqual(runs, 1)
   })

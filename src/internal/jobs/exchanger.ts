@@ -88,24 +88,25 @@ export class Exchanger {
   private readonly exchangeNow: Effect.Effect<void, EngineError> = Effect.gen({ self: this }, function* () {
     const { asking, durability, lease, onAnswer, queue, store, wanted, worker } = this.options
     if (!this.settles && wanted(this).count === 0) return
-    this.session ??= yield* store.open(queue, worker, lease)
+    const session = (this.session ??= yield* store.open(queue, worker, lease))
     const want = wanted(this)
     const settling = this.settled.splice(0, portion(this.settled, most))
     if (want.count === 0 && settling.length === 0) return
     const told = asking(want)
     const number = ++this.number
-    const request = { session: this.session, number, lease, settle: settling, ...want }
+    const request = { session, number, lease, settle: settling, ...want }
     const answer = yield* Effect.onError(answered(store, request, durability), () =>
       Effect.sync(() => {
         told(undefined)
         // Settled again if it was not; else the engine refuses, and no harm is done.
-        this.settled.unshift(...settling)
+        if (this.session === session) this.settled.unshift(...settling)
       })
     )
     this.answered = number
-    if (answer._tag === "Unknown") {
+    if (answer._tag === "Unknown" || this.session !== session) {
       told(undefined)
-      return this.lose()
+      // Lost already, where a heartbeat was told so meanwhile: what came is somebody else's.
+      return this.session === session ? this.lose() : undefined
     }
     told(answer)
     onAnswer(this, want, answer, settling)
@@ -115,13 +116,14 @@ export class Exchanger {
   /** Jobs of sessions that have ended go back. */
   readonly sweep = Effect.suspend(() => Effect.ignore(this.options.store.sweep(this.options.queue)))
 
-  /** Renews the lease, and tells the engine what is in hand. */
-  extend(hands: ReadonlyArray<InHand>) {
+  /**
+   * Renews the lease, and tells the engine what is in hand. All of one moment, also when it is asked again: the engine takes
+   * back what was claimed up to the number and is not in hand.
+   */
+  extend(session: Session, hands: ReadonlyArray<InHand>) {
     const { lease, store } = this.options
     const held = hands.map(({ job }) => job)
-    return Effect.suspend(() =>
-      this.session === undefined ? Effect.undefined : store.extend(this.session, lease, this.answered, held)
-    ).pipe(
+    return store.extend(session, lease, this.answered, held).pipe(
       Effect.tapError((error) => Effect.logWarning("the leases of jobs were not extended", error)),
       Effect.retry({ schedule: patient, times: 5 }),
       Effect.orElseSucceed(() => undefined)

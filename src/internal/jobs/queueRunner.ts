@@ -380,11 +380,12 @@ export class QueueRunner {
 
   private readonly extend = (exchanger: Exchanger) =>
     Effect.gen({ self: this }, function* () {
-      if (exchanger.session === undefined) return
-      const answer = yield* exchanger.extend(
-        Array.from(this.hands.values()).filter((hand) => hand.exchanger === exchanger)
-      )
-      if (answer === undefined) return
+      const { session } = exchanger
+      if (session === undefined) return
+      const hands = Array.from(this.hands.values()).filter((hand) => hand.exchanger === exchanger)
+      const answer = yield* exchanger.extend(session, hands)
+      // It may have been lost meanwhile, and another one opened.
+      if (answer === undefined || exchanger.session !== session) return
       if (answer === "Unknown") return exchanger.lose()
       for (const id of answer.lost) {
         const hand = this.hands.get(id)
