@@ -41,9 +41,9 @@ const Proto = {
 }
 
 /**
- * Collect parts. `layer` gives them what they need, built once for a worker; `middleware` is put around each, outside its own. `commands` are run by
- * the command line (`millrace run`), and may need what the engine and `layer` give. `settings` stand above the environment
- * and below the program's (`Settings.layer`).
+ * Collect parts. `layer` gives them what they need, built once for a worker; `middleware` is put around each, outside its
+ * own. `commands` are run by the command line (`millrace run`), and may need what the engine and `layer` give. `settings`
+ * stand above the environment and below the program's (`Settings.layer`).
  */
 export const make = <const P extends ReadonlyArray<Part.Any>, ROut = never, RIn = never>(options: {
   readonly name: string

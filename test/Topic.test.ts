@@ -5,6 +5,7 @@ import { Broker } from "../src/Broker.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Serializer from "../src/Serializer.ts"
 import * as Topic from "../src/Topic.ts"
+import { countingAppends } from "./support/brokers.ts"
 import { behaviour, numbers } from "./support/engines.ts"
 import { assertRising, collect, Reading, reading, readings, Seen } from "./support/readings.ts"
 
@@ -217,17 +218,8 @@ describe("many at once", () => {
             return key
           }
         })
-        const broker = yield* Broker
+        const counting = countingAppends((events) => void (stored += events))(yield* Broker)
         let [encoded, stored, ahead] = [0, 0, 0]
-        const counting = Broker.of({
-          ...broker,
-          append: (appends, durability) =>
-            Effect.tap(broker.append(appends, durability), () =>
-              Effect.sync(() => {
-                for (const { entries } of appends) for (const entry of entries) stored += entry.count
-              })
-            )
-        })
         // In chunks larger than what may be on its way.
         const values = Stream.range(0, 199_999, 50_000).pipe(Stream.map((n) => reading(n, 100)))
         assert.strictEqual(yield* Effect.provideService(Topic.publishAll(topic, values), Broker, counting), 200_000)
@@ -256,7 +248,7 @@ describe("many at once", () => {
     () =>
       Effect.gen(function* () {
         const bytes = 500_000
-        const broker = yield* Broker
+        const counting = countingAppends((events) => void (stored += events))(yield* Broker)
         let [encoded, stored, ahead] = [0, 0, 0]
         const topic = Topic.make("large", {
           schema: Schema.String,
@@ -265,15 +257,6 @@ describe("many at once", () => {
             ahead = Math.max(ahead, ++encoded - stored)
             return text.slice(0, 4)
           }
-        })
-        const counting = Broker.of({
-          ...broker,
-          append: (appends, durability) =>
-            Effect.tap(broker.append(appends, durability), () =>
-              Effect.sync(() => {
-                for (const { entries } of appends) for (const entry of entries) stored += entry.count
-              })
-            )
         })
         const large = (n: number): string => `${1_000 + n}`.padEnd(bytes, "x")
         // The first of all, and where it is known how large they are.

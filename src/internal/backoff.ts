@@ -5,6 +5,9 @@ import type { EngineError } from "../Errors.ts"
 export const backoff = (first: Duration.Input, most: Duration.Input) =>
   Schedule.min([Schedule.exponential(first), Schedule.spaced(most)]).pipe(Schedule.jittered)
 
+/** For a worker: soon, since the engine is mostly away for a moment. */
+export const soon = backoff("20 millis", "1 second")
+
 /** For callers outside of a worker: what cannot reach the engine fails after so long. */
 export const forAWhile = backoff("50 millis", "1 second").pipe(Schedule.upTo({ duration: "30 seconds" }))
 

@@ -43,6 +43,18 @@ export const hanging = (when: (commit: Commit) => boolean) => {
   return { applied: Deferred.await(applied), change }
 }
 
+/** Told of each append that was answered: how many events it stored. */
+export const countingAppends = (stored: (events: number) => void) => (broker: Service) =>
+  Broker.of({
+    ...broker,
+    append: (appends, durability) =>
+      Effect.tap(broker.append(appends, durability), () =>
+        Effect.sync(() => {
+          for (const { entries } of appends) for (const entry of entries) stored(entry.count)
+        })
+      )
+  })
+
 /** Every call of commits, as it is sent. */
 export const recording = (calls: Array<ReadonlyArray<Commit>>) => (broker: Service) =>
   Broker.of({

@@ -3,11 +3,9 @@ import { Effect } from "effect"
 import type { Durability } from "../../Broker.ts"
 import type { DurabilityNotReached, EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, JobStore } from "../../JobStore.ts"
-import { backoff } from "../backoff.ts"
+import { soon } from "../backoff.ts"
 
 type Failure = EngineError | DurabilityNotReached
-
-const schedule = backoff("20 millis", "1 second")
 
 const isPassing = (error: Failure): boolean =>
   error._tag === "EngineError" && (error.reason === "Unreachable" || error.reason === "Full")
@@ -18,7 +16,7 @@ export const answered = (
   durability: Durability
 ): Effect.Effect<Exchanged, EngineError> =>
   Effect.catch(
-    Effect.retry(store.exchange(request, durability), { schedule, while: isPassing }),
+    Effect.retry(store.exchange(request, durability), { schedule: soon, while: isPassing }),
     (error): Effect.Effect<Exchanged, EngineError> => {
       if (error._tag === "EngineError") return Effect.fail(error)
       if (durability === "memory") return Effect.die(error)

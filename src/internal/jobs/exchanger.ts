@@ -8,15 +8,13 @@ import { Effect, Latch, Schedule, Semaphore } from "effect"
 import type { Durability } from "../../Broker.ts"
 import type { EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, JobStore, Room, Session, Settlement } from "../../JobStore.ts"
-import { backoff } from "../backoff.ts"
+import { soon } from "../backoff.ts"
 import { answered } from "./answered.ts"
 import type { InHand } from "./inHand.ts"
 import { portion } from "./staging.ts"
 
-/** Jobs settled by one exchange. */
-const most = 200
-
-const patient = backoff("20 millis", "1 second")
+/** Jobs settled, or claimed, by one exchange. */
+export const most = 200
 
 export interface Settled extends Settlement {
   readonly hand: InHand
@@ -83,15 +81,20 @@ export class Exchanger {
     this.options.onLost(this)
   }
 
-  readonly exchange: Effect.Effect<void, EngineError> = Effect.suspend(() => this.turn.withPermit(this.exchangeNow))
+  /** False: there is nothing to settle, and nothing to claim now. */
+  readonly exchange: Effect.Effect<boolean, EngineError> = Effect.suspend(() => this.turn.withPermit(this.exchangeNow))
 
-  private readonly exchangeNow: Effect.Effect<void, EngineError> = Effect.gen({ self: this }, function* () {
+  private readonly exchangeNow: Effect.Effect<boolean, EngineError> = Effect.gen({ self: this }, function* () {
     const { asking, durability, lease, onAnswer, queue, store, wanted, worker } = this.options
-    if (!this.settles && wanted(this).count === 0) return
-    const session = (this.session ??= yield* store.open(queue, worker, lease))
-    const want = wanted(this)
+    let want = wanted(this)
+    if (want.count === 0 && !this.settles) return false
+    if (this.session === undefined) {
+      this.session = yield* store.open(queue, worker, lease)
+      want = wanted(this)
+    }
+    const { session } = this
     const settling = this.settled.splice(0, portion(this.settled, most))
-    if (want.count === 0 && settling.length === 0) return
+    if (want.count === 0 && settling.length === 0) return false
     const told = asking(want)
     const number = ++this.number
     const request = { session, number, lease, settle: settling, ...want }
@@ -106,11 +109,13 @@ export class Exchanger {
     if (answer._tag === "Unknown" || this.session !== session) {
       told(undefined)
       // Lost already, where a heartbeat was told so meanwhile: what came is somebody else's.
-      return this.session === session ? this.lose() : undefined
+      if (this.session === session) this.lose()
+      return true
     }
     told(answer)
     onAnswer(this, want, answer, settling)
     if (answer.expired) yield* this.sweep
+    return true
   })
 
   /** Jobs of sessions that have ended go back. */
@@ -125,7 +130,7 @@ export class Exchanger {
     const held = hands.map(({ job }) => job)
     return store.extend(session, lease, this.answered, held).pipe(
       Effect.tapError((error) => Effect.logWarning("the leases of jobs were not extended", error)),
-      Effect.retry({ schedule: patient, times: 5 }),
+      Effect.retry({ schedule: soon, times: 5 }),
       Effect.orElseSucceed(() => undefined)
     )
   }
@@ -137,7 +142,7 @@ export class Exchanger {
     this.session = undefined
     if (session === undefined) return Effect.void
     const closing = Effect.retry(store.close(session), {
-      schedule: Schedule.max([patient, Schedule.during(lease)]),
+      schedule: Schedule.max([soon, Schedule.during(lease)]),
       while: (error) => error.reason === "Unreachable"
     })
     return Effect.asVoid(Effect.timeoutOption(Effect.ignore(closing), lease))

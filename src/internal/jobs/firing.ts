@@ -7,10 +7,9 @@
 import { type Clock, Effect, Latch } from "effect"
 import type { EngineError } from "../../Errors.ts"
 import type { Firing as Fire, JobStore, Recurrence, Slots } from "../../JobStore.ts"
-import { backoff } from "../backoff.ts"
+import { soon } from "../backoff.ts"
 import { firingOf } from "./recurrence.ts"
 
-const retry = backoff("20 millis", "1 second")
 /** Milliseconds; a timer takes no more. */
 const longest = 2 ** 30
 /** Until another look where one cannot be fired here. */
@@ -86,13 +85,13 @@ export class Firing {
       const wait = Math.min(longest, this.at - this.now())
       if (wait <= 0 || this.asked) {
         // The same again changes nothing: a slot that was fired is not waited for any more.
-        yield* Effect.retry(this.once, retry)
+        yield* Effect.retry(this.once, soon)
       } else if (this.at === Number.POSITIVE_INFINITY) yield* this.bell.await
       else yield* Effect.timeoutOption(this.bell.await, wait)
     }
   }).pipe(
     Effect.tapError((error) => Effect.logError("recurring jobs cannot be looked at; trying again", error)),
-    Effect.retry(retry),
+    Effect.retry(soon),
     Effect.orDie
   )
 }

@@ -4,13 +4,13 @@
  */
 import { Effect, Exit, Latch, Random, Stream } from "effect"
 import type { Outcome, Room } from "../../JobStore.ts"
-import { backoff } from "../backoff.ts"
+import { soon } from "../backoff.ts"
 import { QueueMeter } from "../telemetry/queueMeter.ts"
 import { isBehind } from "./behind.ts"
 import type { Options as CrewOptions, Post, Shared } from "./crew.ts"
 import { Deadlines } from "./deadlines.ts"
 import { type Doing, doing } from "./doing.ts"
-import { type Answer, Exchanger, type Settled, type Wanted } from "./exchanger.ts"
+import { type Answer, Exchanger, most, type Settled, type Wanted } from "./exchanger.ts"
 import { Firing } from "./firing.ts"
 import { InHand, refusalOf, tellDead } from "./inHand.ts"
 import { count, outcomeOf } from "./settle.ts"
@@ -21,12 +21,8 @@ interface Options extends CrewOptions {
   readonly shared: Shared
 }
 
-/** Jobs of one exchange. */
-const most = 200
 /** A mean run shorter than this many milliseconds is worth claiming ahead for. */
 const quick = 5
-/** Without any signal it is looked so often, in parts of the lease. */
-const patient = backoff("20 millis", "1 second")
 
 export class QueueRunner {
   readonly options: Options
@@ -154,7 +150,7 @@ export class QueueRunner {
     this.next = undefined
     this.hopeful = this.plenty
     ask(1)
-    if (this.plenty) for (const exchanger of this.exchangers) exchanger.poke()
+    if (this.plenty) this.poke()
     return (answer) => {
       ask(-1)
       if (limit !== undefined) limit.remaining -= answer?.claimed.length ?? 0
@@ -327,9 +323,7 @@ export class QueueRunner {
       while (!this.draining) {
         exchanger.bell.closeUnsafe()
         this.startWaiting()
-        yield* exchanger.exchange
-        if (this.waiting.length > 0 && this.options.shared.running < this.options.shared.total) continue
-        if (exchanger.settles || this.wanted(exchanger).count > 0) continue
+        if (yield* exchanger.exchange) continue
         yield* exchanger === this.exchangers[0] ? this.lull(exchanger) : exchanger.bell.await
       }
     })
@@ -366,7 +360,7 @@ export class QueueRunner {
         }
       })
     )
-  ).pipe(Effect.retry(patient), Effect.ignore)
+  ).pipe(Effect.retry(soon), Effect.ignore)
 
   private readonly beat = Effect.gen({ self: this }, function* () {
     while (true) {
@@ -409,7 +403,7 @@ export class QueueRunner {
         ...this.exchangers.map((exchanger) =>
           this.follow(exchanger).pipe(
             Effect.tapError((error) => Effect.logError("jobs cannot be claimed; trying again", error)),
-            Effect.retry(patient),
+            Effect.retry(soon),
             Effect.ignore
           )
         )

@@ -5,7 +5,7 @@
 import { type Context, Effect, type Exit, Latch } from "effect"
 import type { Broker, Commit, CommitResult, Durability, Layout } from "../../Broker.ts"
 import type { EngineError, Misconfigured } from "../../Errors.ts"
-import { backoff } from "../backoff.ts"
+import { soon } from "../backoff.ts"
 import type { Partition } from "./partition.ts"
 import { maxBytes, maxWrites } from "./unit.ts"
 
@@ -26,8 +26,6 @@ export interface Committer {
   readonly notify: (partition: Partition) => void
   readonly run: Effect.Effect<never, unknown>
 }
-
-const retry = backoff("20 millis", "1 second")
 
 /**
  * What finishes with the same read or answer travels together, and goes out before anything else is written. While a
@@ -129,7 +127,7 @@ export const make = (options: {
           options.broker.commit(commits, "memory") as Effect.Effect<ReadonlyArray<CommitResult>, EngineError>
         )
       ),
-      Effect.retry({ schedule: retry, while: away }),
+      Effect.retry({ schedule: soon, while: away }),
       Effect.onExit((exit) => {
         sent(exit)
         return Effect.void
@@ -160,7 +158,7 @@ export const make = (options: {
     if (fresh.size === 0) return Effect.succeed(taken)
     return Effect.map(
       Effect.forEach(fresh, (topic) =>
-        Effect.matchEffect(Effect.retry(options.broker.declare([topic]), { schedule: retry, while: away }), {
+        Effect.matchEffect(Effect.retry(options.broker.declare([topic]), { schedule: soon, while: away }), {
           onSuccess: () => Effect.succeed(void declared.add(topic)),
           onFailure: (error) => (error._tag === "EngineError" ? Effect.fail(error) : Effect.succeed({ topic, error }))
         })

@@ -6,7 +6,7 @@
 import { type Context, Effect } from "effect"
 import type { Broker, Commit, Durability } from "../../Broker.ts"
 import type { EngineError } from "../../Errors.ts"
-import { backoff } from "../backoff.ts"
+import { soon } from "../backoff.ts"
 import type { Partition } from "./partition.ts"
 
 type BrokerService = Context.Service.Shape<typeof Broker>
@@ -78,8 +78,6 @@ export class Outbox {
   }
 }
 
-const retry = backoff("20 millis", "1 second")
-
 /** Delivers what a partition's commits have left in its outbox, each partition for itself, in the background. */
 export const deliverer = (
   options: {
@@ -128,7 +126,7 @@ export const deliverer = (
     const sent = Effect.retry(
       Effect.suspend(() => all(partition)),
       {
-        schedule: retry,
+        schedule: soon,
         while: (error) => !partition.fenced && (error.reason === "Unreachable" || error.reason === "Full")
       }
     )
