@@ -33,6 +33,7 @@ import { isProcessing } from "./internal/run/definition.ts"
 import * as Group from "./internal/run/group.ts"
 import * as Health from "./internal/run/health.ts"
 import { Lease } from "./internal/run/lease.ts"
+import { Limit } from "./internal/run/limit.ts"
 import { memberOf } from "./internal/run/member.ts"
 import * as Ownership from "./internal/run/ownership.ts"
 import { attempt, select } from "./internal/run/selecting.ts"
@@ -190,7 +191,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
     const counts = new Map(selected.map((part) => [part.name, { ...nothing }]))
     const end = yield* Deferred.make<void, Failure<unknown>>()
     const changes = yield* PubSub.unbounded<Change>()
-    const limit = options.limit === undefined ? undefined : { remaining: options.limit, waiting: new Set<() => void>() }
+    const limit = options.limit === undefined ? undefined : new Limit(options.limit)
     const lease = new Lease(yield* Clock.Clock)
     const turns = new Turns()
     let progress: Array<() => void> = []
@@ -207,7 +208,7 @@ const startIn = (given: Parts, options: Options, member: string, incarnation: st
       progress = []
       for (const look of waiting) look()
       turns.look()
-      if (limit?.remaining === 0 && settled()) Deferred.doneUnsafe(end, Exit.void)
+      if (limit?.isReached && settled()) Deferred.doneUnsafe(end, Exit.void)
     }
     const nextMove = Effect.callback<void>((resume) => {
       progress.push(() => resume(Effect.void))

@@ -4,6 +4,8 @@ import { Cause, Context, Deferred, Effect, Exit, Fiber, Latch, Layer, Logger, Re
 import { TestClock } from "effect/testing"
 import { Coordinator } from "../src/Coordinator.ts"
 import * as Engine from "../src/Engine.ts"
+import * as Job from "../src/Job.ts"
+import * as JobStore from "../src/JobStore.ts"
 import * as Part from "../src/Part.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
@@ -87,6 +89,28 @@ describe("the end", () => {
       assert.strictEqual(yield* behind, 377)
       yield* Worker.run([part], { limit: 377 })
       assert.deepStrictEqual([count, yield* behind], [500, 0])
+    })
+  )
+
+  behaviour("a claim of jobs that brings none does not use up the limit", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(2)
+      yield* publish(topic, 3)
+      const parts = ["one", "two"].map((queue) =>
+        Job.handler(Job.make(queue, { payload: Schema.Int, queue }), () => Effect.void)
+      )
+      const slow = Layer.effect(
+        JobStore.JobStore,
+        Effect.map(JobStore.JobStore, (store) => ({
+          ...store,
+          exchange: (...request) => Effect.delay(store.exchange(...request), "200 millis")
+        }))
+      )
+      const all = [Processor.make("p", { topic }, () => Effect.void), ...parts]
+      const running = yield* Effect.forkChild(Effect.provide(Worker.run(all, { limit: 2 }), slow))
+      yield* until(engine, "the limit is reached", () => running.pollUnsafe() !== undefined)
+      const summary = yield* Fiber.join(running)
+      assert.deepStrictEqual([summary.parts.p?.processed, yield* behind], [2, 1])
     })
   )
 

@@ -7,9 +7,10 @@ import { Schema } from "effect"
 import type { Claim, Commit, Entry } from "../../src/Broker.ts"
 import type { Received } from "../../src/internal/record/received.ts"
 import { codecOf } from "../../src/internal/record/record.ts"
+import { Limit } from "../../src/internal/run/limit.ts"
 import { Log } from "../../src/internal/run/log.ts"
 import { Parking } from "../../src/internal/run/parking.ts"
-import { type Limit, Partition } from "../../src/internal/run/partition.ts"
+import { Partition } from "../../src/internal/run/partition.ts"
 import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Topic from "../../src/Topic.ts"
@@ -144,7 +145,7 @@ describe("the books of a partition", () => {
 
   it("what is given away before it was done does not count for the limit, and the others get it", () => {
     const entries = logOf([10])
-    const limit: Limit = { remaining: 8, waiting: new Set() }
+    const limit = new Limit(8)
     const [one, two] = [start(undefined, 1, limit), start(undefined, 1, limit)]
     for (const partition of [one, two]) partition.deliver(partition.logs[0]!, entries)
     const events = one.take()

@@ -76,7 +76,7 @@ export class QueueRunner {
     this.exchangers = [exchanger(), exchanger()]
   }
 
-  poke(): void {
+  readonly poke = (): void => {
     for (const exchanger of this.exchangers) exchanger.poke()
     this.progress.openUnsafe()
   }
@@ -115,7 +115,9 @@ export class QueueRunner {
     const held = this.draining || shared.alone || !isHopeful || this.asksAlone || isSpare || this.makesWay()
     // Half of it for each exchanger, where both claim.
     const open = held ? 0 : Math.min(all - this.asked, this.plenty ? Math.ceil(all / 2) : all)
-    const room = Math.max(0, Math.min(most, open, limit?.remaining ?? most))
+    const wish = Math.max(0, Math.min(most, open))
+    const room = Math.min(wish, limit?.remaining ?? most)
+    if (room < wish) limit?.wait(this.poke)
     const rooms: Array<Room> = []
     for (const [name, { handler }] of this.posts) {
       const { concurrency, spec } = handler
@@ -144,16 +146,16 @@ export class QueueRunner {
       this.asked += sign * count
       for (const room of rooms) this.askedOf.set(room.name, (this.askedOf.get(room.name) ?? 0) + sign * room.count)
       if (alone) this.asksAlone = sign === 1
-      if (limit !== undefined) limit.remaining -= sign * count
     }
     this.rotation++
     this.next = undefined
     this.hopeful = this.plenty
     ask(1)
+    limit?.reserve(count)
     if (this.plenty) this.poke()
     return (answer) => {
       ask(-1)
-      if (limit !== undefined) limit.remaining -= answer?.claimed.length ?? 0
+      limit?.arrived(count, answer?.claimed.length ?? 0)
     }
   }
 
@@ -220,7 +222,7 @@ export class QueueRunner {
     if (outcome !== undefined) hand.onSettled?.()
     if (outcome !== undefined) count(post.counts, outcome)
     if (outcome?._tag === "Dead") tellDead(hand, outcome)
-    if (outcome?._tag === "Back" && limit !== undefined) limit.remaining++
+    if (outcome?._tag === "Back") limit?.giveBack(1)
     if (shared.empty) this.others()
     // It made room for what had to wait for it.
     this.hopeful = this.hopeful || this.suspects || outcome?._tag === "Retry" || job.group !== undefined

@@ -5,10 +5,3 @@ export interface Bounds {
   readonly bytes: number
   readonly uncommitted: number
 }
-
-/** A bound on what a worker hands out in all, if it has one. */
-export interface Limit {
-  remaining: number
-  /** Called when some of it is given back. */
-  readonly waiting: Set<() => void>
-}

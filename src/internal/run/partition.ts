@@ -6,11 +6,12 @@ import { Effect, Latch } from "effect"
 import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
-import type { Bounds, Limit } from "./bounds.ts"
+import type { Bounds } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
 import { othersOf, pack } from "./emits.ts"
 import { Landings } from "./landings.ts"
 import type { Lease } from "./lease.ts"
+import type { Limit } from "./limit.ts"
 import type { Book, Log } from "./log.ts"
 import type { Outbox } from "./outbox.ts"
 import type { Parking } from "./parking.ts"
@@ -24,8 +25,6 @@ import type { Windows } from "./windows.ts"
 
 /** Events handed out at a time. */
 const chunkEvents = 128
-
-export type { Bounds, Limit }
 
 export class Partition {
   readonly partition: number
@@ -209,11 +208,10 @@ export class Partition {
       if (--this.caution.remaining === 0) this.trust()
     }
     if (this.limit !== undefined && events.length > 0) {
-      const allowed = Math.min(events.length, this.limit.remaining)
-      this.limit.remaining -= allowed
+      const allowed = this.limit.take(events.length)
       if (allowed < events.length) {
         this.supply.prepend(events.splice(allowed))
-        this.limit.waiting.add(this.rouse)
+        this.limit.wait(this.rouse)
       }
     }
     this.taken += events.length
@@ -237,13 +235,10 @@ export class Partition {
   /** It is given away: what was handed out and never done does not count for the limit. */
   giveBack(): void {
     if (this.limit === undefined) return
-    this.limit.waiting.delete(this.rouse)
-    if (this.taken === 0) return
-    this.limit.remaining += this.taken
+    this.limit.forget(this.rouse)
+    const { taken } = this
     this.taken = 0
-    const waiting = Array.from(this.limit.waiting)
-    this.limit.waiting.clear()
-    for (const retry of waiting) retry()
+    this.limit.giveBack(taken)
   }
 
   /** Handed out and never started: as if it had not been read. For a partition that is given away. */
