@@ -67,10 +67,10 @@ export const makeReader = (sqlite: Sqlite["Service"], names: Names): Reader => {
         )
       )
       const timeIsUp = Effect.as(Effect.sleep(block), none)
-      return Effect.flatMap(look(from, count), (found) =>
-        found.length > 0 || block <= 0
-          ? Effect.succeed(found)
-          : Effect.raceFirst(lookAgain, Effect.raceFirst(woken, timeIsUp))
+      if (block <= 0) return look(from, count)
+      // What is there comes at once, and whoever waits for events reads again and again: others have their turn first.
+      return Effect.flatMap(Effect.andThen(Effect.yieldNow, look(from, count)), (found) =>
+        found.length > 0 ? Effect.succeed(found) : Effect.raceFirst(lookAgain, Effect.raceFirst(woken, timeIsUp))
       )
     }).pipe(
       Effect.ensuring(

@@ -16,3 +16,16 @@ const patient = backoff("50 millis", "2 seconds")
 /** For the owner of a partition: waits while the engine is away. What the engine cannot do at all is a defect. */
 export const untilAnswered = <A>(read: Effect.Effect<A, EngineError>): Effect.Effect<A> =>
   Effect.orDie(Effect.retry(read, { schedule: patient, while: (error) => error.reason !== "Unsupported" }))
+
+/**
+ * What has failed, as if it ran from the beginning: it fails with that first. Nearly every call is answered at once, and what
+ * stands around one that is not is made only then.
+ */
+export const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+  let again = false
+  return Effect.suspend(() => {
+    if (again) return effect
+    again = true
+    return Effect.fail(error)
+  })
+}

@@ -6,7 +6,14 @@
  * Gotcha: what a method sends may have been done when it fails with `Unreachable`; send it again unchanged.
  */
 import { Effect, Layer, Random } from "effect"
-import { Broker, type Durability, type Layout, type Append as NewAppend, type Start } from "../Broker.ts"
+import {
+  Broker,
+  type Durability,
+  type Layout,
+  type Append as NewAppend,
+  type Commit as NewCommit,
+  type Start
+} from "../Broker.ts"
 import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
 import * as TopicFacts from "../internal/topicFacts.ts"
 import * as Append from "./append.ts"
@@ -108,29 +115,28 @@ const make = Effect.gen(function* () {
   const ofPartition = ({ partition, processor }: { readonly partition: number; readonly processor: string }): string =>
     `${processor}/${partition}`
 
-  const commit: Service["commit"] = (commits, durability) =>
-    Effect.map(
-      Effect.forEach(slices(commits, commitsPerCall), (part) =>
-        Effect.suspend(() => {
-          const [first, ...rest] = part
-          const session = redis.session()
-          const fresh = durability !== "memory" || part.some((commit) => compared.get(ofPartition(commit)) !== session)
-          return build(() => Commit.request(tagOf(first!.partition), shards, [first!, ...rest], fresh)).pipe(
-            Effect.flatMap((request) => write(Commit.commit, request, durability, session)),
-            Effect.map((answers) => {
-              const results = answers.map(Commit.result)
-              if (fresh) {
-                results.forEach((result, i) => {
-                  if (result._tag === "Done") compared.set(ofPartition(part[i]!), session)
-                })
-              }
-              return results
-            })
-          )
-        })
-      ),
-      (parts) => (parts.length === 1 ? parts[0]! : parts.flat())
-    )
+  const commit: Service["commit"] = (commits, durability) => {
+    const call = (part: ReadonlyArray<NewCommit>) =>
+      Effect.suspend(() => {
+        const [first, ...rest] = part
+        const session = redis.session()
+        const fresh = durability !== "memory" || part.some((commit) => compared.get(ofPartition(commit)) !== session)
+        return build(() => Commit.request(tagOf(first!.partition), shards, [first!, ...rest], fresh)).pipe(
+          Effect.flatMap((request) => write(Commit.commit, request, durability, session)),
+          Effect.map((answers) => {
+            const results = answers.map(Commit.result)
+            if (fresh) {
+              results.forEach((result, i) => {
+                if (result._tag === "Done") compared.set(ofPartition(part[i]!), session)
+              })
+            }
+            return results
+          })
+        )
+      })
+    if (commits.length > 0 && commits.length <= commitsPerCall) return call(commits)
+    return Effect.map(Effect.forEach(slices(commits, commitsPerCall), call), (all) => all.flat())
+  }
 
   const deliver: Service["deliver"] = (source, durability) =>
     Outbox.deliver(redis, tagOf, source, (request) => write(Outbox.take, request, durability))

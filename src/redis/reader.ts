@@ -115,14 +115,15 @@ class ShardReader implements Reader {
     return args
   }
 
-  private batches(from: ReadonlyArray<Position>, raw: RawRead): Array<Batch> {
+  /** `streams`: what was asked for, as it was told to the server. */
+  private batches(from: ReadonlyArray<Position>, streams: ReadonlyArray<Argument>, raw: RawRead): Array<Batch> {
     const batches: Array<Batch> = []
     if (raw === null) return batches
     let at = 0
     for (const [key, entries] of raw) {
       // The reply has the order of the request, without those that have nothing.
       const name = key.toString()
-      while (this.nameOf(from[at]!.topic.name, from[at]!.partition) !== name) at++
+      while (streams[at + 1] !== name) at++
       const { topic, partition } = from[at]!
       batches.push({ topic: topic.name, partition, entries: parseEntries(entries), trimmed: undefined })
     }
@@ -136,9 +137,10 @@ class ShardReader implements Reader {
     block: number
   ): Effect.Effect<Array<Batch>, EngineError> {
     const blocking = block > 0 ? ["BLOCK", Math.ceil(block)] : []
+    const streams = this.streams(from)
     return Effect.map(
-      connection.callBuffer<RawRead>("xread", "COUNT", Math.max(1, count), ...blocking, ...this.streams(from)),
-      (raw) => this.batches(from, raw)
+      connection.callBuffer<RawRead>("xread", "COUNT", Math.max(1, count), ...blocking, ...streams),
+      (raw) => this.batches(from, streams, raw)
     )
   }
 
@@ -178,7 +180,8 @@ class ShardReader implements Reader {
     count: number
   ): Effect.Effect<Array<Batch>, EngineError> {
     const watched = from.filter(trimsUnread)
-    const read: Command = ["xread", "COUNT", Math.max(1, count), ...this.streams(from)]
+    const streams = this.streams(from)
+    const read: Command = ["xread", "COUNT", Math.max(1, count), ...streams]
     return Effect.flatMap(connection.pipeline([["multi"], ...this.infos(watched), read, ["exec"]], true), (replies) => {
       // The first one says why; EXEC only that there was one.
       const refusal = replies.find((reply) => reply instanceof EngineError)
@@ -188,7 +191,7 @@ class ShardReader implements Reader {
       if (read instanceof Error) {
         return Effect.fail(new EngineError({ operation: "read", reason: "Refused", detail: read.message }))
       }
-      const batches = this.batches(from, read as RawRead)
+      const batches = this.batches(from, streams, read as RawRead)
       this.tell(batches, watched, results, false)
       return Effect.succeed(batches)
     })
@@ -202,13 +205,14 @@ class ShardReader implements Reader {
     block: number
   ): Effect.Effect<Array<Batch>, EngineError> {
     const watched = from.filter(trimsUnread)
-    const read: Command = ["xread", "COUNT", Math.max(1, count), "BLOCK", Math.ceil(block), ...this.streams(from)]
+    const streams = this.streams(from)
+    const read: Command = ["xread", "COUNT", Math.max(1, count), "BLOCK", Math.ceil(block), ...streams]
     return Effect.flatMap(connection.pipeline([read, ...this.infos(watched)], true), ([raw, ...infos]) => {
       if (raw instanceof EngineError) return Effect.fail(raw)
       // Refused where there is no log yet.
       const broken = infos.find((info) => info instanceof EngineError && info.reason !== "Refused")
       if (broken !== undefined) return Effect.fail(broken as EngineError)
-      const batches = this.batches(from, raw as RawRead)
+      const batches = this.batches(from, streams, raw as RawRead)
       return this.tell(batches, watched, infos, true) ? Effect.succeed(batches) : this.checked(connection, from, count)
     })
   }

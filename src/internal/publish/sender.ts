@@ -8,7 +8,7 @@ import { Cause, Clock, type Context, Effect, Exit, Schedule } from "effect"
 import type { Append, Appended, Broker, Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError, OffsetConflict, TopicFull } from "../../Errors.ts"
 import type { Any, EmitOptions, PublishError } from "../../Topic.ts"
-import { forAWhile } from "../backoff.ts"
+import { failedOnce, forAWhile } from "../backoff.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
 import type { PublishMeter } from "../telemetry/publishMeter.ts"
@@ -270,7 +270,6 @@ export class Sender {
     const appends = flights.map((flight) => flight.append)
     const sent = this.meter.sends(flights)
     const append = Effect.suspend(() => this.broker.append(appends, this.durability))
-    // Nearly every append is answered at once; what stands around one that is not is made only then.
     const call = this.declared
       ? Effect.catch(append, (error) =>
           this.isRetried(error) ? this.patiently(failedOnce(error, append)) : Effect.fail(error)
@@ -448,16 +447,6 @@ export class Sender {
       }).pipe(Effect.ensuring(Effect.sync(() => this.free(lane))))
     )
   }
-}
-
-/** As if it ran from the beginning: it fails with what it failed with, and is itself from the second time on. */
-const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
-  let again = false
-  return Effect.suspend(() => {
-    if (again) return effect
-    again = true
-    return Effect.fail(error)
-  })
 }
 
 /** A full server: its memory is asked for again. */

@@ -4,8 +4,8 @@
  */
 import { type Context, Effect, type Exit, Latch } from "effect"
 import type { Broker, Commit, CommitResult, Durability, Layout } from "../../Broker.ts"
-import type { EngineError, Misconfigured } from "../../Errors.ts"
-import { soon } from "../backoff.ts"
+import type { DurabilityNotReached, EngineError, Misconfigured } from "../../Errors.ts"
+import { failedOnce, soon } from "../backoff.ts"
 import type { Partition } from "./partition.ts"
 import { maxBytes, maxWrites } from "./unit.ts"
 
@@ -117,9 +117,11 @@ export const make = (options: {
     return taken
   }
 
-  const send = (commits: ReadonlyArray<Commit>): Effect.Effect<ReadonlyArray<CommitResult>, EngineError> => {
-    const sent = options.onSend(commits)
-    return options.broker.commit(commits, options.durability).pipe(
+  const patiently = (
+    commits: ReadonlyArray<Commit>,
+    call: Effect.Effect<ReadonlyArray<CommitResult>, EngineError | DurabilityNotReached>
+  ): Effect.Effect<ReadonlyArray<CommitResult>, EngineError> =>
+    call.pipe(
       // It is stored, and the same numbers again tell how each partition fared.
       Effect.catchTag("DurabilityNotReached", (error) =>
         Effect.andThen(
@@ -127,11 +129,18 @@ export const make = (options: {
           options.broker.commit(commits, "memory") as Effect.Effect<ReadonlyArray<CommitResult>, EngineError>
         )
       ),
-      Effect.retry({ schedule: soon, while: away }),
-      Effect.onExit((exit) => {
+      Effect.retry({ schedule: soon, while: away })
+    )
+
+  const send = (commits: ReadonlyArray<Commit>): Effect.Effect<ReadonlyArray<CommitResult>, EngineError> => {
+    const sent = options.onSend(commits)
+    const call = options.broker.commit(commits, options.durability)
+    return Effect.onExit(
+      Effect.catch(call, (error) => patiently(commits, failedOnce(error, call))),
+      (exit) => {
         sent(exit)
         return Effect.void
-      })
+      }
     )
   }
 
@@ -152,6 +161,7 @@ export const make = (options: {
 
   /** Topics that are emitted to for the first time: a stored one with another layout halts, before anything is written. */
   const declare = (taken: ReadonlyArray<Taken>): Effect.Effect<ReadonlyArray<Taken>, EngineError> => {
+    if (taken.every(([, { emits }]) => emits.length === 0)) return Effect.succeed(taken)
     const fresh = new Set(
       taken.flatMap(([, { emits }]) => emits.map(({ topic }) => topic)).filter((t) => !declared.has(t))
     )

@@ -18,10 +18,8 @@ export interface Fetcher {
   readonly run: Effect.Effect<never, EngineError>
 }
 
-interface Wanted {
-  readonly partition: Partition
-  readonly log: Log
-}
+/** The partitions of one read, by number. */
+type Covered = Map<number, Partition>
 
 /** The first entries, up to so many events; the rest is read again when there is room. */
 const atMost = (entries: ReadonlyArray<Entry>, most: number): ReadonlyArray<Entry> => {
@@ -46,7 +44,7 @@ export const make = (options: {
     const demand = Latch.makeUnsafe(false)
     const fork = Effect.runForkWith(context)
     /** The read in flight, and what it covers. */
-    let reading: { readonly reader: Reader; readonly covered: Set<Partition>; woken: boolean } | undefined
+    let reading: { readonly reader: Reader; readonly covered: Covered; woken: boolean } | undefined
     let averageBytes = 8 * 1024
     /** Of an entry; the first read expects full batches, so that it cannot take much more than it may. */
     let averageEvents = maxBatchEvents
@@ -54,7 +52,7 @@ export const make = (options: {
 
     const uncovered = (): boolean => {
       for (const partition of options.partitions()) {
-        const isCovered = reading!.covered.has(partition) && !partition.supply.isCurious
+        const isCovered = reading!.covered.get(partition.partition) === partition && !partition.supply.isCurious
         if (!isCovered && partition.room() > 0) return true
       }
       return false
@@ -80,10 +78,10 @@ export const make = (options: {
       )
     }
 
-    const deliver = (batch: Batch, wanted: Map<string, Wanted>): void => {
-      const target = wanted.get(`${batch.topic}/${batch.partition}`)
-      if (target === undefined || target.partition.stopping) return
-      const { log, partition } = target
+    const deliver = (batch: Batch, covered: Covered): void => {
+      const partition = covered.get(batch.partition)
+      const log = partition?.logs.find(({ topic }) => topic.name === batch.topic)
+      if (partition === undefined || log === undefined || partition.stopping) return
       if (batch.trimmed !== undefined && batch.trimmed > log.entriesRead) {
         options.onLost(partition, log, batch.trimmed - log.entriesRead, batch)
         if (partition.stopping) return
@@ -109,20 +107,18 @@ export const make = (options: {
     const once = (reader: Reader): Effect.Effect<void, EngineError> =>
       Effect.suspend(() => {
         const positions: Array<Position> = []
-        const wanted = new Map<string, Wanted>()
-        const covered = new Set<Partition>()
+        const covered: Covered = new Map()
         let room = Infinity
         let roomEvents = Infinity
         let { block } = options
         for (const partition of options.partitions()) {
           const free = partition.room()
           if (free === 0) continue
-          covered.add(partition)
+          covered.set(partition.partition, partition)
           room = Math.min(room, free)
           roomEvents = Math.min(roomEvents, partition.roomEvents)
           if (partition.supply.isCurious) block = 0
           for (const position of partition.positions()) positions.push(position)
-          for (const log of partition.logs) wanted.set(`${log.topic.name}/${partition.partition}`, { partition, log })
         }
         if (positions.length === 0) {
           demand.closeUnsafe()
@@ -139,8 +135,8 @@ export const make = (options: {
             return Effect.void
           }),
           Effect.map((batches) => {
-            for (const batch of batches) deliver(batch, wanted)
-            for (const partition of covered) partition.looked()
+            for (const batch of batches) deliver(batch, covered)
+            for (const partition of covered.values()) partition.looked()
           })
         )
       })
@@ -154,7 +150,9 @@ export const make = (options: {
         Effect.forever(
           Effect.map(once(reader), () => {
             failures = 0
-          })
+          }),
+          // The next read goes out before anything else is written: what comes meanwhile finds somebody waiting.
+          { disableYield: true }
         )
       )
     const run: Effect.Effect<never, EngineError> = Effect.forever(
