@@ -186,26 +186,37 @@ export const paced = (rate: number, seconds: number, publish: (number: number) =
     turn()
   })
 
-/** Plain XADD to plain XREAD BLOCK over all streams: nothing is acknowledged at all. */
+/**
+ * Plain XADD to a blocking read over all streams: XREAD, where nothing is acknowledged at all, or with a group XREADGROUP,
+ * with a bulk XACK per stream sent behind, as at least once needs it.
+ */
 export const latency = async (
   redis: Redis,
   reader: Redis,
   meter: Meter,
   streams: ReadonlyArray<string>,
-  options: { readonly rate: number; readonly seconds: number }
+  options: { readonly rate: number; readonly seconds: number; readonly group?: string }
 ): Promise<Measure> => {
+  const { group } = options
   const waits: Array<number> = []
   const total = Math.round(options.rate * options.seconds)
-  const after = streams.map(() => "0-0")
+  const after: Array<string> = streams.map(() => "0-0")
+  const fresh = streams.map(() => ">")
+  if (group !== undefined) await makeGroups(redis, streams, group)
+  const acknowledged: Array<Promise<unknown>> = []
+  const next = (): Promise<unknown> =>
+    group === undefined
+      ? reader.xread("COUNT", 100, "BLOCK", 1_000, "STREAMS", ...streams, ...after)
+      : reader.xreadgroup("GROUP", group, "one", "COUNT", 100, "BLOCK", 1_000, "STREAMS", ...streams, ...fresh)
   const read = async (): Promise<void> => {
     while (waits.length < total) {
-      const reply = (await reader.xread("COUNT", 100, "BLOCK", 1_000, "STREAMS", ...streams, ...after)) as Reply
-      for (const [stream, entries] of reply ?? []) {
+      for (const [stream, entries] of ((await next()) as Reply) ?? []) {
         for (const [id, fields] of entries) {
           const order: Order = JSON.parse(fields[1]!)
           waits.push(performance.now() - order.placedAt)
-          after[streams.indexOf(stream)] = id
+          if (group === undefined) after[streams.indexOf(stream)] = id
         }
+        if (group !== undefined) acknowledged.push(redis.xack(stream, group, ...entries.map(([id]) => id)))
       }
     }
   }
@@ -219,6 +230,7 @@ export const latency = async (
   })
   await Promise.all(sent)
   await reading
+  await Promise.all(acknowledged)
   meter.stop()
   return meter.result(total, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) })
 }

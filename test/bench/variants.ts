@@ -170,25 +170,25 @@ const both: Section = {
   ]
 }
 
+const latencyByHand = (id: string, label: string, group?: string): Variant => {
+  let reader: Redis | undefined
+  return hand(id, label, async (redis, meter, { connect, rate, seconds }, round) => {
+    reader ??= connect()
+    const name = fresh(id, round)
+    const options = group === undefined ? { rate, seconds } : { rate, seconds, group }
+    const measure = await Hand.latency(redis, reader, meter, streamsOf(name), options)
+    await drop(redis, name)
+    return measure
+  })
+}
+
 const latency: Section = {
   id: "latency",
   title: "Latency from publish to handler, one process",
   setup: [],
   variants: [
-    (() => {
-      let reader: Redis | undefined
-      return hand(
-        "latency-hand",
-        "by hand: XADD, XREAD BLOCK, no acknowledgement",
-        async (redis, meter, { connect, rate, seconds }, round) => {
-          reader ??= connect()
-          const name = fresh("latency-hand", round)
-          const measure = await Hand.latency(redis, reader, meter, streamsOf(name), { rate, seconds })
-          await drop(redis, name)
-          return measure
-        }
-      )
-    })(),
+    latencyByHand("latency-hand", "by hand: XADD, XREAD BLOCK, no acknowledgement"),
+    latencyByHand("latency-group", "by hand: XADD, XREADGROUP BLOCK, bulk XACK behind", "group"),
     ours("latency-ours", "Topic.publish, processor", "latency-hand", (meter, { connect, rate, seconds }, round) => {
       const name = fresh("latency-ours", round)
       return Effect.tap(Ours.latency(meter, name, name, { rate, seconds }), () => dropped(connect, name))
