@@ -83,7 +83,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/url.ts"
   ],
   // Settings are references with defaults: what an engine's layer gives and the runtime reads.
-  // So are the names of engines. What is stored of a quarantine is the same in every engine.
+  // So are the names of engines. What is stored of a quarantine is the same in every engine, and so is which logs lose what.
   ports: [
     "Broker.ts",
     "Coordinator.ts",
@@ -95,7 +95,8 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "internal/namespace.ts",
     "internal/quarantine.ts",
     "internal/schedule/scheduler.ts",
-    "internal/topicFacts.ts"
+    "internal/topicFacts.ts",
+    "internal/unread.ts"
   ],
   engine: ["Engine.ts", "Redis.ts"]
 }

@@ -7,6 +7,7 @@
  */
 import type { Append, Appended, Layout, NewEntry } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
+import { trimsUnread } from "../internal/unread.ts"
 import type { Retention } from "../Retention.ts"
 import type { Statements } from "./client.ts"
 import { type EntryId, formatId, parseId } from "./entry.ts"
@@ -162,7 +163,7 @@ export const append = (db: Statements, names: Names, now: number, request: Appen
   if (length === 0 && entries.length > 0) return { _tag: "Full", ids: [], heldBy: holderOf(names, holder) }
 
   Log.add(db, log, entries, ids, length)
-  if (Log.trimsUnread(topic.retention)) Log.trim(db, log, topic.retention, now)
+  if (trimsUnread(topic.retention)) Log.trim(db, log, topic.retention, now)
   Log.save(db, log)
   savePublisher(db, log.id, request, publisher, toRuns(ids, length), now)
   const texts: Array<string> = []
@@ -190,6 +191,6 @@ export const emit = (
     })
   }
   Log.add(db, log, entries, ids, entries.length)
-  if (Log.trimsUnread(topic.retention)) Log.trim(db, log, topic.retention, now)
+  if (trimsUnread(topic.retention)) Log.trim(db, log, topic.retention, now)
   Log.save(db, log)
 }

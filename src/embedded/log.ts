@@ -144,10 +144,6 @@ export const trim = (db: Statements, log: Log, retention: Retention, now: number
   }
 }
 
-/** Whether the retention drops events that somebody has not read. */
-export const trimsUnread = (retention: Retention): boolean =>
-  retention._tag === "MaxLength" || retention._tag === "MaxAge"
-
 const firstId = (db: Statements, log: number): string => {
   const select = db.prepareArrays("SELECT ms || '-' || seq FROM entries WHERE log = ? ORDER BY ms, seq LIMIT 1")
   return select.get<[string]>(log)?.[0] ?? "0-0"

@@ -5,6 +5,7 @@
 import { Effect } from "effect"
 import type { Batch, Entry, Position, Reader } from "../Broker.ts"
 import type { EngineError } from "../Errors.ts"
+import { mayLose } from "../internal/unread.ts"
 import type { Sqlite, Statements } from "./client.ts"
 import { parsePlace, unpack } from "./entry.ts"
 import * as Log from "./log.ts"
@@ -16,7 +17,7 @@ export const logChannel = "log"
 const none: ReadonlyArray<Batch> = []
 
 const readPosition = (db: Statements, names: Names, position: Position, count: number): Batch | undefined => {
-  const { partition, topic, ungrouped } = position
+  const { partition, topic } = position
   const log = names.log(db, topic.name, partition)
   if (log === undefined) return undefined
   const { ms, seq } = parsePlace(position.after)
@@ -24,8 +25,7 @@ const readPosition = (db: Statements, names: Names, position: Position, count: n
     `SELECT ms || '-' || seq, count, fields FROM entries WHERE log = ? AND (ms, seq) > (?, ?) ORDER BY ms, seq LIMIT ?`
   )
   const rows = select.all<[string, number, Uint8Array]>(log, ms, seq, count)
-  const isTold = Log.trimsUnread(topic.retention) || (ungrouped === true && topic.retention._tag === "Consumed")
-  const trimmed = isTold ? Log.load(db, log).trimmed : undefined
+  const trimmed = mayLose(position) ? Log.load(db, log).trimmed : undefined
   if (rows.length === 0 && (trimmed === undefined || trimmed <= position.entriesRead)) return undefined
   const entries: Array<Entry> = new Array(rows.length)
   for (let i = 0; i < rows.length; i++) {

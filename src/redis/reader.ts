@@ -8,6 +8,7 @@
 import { Effect, type Scope } from "effect"
 import type { Batch, Entry, Position, Reader } from "../Broker.ts"
 import { EngineError } from "../Errors.ts"
+import { mayLose } from "../internal/unread.ts"
 import { type Argument, type Command, type Connection, silence, watched } from "./connection.ts"
 import * as keys from "./keys.ts"
 
@@ -33,10 +34,6 @@ const parseEntries = (raw: RawEntries): Array<Entry> => {
   }
   return entries
 }
-
-/** Commits trim what they have done, also if somebody without a group has not read it. */
-const trimsUnread = ({ topic: { retention }, ungrouped }: Position): boolean =>
-  retention._tag === "MaxLength" || retention._tag === "MaxAge" || (ungrouped === true && retention._tag === "Consumed")
 
 interface Facts {
   readonly trimmed: number
@@ -179,7 +176,7 @@ class ShardReader implements Reader {
     from: ReadonlyArray<Position>,
     count: number
   ): Effect.Effect<Array<Batch>, EngineError> {
-    const watched = from.filter(trimsUnread)
+    const watched = from.filter(mayLose)
     const streams = this.streams(from)
     const read: Command = ["xread", "COUNT", Math.max(1, count), ...streams]
     return Effect.flatMap(connection.pipeline([["multi"], ...this.infos(watched), read, ["exec"]], true), (replies) => {
@@ -204,7 +201,7 @@ class ShardReader implements Reader {
     count: number,
     block: number
   ): Effect.Effect<Array<Batch>, EngineError> {
-    const watched = from.filter(trimsUnread)
+    const watched = from.filter(mayLose)
     const streams = this.streams(from)
     const read: Command = ["xread", "COUNT", Math.max(1, count), "BLOCK", Math.ceil(block), ...streams]
     return Effect.flatMap(connection.pipeline([read, ...this.infos(watched)], true), ([raw, ...infos]) => {
@@ -223,7 +220,7 @@ class ShardReader implements Reader {
     count: number,
     block: number
   ): Effect.Effect<Array<Batch>, EngineError> {
-    if (!from.some(trimsUnread)) return this.xread(connection, from, count, block)
+    if (!from.some(mayLose)) return this.xread(connection, from, count, block)
     return Effect.flatMap(this.checked(connection, from, count), (batches) =>
       batches.length > 0 || block <= 0 ? Effect.succeed(batches) : this.waited(connection, from, count, block)
     )
