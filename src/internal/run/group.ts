@@ -73,7 +73,7 @@ export interface Group {
   readonly partitions: number
   readonly epochs: ReadonlyMap<number, bigint>
   /** Claim and run; the epoch in force if the claim is refused. */
-  readonly start: (partition: number, epoch: bigint) => Effect.Effect<bigint | undefined, EngineError>
+  readonly start: (partition: number, epoch: bigint, paused: boolean) => Effect.Effect<bigint | undefined, EngineError>
   /** Let go in order: what runs may finish within the grace, what is done is committed. */
   readonly stop: (partition: number, grace: number) => Effect.Effect<void>
   /** It is somebody else's already, or may be: nothing more is started or committed from this moment on. */
@@ -277,12 +277,14 @@ export const make = (options: Options): Effect.Effect<Group, never, Scope.Scope>
         { concurrency: 16, discard: true }
       )
 
-    const start: Group["start"] = (number, epoch) =>
+    const start: Group["start"] = (number, epoch, paused) =>
       Effect.gen(function* () {
         const fence: Fence = { epoch, incarnation: options.incarnation }
         const claim = yield* broker.claim(definition.name, number, definition.topics, fence)
         if (claim._tag === "Refused") return claim.inForce
         const partition = open(number, fence, claim)
+        // Before anybody reads for it.
+        partition.pause(paused)
         if (!(yield* examine(partition, claim))) return undefined
         const shard = number % shards
         const own = yield* Scope.make()

@@ -158,13 +158,12 @@ export const make = (options: Options): Effect.Effect<Ownership, never, Scope.Sc
     const start = (group: Owner, owned: Owned): Effect.Effect<void, EngineError> =>
       Effect.gen(function* () {
         if (leaving) return
-        const { epoch, partition, processor } = owned
-        const inForce = yield* group.start(partition, epoch)
+        const { epoch, partition, paused, processor } = owned
+        const inForce = yield* group.start(partition, epoch, paused)
         if (inForce !== undefined) {
           refused.push({ processor, partition, epoch: inForce })
           return release({ processor, partition, epoch })
         }
-        group.pause(partition, owned.paused)
         onChange({ _tag: "Claimed", processor, partition, epoch })
       })
 

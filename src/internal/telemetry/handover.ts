@@ -34,7 +34,8 @@ export const metered = (group: Group, context: Context.Context<never>): Group =>
   return {
     ...group,
     // Refused, or put aside at once: nothing came.
-    start: (partition, epoch) => claimed(partition, () => runs(partition), group.start(partition, epoch)),
+    start: (partition, epoch, paused) =>
+      claimed(partition, () => runs(partition), group.start(partition, epoch, paused)),
     stop: (partition, grace) =>
       Effect.suspend(() =>
         runs(partition) ? released(partition, () => true, group.stop(partition, grace)) : Effect.void
