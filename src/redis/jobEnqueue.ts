@@ -9,11 +9,21 @@ import { before, bind, bindBehind, clock, fields, free, laneRows, over, put, typ
 const lua = String.raw
 const separator = "\u001f"
 
+/** What stands behind the id, the same for most jobs of one call. */
+const middleOf = ({ after, format, group, headers, name, priority }: NewJob): string =>
+  `\t${name}\t${priority[0]}\t${format ?? ""}\t${group ?? ""}\t${headers}\t${after?.join(separator) ?? ""}\n`
+
+const areAlike = (one: NewJob, other: NewJob): boolean =>
+  one.name === other.name &&
+  one.priority === other.priority &&
+  one.format === other.format &&
+  one.group === other.group &&
+  one.headers === other.headers
+
 /** What is stored behind "j<enqueued at>\t". */
-const recordOf = (job: NewJob): string | Uint8Array => {
-  const { after, format, group, headers, id, name, payload, priority } = job
-  const head = `${id}\t${name}\t${priority[0]}\t${format ?? ""}\t${group ?? ""}\t${headers}\t${after?.join(separator) ?? ""}\n`
-  return typeof payload === "string" ? head + payload : Buffer.concat([Buffer.from(head), payload])
+const recordOf = (job: NewJob, middle = middleOf(job)): string | Uint8Array => {
+  const head = job.id + middle
+  return typeof job.payload === "string" ? head + job.payload : Buffer.concat([Buffer.from(head), job.payload])
 }
 
 const isPlain = ({ after, at, deduplicate, delay }: NewJob): boolean =>
@@ -241,10 +251,12 @@ const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
     last = { job, section }
     return section
   }
+  let middle = ""
   for (let i = 0; i < jobs.length; i++) {
     const job = jobs[i]!
+    if (i === 0 || !areAlike(jobs[i - 1]!, job)) middle = middleOf(job)
     const section = sectionOf(job)
-    section.push(i, job.id, recordOf(job))
+    section.push(i, job.id, recordOf(job, middle))
     if (job.group !== undefined) section.push(job.group)
   }
   const args: Array<Argument> = [queue.queue]

@@ -18,7 +18,7 @@ interface Stored {
 }
 
 /** Jobs to encode and send at a time, and such pieces on their way. */
-const chunk = 500
+const chunk = 1_000
 const ahead = 4
 
 type Options = EnqueueOptions & Safe
