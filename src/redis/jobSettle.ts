@@ -33,6 +33,18 @@ end
 
 /** Done jobs of one section, as many as they are; see `exchange`. */
 export const settleDone = lua`
+-- Which of these are claimed under the token. Scores are dear to ask for one by one, and few others have this one.
+local function heldOf(token, id, n)
+  local held = {}
+  if n > 16 then
+    local found = redis.call("ZRANGEBYSCORE", active, token, token)
+    for i = 1, #found do held[found[i]] = true end
+  else
+    local scores = redis.call("ZMSCORE", active, unpack(ARGV, id + 1, id + n))
+    for i = 1, n do held[ARGV[id + i]] = scores[i] == token end
+  end
+  return held
+end
 local function settleDone(at)
   local ttl, name, n = tonumber(ARGV[at + 1]), ARGV[at + 3], tonumber(ARGV[at + 4])
   local token, grouped = text(from + ARGV[at + 2]), ARGV[at + 5] == "1"
@@ -41,10 +53,10 @@ local function settleDone(at)
   local group = ttl > 0 and record + n or record
   at = (grouped and group + n or group) + 1
   local ids, rows, groups, kept = {}, {}, {}, 0
-  local scores = redis.call("ZMSCORE", active, unpack(ARGV, id + 1, id + n))
+  local held = heldOf(token, id, n)
   local head = "f" .. text(now + ttl) .. "\t" .. text(now) .. "\tS\t"
   for i = 1, n do
-    if scores[i] == token then
+    if held[ARGV[id + i]] then
       kept = kept + 1
       ids[kept] = ARGV[id + i]
       if ttl > 0 then rows[2 * kept - 1], rows[2 * kept] = ids[kept], head .. ARGV[record + i] end
