@@ -31,7 +31,7 @@ export interface Committer {
  * What finishes with the same read or answer travels together, and goes out before anything else is written. While a
  * commit is on its way the next one gathers, so nothing is gained by a longer wait.
  */
-const turn = Effect.callback<void>((resume) => queueMicrotask(() => resume(Effect.void)))
+export const turn = Effect.callback<void>((resume) => queueMicrotask(() => resume(Effect.void)))
 
 export const make = (options: {
   readonly broker: BrokerService

@@ -6,6 +6,7 @@ import { type Context, Effect, Latch } from "effect"
 import type { Batch, Broker, Entry, Position, Reader } from "../../Broker.ts"
 import type { EngineError } from "../../Errors.ts"
 import { maxBatchEvents } from "../record/serialized.ts"
+import { turn } from "./committer.ts"
 import type { Log } from "./log.ts"
 import type { Partition } from "./partition.ts"
 
@@ -134,9 +135,14 @@ export const make = (options: {
             reading = undefined
             return Effect.void
           }),
-          Effect.map((batches) => {
+          Effect.flatMap((batches) => {
             for (const batch of batches) deliver(batch, covered)
-            for (const partition of covered.values()) partition.looked()
+            let tells = false
+            for (const partition of covered.values()) {
+              partition.looked()
+              tells ||= partition.tells
+            }
+            return tells ? turn : Effect.void
           })
         )
       })
@@ -151,7 +157,8 @@ export const make = (options: {
           Effect.map(once(reader), () => {
             failures = 0
           }),
-          // The next read goes out before anything else is written: what comes meanwhile finds somebody waiting.
+          // The next read goes out before the commit of what came, unless others wait for that: what comes meanwhile finds
+          // somebody waiting.
           { disableYield: true }
         )
       )

@@ -283,6 +283,11 @@ export class Partition {
     if (change.aside !== undefined) this.parking.stage(change.aside)
   }
 
+  /** Somebody else waits for the next commit: it has entries or replies for them. */
+  get tells(): boolean {
+    return this.emits.length > 0
+  }
+
   /** Emits of a unit that finished in order. */
   emit(emits: ReadonlyArray<Emitted>, bytes: number): void {
     for (const emitted of emits) this.emits.push(emitted)
