@@ -31,8 +31,7 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Much of the time is spent waiting: for leases to end, servers to start, processes to be killed.
-    maxWorkers: 3,
+    maxWorkers: 2,
     // Hundreds of processes are started, and most of a start is reading and compiling modules: it is done once.
     env: { NODE_COMPILE_CACHE: compiled },
     sequence: { sequencer: LongFirst },

@@ -341,7 +341,7 @@ describe("flights", () => {
     "three processes on %s, one of them killed in the middle",
     { timeout: 2 * patience },
     async (_, engine) => {
-      const variables = { ...(await engine()), MILLRACE_LEASE: "2 seconds", FLIGHTS_PACE: "2 millis" }
+      const variables = { ...(await engine()), MILLRACE_LEASE: "2 seconds", FLIGHTS_PACE: "1 millis" }
       // It handles some by itself before the others are there, so it is missed.
       const victim = start("flights", variables)
       await victim.printed(/^[2-8]\d % of 80,000 events handled$/m)
