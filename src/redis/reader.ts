@@ -119,8 +119,7 @@ class ShardReader implements Reader {
     let at = 0
     for (const [key, entries] of raw) {
       // The reply has the order of the request, without those that have nothing.
-      const name = key.toString()
-      while (streams[at + 1] !== name) at++
+      at = streams.indexOf(key.toString(), at + 1) - 1
       const { topic, partition } = from[at]!
       batches.push({ topic: topic.name, partition, entries: parseEntries(entries), trimmed: undefined })
     }
