@@ -18,14 +18,20 @@ export const untilAnswered = <A>(read: Effect.Effect<A, EngineError>): Effect.Ef
   Effect.orDie(Effect.retry(read, { schedule: patient, while: (error) => error.reason !== "Unsupported" }))
 
 /**
- * What has failed, as if it ran from the beginning: it fails with that first. Nearly every call is answered at once, and what
- * stands around one that is not is made only then.
+ * What stands around a call that fails, such as retries, made only then: nearly every call is answered at once. `around` is
+ * given the call as if it had not run yet: it fails with what it failed with, and runs from the second time on.
  */
-export const failedOnce = <A, E>(error: E, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
-  let again = false
-  return Effect.suspend(() => {
-    if (again) return effect
-    again = true
-    return Effect.fail(error)
+export const whenFailed = <A, E, E2>(
+  call: Effect.Effect<A, E>,
+  around: (call: Effect.Effect<A, E>) => Effect.Effect<A, E2>
+): Effect.Effect<A, E2> =>
+  Effect.catch(call, (error) => {
+    let again = false
+    return around(
+      Effect.suspend(() => {
+        if (again) return call
+        again = true
+        return Effect.fail(error)
+      })
+    )
   })
-}

@@ -234,11 +234,8 @@ export const first = before + 1
 const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
   const names: Array<string> = []
   const sections = new Map<string, Array<Argument>>()
-  let last: { readonly job: NewJob; readonly section: Array<Argument> } | undefined
   const sectionOf = (job: NewJob): Array<Argument> => {
     const { group, name, priority } = job
-    const isSame = last?.job.name === name && last.job.priority === priority
-    if (isSame && (last!.job.group === undefined) === (group === undefined)) return last!.section
     const at = `${name}:${priority}:${group === undefined ? 0 : 1}`
     let section = sections.get(at)
     if (section === undefined) {
@@ -248,14 +245,16 @@ const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
       const list = first + 5 * place + 1 + (group === undefined ? "hml".indexOf(priority[0]!) : 1)
       sections.set(at, (section = [name, list, 0, group === undefined ? 0 : 1]))
     }
-    last = { job, section }
     return section
   }
   let middle = ""
+  let section: Array<Argument> = []
   for (let i = 0; i < jobs.length; i++) {
     const job = jobs[i]!
-    if (i === 0 || !areAlike(jobs[i - 1]!, job)) middle = middleOf(job)
-    const section = sectionOf(job)
+    if (i === 0 || !areAlike(jobs[i - 1]!, job)) {
+      middle = middleOf(job)
+      section = sectionOf(job)
+    }
     section.push(i, job.id, recordOf(job, middle))
     if (job.group !== undefined) section.push(job.group)
   }

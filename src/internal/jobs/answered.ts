@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import type { Durability } from "../../Broker.ts"
 import type { DurabilityNotReached, EngineError } from "../../Errors.ts"
 import type { Exchange, Exchanged, JobStore } from "../../JobStore.ts"
-import { soon } from "../backoff.ts"
+import { soon, whenFailed } from "../backoff.ts"
 
 type Failure = EngineError | DurabilityNotReached
 
@@ -15,13 +15,15 @@ export const answered = (
   request: Exchange,
   durability: Durability
 ): Effect.Effect<Exchanged, EngineError> =>
-  Effect.catch(
-    Effect.retry(store.exchange(request, durability), { schedule: soon, while: isPassing }),
-    (error): Effect.Effect<Exchanged, EngineError> => {
-      if (error._tag === "EngineError") return Effect.fail(error)
-      if (durability === "memory") return Effect.die(error)
-      // It is done, if not as safe as it should be; what else it said is asked for.
-      const told = Effect.logWarning(`what became of jobs is ${error.message}`)
-      return Effect.andThen(told, answered(store, request, "memory"))
-    }
+  whenFailed(store.exchange(request, durability), (exchange) =>
+    Effect.catch(
+      Effect.retry(exchange, { schedule: soon, while: isPassing }),
+      (error): Effect.Effect<Exchanged, EngineError> => {
+        if (error._tag === "EngineError") return Effect.fail(error)
+        if (durability === "memory") return Effect.die(error)
+        // It is done, if not as safe as it should be; what else it said is asked for.
+        const told = Effect.logWarning(`what became of jobs is ${error.message}`)
+        return Effect.andThen(told, answered(store, request, "memory"))
+      }
+    )
   )

@@ -8,7 +8,7 @@ import { Cause, Clock, type Context, Effect, Exit, Schedule } from "effect"
 import type { Append, Appended, Broker, Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError, OffsetConflict, TopicFull } from "../../Errors.ts"
 import type { Any, EmitOptions, PublishError } from "../../Topic.ts"
-import { failedOnce, forAWhile } from "../backoff.ts"
+import { forAWhile, whenFailed } from "../backoff.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
 import type { PublishMeter } from "../telemetry/publishMeter.ts"
@@ -271,9 +271,7 @@ export class Sender {
     const sent = this.meter.sends(flights)
     const append = Effect.suspend(() => this.broker.append(appends, this.durability))
     const call = this.declared
-      ? Effect.catch(append, (error) =>
-          this.isRetried(error) ? this.patiently(failedOnce(error, append)) : Effect.fail(error)
-        )
+      ? whenFailed(append, (call) => this.patiently(call))
       : this.patiently(Effect.andThen(this.declare, append))
     this.run(
       Effect.onExit(call, (exit) => {
@@ -298,13 +296,6 @@ export class Sender {
       })
     )
   )
-
-  private isRetried(error: EngineError | DurabilityNotReached): boolean {
-    return (
-      error._tag === "EngineError" &&
-      (error.reason === "Unreachable" || (error.reason === "Full" && !this.failsWhenFull))
-    )
-  }
 
   /** Sent again unchanged until the engine answers: it knows the numbers. */
   private patiently<A>(

@@ -5,7 +5,7 @@
 import { type Context, Effect, type Exit, Latch } from "effect"
 import type { Broker, Commit, CommitResult, Durability, Layout } from "../../Broker.ts"
 import type { DurabilityNotReached, EngineError, Misconfigured } from "../../Errors.ts"
-import { failedOnce, soon } from "../backoff.ts"
+import { soon, whenFailed } from "../backoff.ts"
 import type { Partition } from "./partition.ts"
 import { maxBytes, maxWrites } from "./unit.ts"
 
@@ -136,7 +136,7 @@ export const make = (options: {
     const sent = options.onSend(commits)
     const call = options.broker.commit(commits, options.durability)
     return Effect.onExit(
-      Effect.catch(call, (error) => patiently(commits, failedOnce(error, call))),
+      whenFailed(call, (call) => patiently(commits, call)),
       (exit) => {
         sent(exit)
         return Effect.void
@@ -161,10 +161,8 @@ export const make = (options: {
 
   /** Topics that are emitted to for the first time: a stored one with another layout halts, before anything is written. */
   const declare = (taken: ReadonlyArray<Taken>): Effect.Effect<ReadonlyArray<Taken>, EngineError> => {
-    if (taken.every(([, { emits }]) => emits.length === 0)) return Effect.succeed(taken)
-    const fresh = new Set(
-      taken.flatMap(([, { emits }]) => emits.map(({ topic }) => topic)).filter((t) => !declared.has(t))
-    )
+    const fresh = new Set<Layout>()
+    for (const [, { emits }] of taken) for (const { topic } of emits) if (!declared.has(topic)) fresh.add(topic)
     if (fresh.size === 0) return Effect.succeed(taken)
     return Effect.map(
       Effect.forEach(fresh, (topic) =>

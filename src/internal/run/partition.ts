@@ -6,7 +6,6 @@ import { Effect, Latch } from "effect"
 import type { Commit, Entry, Fence, Position } from "../../Broker.ts"
 import type { Quarantine } from "../../Coordinator.ts"
 import type { Received } from "../record/received.ts"
-import type { Bounds } from "./bounds.ts"
 import type { Caution } from "./caution.ts"
 import { othersOf, pack } from "./emits.ts"
 import { Landings } from "./landings.ts"
@@ -22,6 +21,13 @@ import { Supply } from "./supply.ts"
 import { type Changes, type Emitted, maxBytes, maxWrites, Oversized, type Unit } from "./unit.ts"
 import { Unsettled } from "./unsettled.ts"
 import type { Windows } from "./windows.ts"
+
+/** How much it may have in hand: events that were read and are not committed. */
+interface Bounds {
+  readonly events: number
+  readonly bytes: number
+  readonly uncommitted: number
+}
 
 /** Events handed out at a time. */
 const chunkEvents = 128
