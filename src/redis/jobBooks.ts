@@ -1,6 +1,6 @@
 /** Looking at jobs, and changing what waits: cancel, promote, redrive, flush, remove, counts. */
 import { script } from "./client.ts"
-import { before, bind, clock, fields, free, over } from "./jobKeys.ts"
+import { before, bind, clock, fields, free, laneRows, over } from "./jobKeys.ts"
 
 const lua = String.raw
 
@@ -37,7 +37,7 @@ return answer
 export const cancel = script<0 | 1 | string>(
   "cancelJob",
   lua`#!lua flags=allow-oom
-${all}${fields}${free}${over}
+${all}${fields}${free}${laneRows}${over}
 local id, ttl = ARGV[1], tonumber(ARGV[2])
 local record = redis.call("HGET", jobs, id)
 if not record or string.byte(record) == 102 or redis.call("ZSCORE", dead, id) then return 0 end
@@ -56,8 +56,9 @@ if s then
   row = string.gsub(row, "\t$", "")
   if row == "" then redis.call("HDEL", freed, name) else redis.call("HSET", freed, name, row) end
 elseif redis.call("HDEL", waiting, id) == 0 and redis.call("ZREM", KEYS[${before + 4}], place .. id) == 0
-  and redis.call("LREM", KEYS[${before + 5}], 1, id) == 0 and group == "" then
-  redis.call("HSET", gone, name .. "\t" .. priority .. "\t" .. id, "1")
+  and redis.call("LREM", KEYS[${before + 5}], 1, id) == 0 then
+  local place = group ~= "" and laneOf(name, group) or name .. "\t" .. priority
+  redis.call("HSET", gone, place .. "\t" .. id, "1")
 end
 redis.call("HDEL", state, id)
 over(id, false)
@@ -134,14 +135,53 @@ return count
 `
 )
 
-/** KEYS: those of all names. Forgets up to some hundreds of what waits; gives how many, and 1 when there may be more. */
+/**
+ * KEYS: those of all names. Forgets up to some hundreds of what waits; gives how many, and 1 when there may be more. Groups
+ * come first, so that a lane is not taken from its list while it has jobs.
+ */
 export const flush = script<readonly [number, number]>(
   "flushJobs",
   lua`#!lua flags=allow-oom
-${all}${fields}${free}${over}
+${all}${bind("lanes")}${fields}${free}${laneRows}${over}
 local found, most = {}, 500
-local function add(id)
-  if string.byte(id) ~= 1 then found[#found + 1] = id end
+local function add(id, place)
+  if redis.call("HDEL", gone, place .. "\t" .. id) == 0 then found[#found + 1] = id end
+end
+local function drain(lane)
+  local r = { numbersOf(redis.call("HGET", lanes, lane)) }
+  while r[FIRST] < r[NEXT] and #found < most do
+    local item = itemOf(lane, r[FIRST])
+    local id = redis.call("HGET", items, item)
+    redis.call("HDEL", items, item)
+    r[FIRST] = r[FIRST] + 1
+    if id then add(id, lane) end
+  end
+  setLane(lane, r)
+end
+-- Its place in a list: see \`laneRows\`.
+local function give(lane)
+  local r = { numbersOf(redis.call("HGET", lanes, lane)) }
+  if r[QUEUED] == 1 then r[QUEUED] = 0 else r[RUNNING] = math.max(0, r[RUNNING] - 1) end
+  setLane(lane, r)
+end
+local function forgetAll()
+  for _, id in ipairs(found) do
+    redis.call("HDEL", jobs, id)
+    redis.call("HDEL", state, id)
+    over(id, false)
+  end
+end
+if redis.call("EXISTS", items) == 1 then
+  local cursor, page = "0", nil
+  repeat
+    page = redis.call("HSCAN", items, cursor, "COUNT", most)
+    cursor = page[1]
+  until page[2][1] or cursor == "0"
+  for i = 1, #page[2], 2 do
+    if #found < most then drain(string.sub(page[2][i], 1, -9)) end
+  end
+  forgetAll()
+  return { #found, 1 }
 end
 for i = ${before + 1}, #KEYS do
   local kind = (i - ${before + 1}) % 5
@@ -149,37 +189,38 @@ for i = ${before + 1}, #KEYS do
   if kind == 3 then
     local due = redis.call("ZPOPMIN", KEYS[i], most)
     for d = 1, #due, 2 do
-      if string.byte(due[d], 13) == 1 then redis.call("HINCRBY", meta, "blocked", -1) end
-      add(string.sub(due[d], 13))
+      local id = string.sub(due[d], 13)
+      if string.byte(id) == 1 then
+        redis.call("HINCRBY", meta, "blocked", -1)
+        give(id)
+      else
+        found[#found + 1] = id
+      end
     end
   else
     local popped = redis.call("LPOP", KEYS[i], most)
+    local place = string.gsub(KEYS[i], "^.*:ready:([^:]+):(.)$", "%1\t%2")
     for p = 1, popped and #popped or 0 do
-      local id = popped[p]
-      if string.byte(id) == 1 then redis.call("HINCRBY", meta, "tokens", -1) end
-      local mark = string.gsub(KEYS[i], "^.*:ready:([^:]+):(.)$", "%1\t%2\t")
-      if redis.call("HDEL", gone, mark .. id) == 0 then add(id) end
+      if string.byte(popped[p]) == 1 then
+        redis.call("HINCRBY", meta, "tokens", -1)
+        give(popped[p])
+      else
+        add(popped[p], place)
+      end
     end
   end
 end
 if #found < most then
   for _, row in ipairs(redis.call("HVALS", freed)) do
-    for id in string.gmatch(row, "[^\t]+") do add(id) end
+    for id in string.gmatch(row, "[^\t]+") do
+      if string.byte(id) ~= 1 then found[#found + 1] = id end
+    end
   end
   redis.call("DEL", freed)
-  for _, id in ipairs(redis.call("HKEYS", waiting)) do add(id) end
+  for _, id in ipairs(redis.call("HKEYS", waiting)) do found[#found + 1] = id end
   redis.call("DEL", waiting)
-  local page = redis.call("HSCAN", items, 0, "COUNT", most)[2]
-  for i = 1, #page, 2 do
-    add(page[i + 1])
-    redis.call("HDEL", items, page[i])
-  end
 end
-for _, id in ipairs(found) do
-  redis.call("HDEL", jobs, id)
-  redis.call("HDEL", state, id)
-  over(id, false)
-end
+forgetAll()
 return { #found, #found > 0 and 1 or 0 }
 `
 )

@@ -34,10 +34,9 @@ takeFreed = function(base, name)
   for i = #found, 1, -1 do
     local id = found[i]
     if string.byte(id) == 1 then
-      local lane = name .. "\t" .. string.sub(id, 2)
-      local r = laneOf(lane)
-      offer(base, string.sub(id, 2), r)
-      setLane(lane, r)
+      local r = numbers(id)
+      offer(base, id, r)
+      setLane(id, r)
     else
       local record = redis.call("HGET", jobs, id)
       local _, lost = stateOf(id)
@@ -51,88 +50,126 @@ takeFreed = function(base, name)
     end
   end
 end
--- Puts into the place of each group the next of its jobs, if one may run now, or false; a group stays in its list while
--- it has more. Gives those places.
-nextOf = function(base, name, found, room)
-  local at, groups, names, rows, whose, wanted, blocked = {}, {}, {}, {}, {}, {}, 0
+-- Puts into the place of each lane the next of its jobs, if one may run now, or false; a lane stays in its list while it has
+-- more. Gives those places.
+nextOf = function(base, found, room)
+  local at, names, places, seen, again, n, more, popped = {}, {}, {}, {}, {}, 0, 0, 0
+  local function list(lane)
+    more = more + 1
+    again[more] = lane
+  end
   for f = 1, #found do
-    if string.byte(found[f]) == 1 then
-      at[#at + 1], groups[#groups + 1] = f, string.sub(found[f], 2)
-      names[#names + 1] = name .. "\t" .. groups[#groups]
+    local lane = found[f]
+    if string.byte(lane) == 1 then
+      places[f], found[f], popped = true, false, popped + 1
+      if seen[lane] then
+        list(lane)
+      else
+        n = n + 1
+        at[n], names[n], seen[lane] = f, lane, true
+      end
     end
   end
-  local places = {}
-  if #at == 0 then return places end
-  local known, again = redis.call("HMGET", lanes, unpack(names)), {}
-  for n = 1, #at do
-    local r = laneFrom(known[n])
-    rows[n], places[at[n]], found[at[n]] = r, true, false
-    r[QUEUED] = 0
-    local wait = r[FROM]
-    if limitPer > 0 and now >= r[WINDOW] + limitPer then r[WINDOW], r[USED] = now, 0 end
-    if limitPer > 0 and r[USED] >= limitCount then wait = math.max(wait, r[WINDOW] + limitPer) end
-    if r[FIRST] < r[NEXT] and wait > now then
-      later(base, "\1" .. groups[n], wait)
-      blocked = blocked + 1
-      r[QUEUED] = 1
-    elseif r[FIRST] < r[NEXT] and r[RUNNING] < room then
-      whose[#whose + 1], wanted[#wanted + 1] = n, itemOf(names[n], r[FIRST])
-      r[FIRST] = r[FIRST] + 1
+  if n == 0 then return places end
+  local set, drop, wanted, whose, sets, drops, w, blocked = {}, {}, {}, {}, 0, 0, 0, 0
+  local known = redis.call("HMGET", lanes, unpack(names))
+  for i = 1, n do
+    local lane = names[i]
+    local first, next, running, queued, from, window, used = numbersOf(known[i])
+    if queued == 1 then queued = 0 elseif running > 0 then running = running - 1 end
+    if limitPer > 0 then
+      if now >= window + limitPer then window, used = now, 0 end
+      if used >= limitCount then from = math.max(from, window + limitPer) end
+    end
+    if first < next and from > now then
+      later(base, lane, from)
+      blocked, queued = blocked + 1, 1
+    elseif first < next and running < room then
+      w = w + 1
+      wanted[w], whose[w] = itemOf(lane, first), i
+      first, running = first + 1, running + 1
+      if limitPer > 0 then used = used + 1 end
+      if running < room and first < next then
+        list(lane)
+        queued = 1
+      end
+    end
+    local row = rowOf(first, next, running, queued, from, window, used)
+    if row then
+      sets = sets + 2
+      set[sets - 1], set[sets] = lane, row
+    else
+      drops = drops + 1
+      drop[drops] = lane
     end
   end
-  if #wanted > 0 then
+  if sets > 0 then redis.call("HSET", lanes, unpack(set)) end
+  if drops > 0 then redis.call("HDEL", lanes, unpack(drop)) end
+  if w > 0 then
     local ids = redis.call("HMGET", items, unpack(wanted))
     redis.call("HDEL", items, unpack(wanted))
-    for w = 1, #ids do ids[w] = ids[w] or "" end
     local records = redis.call("HMGET", jobs, unpack(ids))
-    for w = 1, #ids do
-      local n = whose[w]
-      local r, waits = rows[n], records[w] and string.byte(records[w]) == 106
-      if waits then
-        r[RUNNING] = r[RUNNING] + 1
-        if limitPer > 0 then r[USED] = r[USED] + 1 end
-        found[at[n]], recordOf[ids[w]] = ids[w], records[w]
-      end
-      if (r[RUNNING] < room or not waits) and r[FIRST] ~= r[NEXT] then
-        again[#again + 1] = "\1" .. groups[n]
-        r[QUEUED] = 1
+    for i = 1, w do
+      local id, record, lane = ids[i], records[i], names[whose[i]]
+      local isGone = stale and redis.call("HDEL", gone, lane .. "\t" .. id) == 1
+      if record and string.byte(record) == 106 and not isGone then
+        found[at[whose[i]]], recordOf[id] = id, record
+      else
+        -- It was cancelled: the lane has had its turn all the same.
+        local r = numbers(lane)
+        r[RUNNING] = r[RUNNING] - 1
+        if r[USED] > 0 then r[USED] = r[USED] - 1 end
+        if r[QUEUED] == 0 and r[FIRST] ~= r[NEXT] then
+          list(lane)
+          r[QUEUED] = 1
+        end
+        setLane(lane, r)
       end
     end
-    if #again > 0 then redis.call("RPUSH", KEYS[base + 2], unpack(again)) end
   end
-  redis.call("HINCRBY", meta, "tokens", #again - #at)
+  if more > 0 then redis.call("RPUSH", KEYS[base + 2], unpack(again)) end
+  redis.call("HINCRBY", meta, "tokens", more - popped)
   if blocked > 0 then redis.call("HINCRBY", meta, "blocked", blocked) end
-  setLanes(names, rows)
   return places
 end
 `
 
-/** Up to `most` ids of one list; in groups, those that may run. */
+/** Up to `most` ids of one list; in groups, those that may run. Gives how many, and how many places of the list that were. */
 export const take = lua`
 local function take(i, list, most)
   local base = ${before} + 5 * (i - 1)
   local found = redis.call("LPOP", KEYS[base + list], most)
-  if not found then return 0 end
-  local concurrency, groups = tonumber(ARGV[7 + 5 * i]), nil
-  if concurrency > 0 and rare > 0 then
+  if not found then return 0, 0 end
+  local groups
+  if rare > 0 then
     limitCount, limitPer = tonumber(ARGV[8 + 5 * i]), tonumber(ARGV[9 + 5 * i])
-    groups = nextOf(base, ARGV[5 + 5 * i], found, concurrency)
+    groups = nextOf(base, found, math.max(1, tonumber(ARGV[7 + 5 * i])))
   end
   local n = 0
   for f = 1, #found do
-    local id = found[f]
-    if stale and not (groups and groups[f]) then
+    local id, isLane = found[f], groups and groups[f]
+    if stale and not isLane then
       local mark = ARGV[5 + 5 * i] .. "\t" .. string.sub("hml", list, list) .. "\t" .. id
       if redis.call("HDEL", gone, mark) == 1 then id = nil end
     end
     if id then
       n = n + 1
       ids[#ids + 1] = id
-    else
+    elseif not isLane then
       missed = true
     end
   end
   room[i], count = room[i] - n, count - n
-  return n
+  return n, #found
+end
+-- A lane that may run more of its jobs stands in the list again, and many may have none that may run.
+local function takeMore(i, list)
+  for _ = 1, 10 do
+    local most = math.min(room[i], count)
+    local _, popped = 0, 0
+    if most > 0 then _, popped = take(i, list, most) end
+    if popped == 0 or ARGV[7 + 5 * i] == "0" then return end
+  end
+  missed = true
 end
 `

@@ -4,7 +4,20 @@
  */
 import type { Enqueued, NewJob } from "../JobStore.ts"
 import { type Argument, script } from "./client.ts"
-import { before, bind, bindBehind, clock, fields, free, laneRows, over, put, type QueueKeys, wake } from "./jobKeys.ts"
+import {
+  before,
+  bind,
+  bindBehind,
+  clock,
+  fields,
+  free,
+  laneOf,
+  laneRows,
+  over,
+  put,
+  type QueueKeys,
+  wake
+} from "./jobKeys.ts"
 
 const lua = String.raw
 const separator = "\u001f"
@@ -29,32 +42,35 @@ const recordOf = (job: NewJob, middle = middleOf(job)): string | Uint8Array => {
 const isPlain = ({ after, at, deduplicate, delay }: NewJob): boolean =>
   delay === undefined && at === undefined && deduplicate === undefined && after === undefined
 
-/** Lua: new jobs of one name, each to the end of its group; groups that stand in no list go into theirs. */
+/** Lua: new jobs, each to the end of its group; lanes that stand in no list go into theirs. */
 const lineUp = lua`
 ${laneRows}
-local function lineUp(name, list, ids, groups, n)
-  local places, names, offered, put = {}, {}, {}, {}
+local function lineUp(list, ids, lanesOf, n)
+  local rowsOf, names, offered, put, l, p = {}, {}, {}, {}, 0, 0
   for i = 1, n do
-    local group = groups[i]
-    if not places[group] then
-      names[#names + 1] = name .. "\t" .. group
-      places[group] = #names
+    local lane = lanesOf[i]
+    if not rowsOf[lane] then
+      l = l + 1
+      rowsOf[lane], names[l] = l, lane
     end
   end
-  local rows = redis.call("HMGET", lanes, unpack(names))
-  for i = 1, #names do rows[i] = laneFrom(rows[i]) end
+  local known = redis.call("HMGET", lanes, unpack(names))
+  for i = 1, l do rowsOf[names[i]] = { numbersOf(known[i]) } end
   for i = 1, n do
-    local place = places[groups[i]]
-    local r = rows[place]
-    put[2 * i - 1], put[2 * i] = itemOf(names[place], r[NEXT]), ids[i]
+    local lane = lanesOf[i]
+    local r = rowsOf[lane]
+    p = p + 2
+    put[p - 1], put[p] = itemOf(lane, r[NEXT]), ids[i]
     r[NEXT] = r[NEXT] + 1
     if r[QUEUED] == 0 then
-      offered[#offered + 1] = "\1" .. groups[i]
+      offered[#offered + 1] = lane
       r[QUEUED] = 1
     end
   end
   redis.call("HSET", items, unpack(put))
-  setLanes(names, rows)
+  local set = {}
+  for i = 1, l do set[2 * i - 1], set[2 * i] = names[i], rowOf(unpack(rowsOf[names[i]])) end
+  redis.call("HSET", lanes, unpack(set))
   if #offered == 0 then return end
   redis.call("RPUSH", list, unpack(offered))
   redis.call("HINCRBY", meta, "tokens", #offered)
@@ -63,7 +79,7 @@ end
 
 /**
  * ARGV: queue, then sections of one name and priority: name, number of the list's key, jobs, whether they have groups, and
- * for each its place among all jobs, its id, its record, and its group or "". Gives the places of those that were there.
+ * for each its place among all jobs, its id, its record, and its lane if it has a group. Gives the places of those that were there.
  */
 export const enqueue = script<ReadonlyArray<string>>(
   "enqueueJobs",
@@ -77,7 +93,7 @@ while at < size do
   local name, list, n = ARGV[at], KEYS[tonumber(ARGV[at + 1])], tonumber(ARGV[at + 2])
   local grouped, width = ARGV[at + 3] == "1", ARGV[at + 3] == "1" and 4 or 3
   at = at + 4
-  local ids, rows, groups, seen = {}, {}, {}, {}
+  local ids, rows, lanesOf, seen = {}, {}, {}, {}
   for i = 1, n do ids[i] = ARGV[at + width * (i - 1) + 1] end
   local known = redis.call("HMGET", jobs, unpack(ids))
   local fresh = 0
@@ -89,23 +105,27 @@ while at < size do
     else
       seen[id], fresh = true, fresh + 1
       ids[fresh], rows[2 * fresh - 1], rows[2 * fresh] = id, id, head .. ARGV[at + 2]
-      if grouped then groups[fresh] = ARGV[at + 3] end
+      if grouped then lanesOf[fresh] = ARGV[at + 3] end
     end
     at = at + width
   end
   if fresh > 0 then
     redis.call("HSET", jobs, unpack(rows, 1, 2 * fresh))
-    if grouped then
-      lineUp(name, list, ids, groups, fresh)
-    else
-      if some then
-        local left, mark = 0, string.gsub(list, "^.*:ready:([^:]+):(.)$", "%1\t%2\t")
-        for i = 1, fresh do
-          if redis.call("HDEL", gone, mark .. ids[i]) == 0 then left = left + 1; ids[left] = ids[i] end
+    -- A cancelled one of this id may still be in its place: that is its place now.
+    if some then
+      local left, mark = 0, string.gsub(list, "^.*:ready:([^:]+):(.)$", "%1\t%2")
+      for i = 1, fresh do
+        if redis.call("HDEL", gone, (lanesOf[i] or mark) .. "\t" .. ids[i]) == 0 then
+          left = left + 1
+          ids[left], lanesOf[left] = ids[i], lanesOf[i]
         end
-        fresh = left
       end
-      if fresh > 0 then redis.call("RPUSH", list, unpack(ids, 1, fresh)) end
+      fresh = left
+    end
+    if fresh > 0 and grouped then
+      lineUp(list, ids, lanesOf, fresh)
+    elseif fresh > 0 then
+      redis.call("RPUSH", list, unpack(ids, 1, fresh))
     end
     redis.call("SADD", names, name)
     wake(name)
@@ -256,7 +276,7 @@ const plain = (queue: QueueKeys, jobs: ReadonlyArray<NewJob>): Call => {
       section = sectionOf(job)
     }
     section.push(i, job.id, recordOf(job, middle))
-    if (job.group !== undefined) section.push(job.group)
+    if (job.group !== undefined) section.push(laneOf(job.name, job.group))
   }
   const args: Array<Argument> = [queue.queue]
   for (const section of sections.values()) {

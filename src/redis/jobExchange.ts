@@ -6,7 +6,7 @@ import type { Exchange, Settlement } from "../JobStore.ts"
 import { type Argument, script } from "./client.ts"
 import { claimRare, take } from "./jobClaim.ts"
 import { followUps, hasFollowUps, settleFollowed } from "./jobFollow.ts"
-import { before, bind, clock, type QueueKeys } from "./jobKeys.ts"
+import { before, bind, clock, laneOf, type QueueKeys } from "./jobKeys.ts"
 import { purge, settleDone, settleRare } from "./jobSettle.ts"
 
 const lua = String.raw
@@ -17,7 +17,7 @@ export const claimsPerSlot = 2 ** 31
 /**
  * ARGV: slot, number, lease, count, high, medium, low, alone, names; for each name: itself, room, concurrency of a group (0:
  * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, claim, name, jobs, whether
- * they have groups, then the ids, their records if they are to be kept, and their groups; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
+ * they have groups, then the ids, their records if they are to be kept, and their lanes; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
  * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, states, when the next slot
  * of a recurrence is due or "", "1" if there is something in the outbox, and the number of the last hint of work or "".
  */
@@ -42,7 +42,7 @@ if number == last then
     if tonumber(redis.call("ZSCORE", active, id) or -1) == from + number then ids[#ids + 1] = id end
   end
 else
-  local finish, bury, settleOther
+  local finish, bury, settleOther, tellReturned
   local at = 10 + 5 * names
   local some = at <= #ARGV and
     redis.call("EXISTS", state, lanes, awaited, progress, cancels, parents, dedup) > 0
@@ -99,24 +99,19 @@ else
       for i = 1, names do
         local most = math.min(room[i], math.ceil(share / (names - i + 1)))
         if most > 0 then
-          local n = take(i, list, most)
+          local n, popped = take(i, list, most)
           share = share - n
-          if n < most and not missed and ARGV[7 + 5 * i] == "0" then empty[3 * i + list] = true end
+          if popped < most and ARGV[7 + 5 * i] == "0" then empty[3 * i + list] = true end
         end
       end
     end
     for list = 1, 3 do
       for i = 1, names do
-        local most = math.min(room[i], count)
-        if most > 0 and not empty[3 * i + list] then
-          -- A group that may run more of its jobs stands in the list again.
-          while take(i, list, most) > 0 and ARGV[7 + 5 * i] ~= "0" and room[i] > 0 and count > 0 do
-            most = math.min(room[i], count)
-          end
-        end
+        if not empty[3 * i + list] then takeMore(i, list) end
       end
     end
     if missed then look(now) end
+    if tellReturned then tellReturned() end
     if count > 0 then
       local idle = {}
       for i = 1, names do
@@ -130,6 +125,8 @@ else
       for i = 1, #ids do scores[2 * i - 1], scores[2 * i] = token, ids[i] end
       redis.call("ZADD", active, unpack(scores))
     end
+  elseif tellReturned then
+    tellReturned()
   end
   if #ids > 0 or at > 10 + 5 * names then
     redis.call("HSET", sessions, slot, worker .. "\n" .. ARGV[2] .. "\n" .. table.concat(refused, "\t") .. "\n" ..
@@ -203,7 +200,7 @@ interface Section {
   readonly grouped: boolean
   readonly ids: Array<Argument>
   readonly records: Array<Argument>
-  readonly groups: Array<Argument>
+  readonly lanes: Array<Argument>
 }
 
 const fits = ({ claim, grouped, name, ttl }: Section, job: Settlement["job"], outcome: Done): boolean =>
@@ -216,21 +213,21 @@ const sectionOf = ({ claim, group, name }: Settlement["job"], { ttl }: Done): Se
   grouped: group !== undefined,
   ids: [],
   records: [],
-  groups: []
+  lanes: []
 })
 
 const addDone = (section: Section, job: Settlement["job"], { format, result }: Done): void => {
   section.ids.push(job.id)
-  if (section.grouped) section.groups.push(job.group!)
+  if (section.grouped) section.lanes.push(laneOf(job.name, job.group!))
   if (section.ttl === 0) return
   const head = finishedOf(job, format)
   section.records.push(typeof result === "string" ? head + result : Buffer.concat([Buffer.from(head), result]))
 }
 
 const pushSection = (args: Array<Argument>, section: Section): void => {
-  const { claim, grouped, groups, ids, name, records, ttl } = section
+  const { claim, grouped, ids, lanes, name, records, ttl } = section
   args.push("D", ttl, claim, name, ids.length, grouped ? "1" : "0")
-  for (const part of [ids, records, groups]) for (const argument of part) args.push(argument)
+  for (const part of [ids, records, lanes]) for (const argument of part) args.push(argument)
 }
 
 const argsOf = (

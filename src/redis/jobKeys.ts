@@ -1,6 +1,7 @@
 /**
  * Where the jobs of a queue lie in Redis. All keys of a queue share the hash tag of one shard. Ids, names and group keys
- * hold no control character, so a tab separates them, and `\1` marks a group where an id may stand.
+ * hold no control character, so a tab separates them. The lane of a group is "\\1<name>\\1<group>"; it stands for its jobs
+ * where an id may stand.
  *
  * `K` is `{ns:s}:queue:<queue>`:
  *
@@ -11,10 +12,10 @@
  * | `K:active` | zset | id to its claim: slot · 2^31 + number of the exchange | while claimed |
  * | `K:leases` | zset | slot to the end of its lease | session |
  * | `K:sessions` | hash | slot to "<worker>\n<number of its last exchange>\n<ids refused>\n<ids claimed>" | session |
- * | `K:meta` | hash | `paused`, `limit`, `used`, `keepDone`, `keepDead`, `done` (finished jobs kept), `seq`, `slots`, `grace`, `tokens` and `blocked` (groups in ready lists and in due), `w:<name>` (somebody waits for one), `hint` (number of the last message about that), `slot` (the first of `slots`), `outbox` (there is something in it) | queue |
+ * | `K:meta` | hash | `paused`, `limit`, `used`, `keepDone`, `keepDead`, `done` (finished jobs kept), `seq`, `slots`, `grace`, `tokens` and `blocked` (lanes in ready lists and in due), `w:<name>` (somebody waits for one), `hint` (number of the last message about that), `slot` (the first of `slots`), `outbox` (there is something in it) | queue |
  * | `K:names` | set | job names that have keys | queue |
  * | `K:dead` | zset | id to when it died | until redriven |
- * | `K:gone` | hash | "<name> <priority> <id>" of a cancelled job that is still in its ready list | until it is met there |
+ * | `K:gone` | hash | "<name> <priority> <id>" of a cancelled job that is still in its ready list, "<lane> <id>" in its group | until it is met there |
  * | `K:cancels` | hash | ids of running jobs that are to stop | while active |
  * | `K:awaited` | hash | ids whose end somebody waits for | until then |
  * | `K:forget` | zset | "<unique> <id> <id> ..." to when these are forgotten | until then |
@@ -22,15 +23,15 @@
  * | `K:dedup` | hash | key to "<until> <id>" (until 0: while that job is not over); "\\1<id>" to its key | until then |
  * | `K:waiting` | hash | id to how many jobs it waits for | until then |
  * | `K:parents` | hash | id to the ids of those that wait for it | until it is over |
- * | `K:lanes` | hash | "<name> <group>" to first, next, running, 1 if in a list, not before, begin of its window, used of it; see `laneRows` | while in use |
- * | `K:items` | hash | "<name> <group> <n>" to id | while it waits |
+ * | `K:lanes` | hash | lane to first, next, running, 1 if offered, not before, begin of its window, used of it; see `laneRows` | while in use |
+ * | `K:items` | hash | "<lane><number as a double>" to id | while it waits |
  * | `K:freed` | hash | name to ids that are to be ready again, at the head; whoever knows the name puts them there | until the next claim |
  * | `K:plans` | hash | name of a recurrence to "<timing>\n<missed and job as JSON>\n<payload>"; "\\1<name>" to "<revision> <1 if paused> <last slot or -> <next slot>" | until removed |
  * | `K:slots` | zset | name of a recurrence that is not paused to its next slot | until removed |
  * | `K:facts` | hash | job name to what is kept for tools, as JSON (see `internal/jobFacts.ts`) | for ever |
  * | `K:outbox` | stream | jobs for queues of other shards, from settlements; see `jobFollow.ts` | until delivered |
- * | `K:ready:<name>:<h, m or l>` | list | ids, and groups | while waiting |
- * | `K:due:<name>` | zset | "<12 digits><id>" to when it is due; groups likewise | while delayed |
+ * | `K:ready:<name>:<h, m or l>` | list | ids, and lanes | while waiting |
+ * | `K:due:<name>` | zset | "<12 digits><id>" to when it is due; lanes likewise | while delayed |
  * | `K:suspects:<name>` | list | ids that lost two leases: to be claimed alone | while waiting |
  * | `{ns:s}:queues` | set | queues of this shard | until removed |
  *
@@ -85,6 +86,8 @@ export class QueueKeys {
     return ofName.map((key) => this.prefix + key.replace("NAME", name))
   }
 }
+
+export const laneOf = (name: string, group: string): string => `\u0001${name}\u0001${group}`
 
 /** Lua: fixed keys as locals of their names. */
 export const bind = (...names: ReadonlyArray<Fixed>): string =>
@@ -154,59 +157,56 @@ end
 `
 
 /**
- * Lua: groups as they are stored. Packed numbers in an array, since text and named fields would cost Redis more than all
- * else that is done with a group.
+ * Lua: groups as they are stored. A lane stands in a ready list (or in due) once for being offered, and once for each of its
+ * jobs that is done: a settlement only puts it there, and whoever takes it out counts `running` down. Most rows have no need
+ * of the last three numbers. They are packed, since text would cost Redis more than all else that is done with a group.
  */
 export const laneRows = lua`
 local FIRST, NEXT, RUNNING, QUEUED, FROM, WINDOW, USED = 1, 2, 3, 4, 5, 6, 7
-local function laneFrom(row)
-  if not row then return { 0, 0, 0, 0, 0, 0, 0 } end
-  return { struct.unpack("<dddBddd", row) }
+local function laneOf(name, group) return "\1" .. name .. "\1" .. group end
+local function itemOf(lane, number) return struct.pack("<c0d", lane, number) end
+local function numbersOf(row)
+  if not row then return 0, 0, 0, 0, 0, 0, 0 end
+  if #row > 25 then return struct.unpack("<dddBddd", row) end
+  local first, next, running, queued = struct.unpack("<dddB", row)
+  return first, next, running, queued, 0, 0, 0
 end
-local function itemOf(lane, number) return string.format("%s\t%d", lane, number) end
-local function setLanes(names, rows)
-  local set, drop = {}, {}
-  for i = 1, #names do
-    local r = rows[i]
-    if r[FIRST] == r[NEXT] and r[RUNNING] == 0 and r[QUEUED] == 0 and r[FROM] <= now and r[USED] == 0 then
-      drop[#drop + 1] = names[i]
-    else
-      set[#set + 1], set[#set + 2] = names[i],
-        struct.pack("<dddBddd", r[FIRST], r[NEXT], r[RUNNING], r[QUEUED], r[FROM], r[WINDOW], r[USED])
-    end
-  end
-  if #set > 0 then redis.call("HSET", lanes, unpack(set)) end
-  if #drop > 0 then redis.call("HDEL", lanes, unpack(drop)) end
+local function rowOf(first, next, running, queued, from, window, used)
+  if from > now or used > 0 then return struct.pack("<dddBddd", first, next, running, queued, from, window, used) end
+  if first ~= next or running > 0 or queued > 0 then return struct.pack("<dddB", first, next, running, queued) end
+end
+local function setLane(lane, r)
+  local row = rowOf(unpack(r))
+  if row then redis.call("HSET", lanes, lane, row) else redis.call("HDEL", lanes, lane) end
 end
 `
 
 /** Lua: puts what is ready into its list or its group, what is not into due. Needs the keys of its name. */
 export const put = lua`
 ${laneRows}
-local function laneOf(lane) return laneFrom(redis.call("HGET", lanes, lane)) end
-local function setLane(lane, r) setLanes({ lane }, { r }) end
+local function numbers(lane) return { numbersOf(redis.call("HGET", lanes, lane)) } end
 local function line(lane, r, id, atHead)
   if atHead then r[FIRST] = r[FIRST] - 1 end
   redis.call("HSET", items, itemOf(lane, atHead and r[FIRST] or r[NEXT]), id)
   if not atHead then r[NEXT] = r[NEXT] + 1 end
 end
-local function offer(base, group, r)
+local function offer(base, lane, r)
   if r[QUEUED] == 1 or r[FIRST] == r[NEXT] then return end
-  redis.call("RPUSH", KEYS[base + 2], "\1" .. group)
+  redis.call("RPUSH", KEYS[base + 2], lane)
   redis.call("HINCRBY", meta, "tokens", 1)
   r[QUEUED] = 1
 end
 local function put(base, id, record, atHead)
   local _, name, priority, group = fieldsOf(record)
-  if group ~= "" then
-    local lane = name .. "\t" .. group
-    local r = laneOf(lane)
+  local lane = group ~= "" and laneOf(name, group)
+  -- A cancelled one of this id may still be in the list: that is its place now.
+  if redis.call("HDEL", gone, (lane or name .. "\t" .. priority) .. "\t" .. id) == 1 then return end
+  if lane then
+    local r = numbers(lane)
     line(lane, r, id, atHead)
-    offer(base, group, r)
+    offer(base, lane, r)
     return setLane(lane, r)
   end
-  -- A cancelled one of this id may still be in the list: that is its place now.
-  if redis.call("HDEL", gone, name .. "\t" .. priority .. "\t" .. id) == 1 then return end
   local list = priority == "h" and 1 or priority == "m" and 2 or 3
   redis.call(atHead and "LPUSH" or "RPUSH", KEYS[base + list], id)
 end
@@ -220,49 +220,13 @@ end
 /** Lua: a running job of a group is not running any more; with `back` it goes to the head of its group. Needs `put`, `free`. */
 export const leave = lua`
 local function leave(name, group, back, from)
-  local lane = name .. "\t" .. group
-  local r = laneOf(lane)
+  local lane = laneOf(name, group)
+  local r = numbers(lane)
   r[RUNNING] = math.max(0, r[RUNNING] - 1)
   if back then line(lane, r, back, true) end
   if from then r[FROM] = math.max(r[FROM], from) end
-  if r[QUEUED] == 0 and r[FIRST] ~= r[NEXT] then free(name, "\1" .. group) end
+  if r[QUEUED] == 0 and r[FIRST] ~= r[NEXT] then free(name, lane) end
   setLane(lane, r)
-end
-`
-
-/** Lua: the same for many of one name that are done; its groups go straight into their list. Needs `put`, `free`. */
-export const leaveAll = lua`
-local function leaveAll(name, groups)
-  local base
-  for i = 1, tonumber(ARGV[9]) do if ARGV[5 + 5 * i] == name then base = ${before} + 5 * (i - 1) end end
-  local jobs, names, left, again = {}, {}, {}, {}
-  for i = 1, #groups do
-    local group = groups[i]
-    if jobs[group] then
-      jobs[group] = jobs[group] + 1
-    else
-      left[#left + 1], names[#names + 1], jobs[group] = group, name .. "\t" .. group, 1
-    end
-  end
-  local rows = redis.call("HMGET", lanes, unpack(names))
-  for i = 1, #names do
-    local r = laneFrom(rows[i])
-    rows[i] = r
-    r[RUNNING] = math.max(0, r[RUNNING] - jobs[left[i]])
-    if r[QUEUED] == 0 and r[FIRST] ~= r[NEXT] then
-      if base then
-        again[#again + 1] = "\1" .. left[i]
-        r[QUEUED] = 1
-      else
-        free(name, "\1" .. left[i])
-      end
-    end
-  end
-  setLanes(names, rows)
-  if #again == 0 then return end
-  redis.call("RPUSH", KEYS[base + 2], unpack(again))
-  redis.call("HINCRBY", meta, "tokens", #again)
-  wake(name)
 end
 `
 

@@ -2,7 +2,7 @@
  * Settling, as pieces of the exchange's script: done jobs, all of one time to live in one go; all others one by one; and
  * dropping what is to be forgotten.
  */
-import { fields, free, leave, leaveAll, over, put } from "./jobKeys.ts"
+import { before, fields, free, leave, over, put } from "./jobKeys.ts"
 
 const lua = String.raw
 
@@ -50,9 +50,9 @@ local function settleDone(at)
   local token, grouped = text(from + ARGV[at + 2]), ARGV[at + 5] == "1"
   local id = at + 5
   local record = id + n
-  local group = ttl > 0 and record + n or record
-  at = (grouped and group + n or group) + 1
-  local ids, rows, groups, kept = {}, {}, {}, 0
+  local lane = ttl > 0 and record + n or record
+  at = (grouped and lane + n or lane) + 1
+  local ids, rows, left, kept = {}, {}, {}, 0
   local held = heldOf(token, id, n)
   local head = "f" .. text(now + ttl) .. "\t" .. text(now) .. "\tS\t"
   for i = 1, n do
@@ -60,14 +60,14 @@ local function settleDone(at)
       kept = kept + 1
       ids[kept] = ARGV[id + i]
       if ttl > 0 then rows[2 * kept - 1], rows[2 * kept] = ids[kept], head .. ARGV[record + i] end
-      if grouped then groups[kept] = ARGV[group + i] end
+      if grouped then left[kept] = ARGV[lane + i] end
     else
       refused[#refused + 1] = ARGV[id + i]
     end
   end
   if kept == 0 then return at end
   redis.call("ZREM", active, unpack(ids))
-  if some then finish(ids, rows, name, groups) end
+  if some then finish(ids, rows, name, left) end
   if ttl > 0 then
     redis.call("HSET", jobs, unpack(rows))
     redis.call("ZADD", forget, text(now + ttl), slot .. "." .. ARGV[2] .. "." .. at .. "\t" .. table.concat(ids, "\t"))
@@ -81,8 +81,29 @@ end
 
 /** What most done jobs do not have: a ledger, a group, somebody who waits. Made only where there is some of it. */
 export const settleRare = lua`
-${fields}${free}${put}${leave}${leaveAll}${over}
-finish = function(ids, rows, name, groups)
+${fields}${free}${put}${leave}${over}
+-- Their lanes are counted down where they are taken from the list; see \`laneRows\`.
+local returned = {}
+local function giveBack(name, left)
+  for i = 1, tonumber(ARGV[9]) do
+    if ARGV[5 + 5 * i] == name then
+      local list = KEYS[${before} + 5 * (i - 1) + 2]
+      redis.call("RPUSH", list, unpack(left))
+      redis.call("HINCRBY", meta, "tokens", #left)
+      returned[name] = list
+      return
+    end
+  end
+  -- Of a name whose keys are not here.
+  for i = 1, #left do leave(name, string.match(left[i], "^\1[^\1]*\1(.*)$")) end
+end
+-- Others are told of what this exchange did not claim itself.
+tellReturned = function()
+  for name, list in pairs(returned) do
+    if redis.call("EXISTS", list) == 1 then wake(name) end
+  end
+end
+finish = function(ids, rows, name, left)
   local has = function(key) return redis.call("EXISTS", key) == 1 and redis.call("HMGET", key, unpack(ids)) end
   local states, watched = has(state), {}
   for _, key in ipairs({ awaited, parents, progress, cancels }) do
@@ -90,7 +111,7 @@ finish = function(ids, rows, name, groups)
     for i = 1, found and #ids or 0 do watched[i] = watched[i] or found[i] end
   end
   local keyed = redis.call("EXISTS", dedup) == 1
-  if #groups > 0 then leaveAll(name, groups) end
+  if #left > 0 then giveBack(name, left) end
   if not states and not keyed and not next(watched) then return end
   for i = 1, #ids do
     local id = ids[i]

@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import type { JobStore } from "../../src/JobStore.ts"
 import { basicLaws } from "./jobStore/basic.ts"
 import { followUpLaws } from "./jobStore/followUps.ts"
+import { groupLaws } from "./jobStore/groups.ts"
 import { rareLaws } from "./jobStore/rare.ts"
 import { recurrenceLaws } from "./jobStore/recurrences.ts"
 import { sessionLaws } from "./jobStore/sessions.ts"
@@ -21,6 +22,7 @@ export const jobStoreLaws = (
     const laws = { it, elapse }
     basicLaws(laws)
     sessionLaws(laws)
+    groupLaws(laws)
     rareLaws(laws)
     recurrenceLaws(laws)
     followUpLaws(laws)

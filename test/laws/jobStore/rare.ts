@@ -1,4 +1,4 @@
-/** Laws of what few jobs ask for: groups, limits, deduplication, jobs that wait for others. */
+/** Laws of what few jobs ask for: limits, deduplication, jobs that wait for others. */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import {
@@ -13,98 +13,12 @@ import {
   listOf,
   open,
   range,
-  retryIn,
   text
 } from "./support.ts"
 
 export const rareLaws = (laws: Laws): void => {
   const law = lawOf(laws)
   const { elapse } = laws
-  const grouped = (concurrency: number, limit?: { readonly count: number; readonly per: number }) => ({
-    rooms: [{ name: "work", count: 1_000, group: { concurrency, limit } }]
-  })
-
-  law("jobs of a group run in order, so many at a time; groups take turns", (queue, store) =>
-    Effect.gen(function* () {
-      const hand = yield* open(queue)
-      yield* store.enqueue(queue, jobsOf(range(4, "a"), { group: "a" }))
-      yield* store.enqueue(queue, jobsOf(range(4, "b"), { group: "b" }))
-      yield* store.enqueue(queue, jobsOf(["free"]))
-      yield* assertCounts(queue, { ready: 9 })
-      const order: Array<string> = []
-      for (let round = 0; round < 4; round++) {
-        const claimed = yield* hand.claim(grouped(1))
-        order.push(...idsOf(claimed))
-        const groups = claimed.flatMap(({ group }) => group ?? [])
-        assert.deepStrictEqual(groups.toSorted(), ["a", "b"])
-        assert.deepStrictEqual(yield* hand.claim(grouped(1)), [])
-        yield* hand.settle(
-          claimed.map((job) => ({ job, outcome: doneWith("x") })),
-          grouped(1)
-        )
-      }
-      for (const group of ["a", "b"])
-        assert.deepStrictEqual(
-          order.filter((id) => id[0] === group),
-          range(4, group)
-        )
-      assert.include(order, "free")
-      yield* assertCounts(queue, { done: 9 })
-      // Two at a time.
-      yield* store.enqueue(queue, jobsOf(range(5, "c"), { group: "a" }))
-      assert.deepStrictEqual(idsOf(yield* hand.claim(grouped(2))), range(2, "c"))
-      yield* assertCounts(queue, { ready: 3, active: 2, done: 9 })
-    })
-  )
-
-  law("a group waits for the retry of its first, and keeps its order", (queue, store) =>
-    Effect.gen(function* () {
-      const hand = yield* open(queue)
-      yield* store.enqueue(queue, [...jobsOf(range(3, "a"), { group: "a" }), jobOf("b", { group: "b" })])
-      const claimed = yield* hand.claim(grouped(1))
-      assert.deepStrictEqual(idsOf(claimed).toSorted(), ["a0000", "b"])
-      const first = claimed.find(({ id }) => id === "a0000")!
-      yield* hand.settle([{ job: first, outcome: retryIn(300) }], grouped(1))
-      const before = yield* hand.exchange([], grouped(1))
-      assert.deepStrictEqual(before.claimed, [])
-      assert.isDefined((yield* hand.exchange([], grouped(1))).next)
-      yield* elapse(310)
-      const [again] = yield* hand.claim(grouped(1))
-      assert.deepInclude(again, { id: "a0000", failures: 1 })
-      yield* hand.settle([{ job: again!, outcome: { _tag: "Back" } }], grouped(1))
-      assert.deepStrictEqual(idsOf(yield* hand.claim(grouped(1))), ["a0000"])
-    })
-  )
-
-  law("a dead worker's jobs of a group are the first of it again", (queue, store) =>
-    Effect.gen(function* () {
-      const [one, two] = [yield* open(queue, 100), yield* open(queue)]
-      yield* store.enqueue(queue, jobsOf(range(3, "a"), { group: "a" }))
-      assert.deepStrictEqual(idsOf(yield* one.claim(grouped(1))), ["a0000"])
-      assert.isTrue(yield* store.cancel(queue, "a0001", 60_000))
-      yield* elapse(110)
-      yield* store.sweep(queue)
-      const first = yield* two.claim(grouped(1))
-      assert.deepStrictEqual(idsOf(first), ["a0000"])
-      yield* two.settle([{ job: first[0]!, outcome: dead }], grouped(1))
-      const third: Array<string> = []
-      for (let look = 0; look < 3; look++) third.push(...idsOf(yield* two.claim(grouped(1))))
-      assert.deepStrictEqual(third, ["a0002"])
-    })
-  )
-
-  law("a dead job of a group that was not used since runs when it is redriven", (queue, store) =>
-    Effect.gen(function* () {
-      const hand = yield* open(queue)
-      yield* store.enqueue(queue, jobsOf(["a"], { group: "a" }))
-      const [job] = yield* hand.claim(grouped(1, { count: 5, per: 100 }))
-      yield* hand.settle([{ job: job!, outcome: dead }], grouped(1))
-      yield* elapse(120)
-      yield* store.extend(hand.session, 60_000, hand.number, [])
-      assert.strictEqual(yield* store.redrive(queue, undefined), 1)
-      assert.deepStrictEqual(idsOf(yield* hand.claim(grouped(1))), ["a"])
-    })
-  )
 
   law("a queue gives out so many in a time", (queue, store) =>
     Effect.gen(function* () {
@@ -119,23 +33,6 @@ export const rareLaws = (laws: Laws): void => {
       assert.deepStrictEqual(idsOf(yield* hand.claim()), range(6).slice(3))
       yield* store.configure(queue, {})
       assert.deepStrictEqual(idsOf(yield* hand.claim()), range(10).slice(6))
-    })
-  )
-
-  law("a group gives out so many in a time, and holds up no other", (queue, store) =>
-    Effect.gen(function* () {
-      const hand = yield* open(queue)
-      const limit = { count: 2, per: 400 }
-      yield* store.enqueue(queue, jobsOf(range(4, "a"), { group: "a" }))
-      const claimed: Array<string> = []
-      for (let look = 0; look < 4; look++) claimed.push(...idsOf(yield* hand.claim(grouped(10, limit))))
-      assert.deepStrictEqual(claimed, range(2, "a"))
-      yield* store.enqueue(queue, jobsOf(["b"], { group: "b" }))
-      assert.deepStrictEqual(idsOf(yield* hand.claim(grouped(10, limit))), ["b"])
-      yield* assertCounts(queue, { ready: 2, active: 3 })
-      yield* elapse(410)
-      for (let look = 0; look < 3; look++) claimed.push(...idsOf(yield* hand.claim(grouped(10, limit))))
-      assert.deepStrictEqual(claimed, range(4, "a"))
     })
   )
 
