@@ -106,11 +106,18 @@ interface Lane {
   readonly used: number
 }
 
+/** Of a worker that knows a name without groups: an older version, or a newer one. */
+const unknownGroup: NonNullable<Room["group"]> = { concurrency: 1, limit: undefined }
+
 /** The next of groups that may run, one of each in turn; `look` is told when one that waits may. */
-const fromLanes = (books: Books, { group, name }: Room, most: number, look: (at: number) => void): Array<Row> => {
+const fromLanes = (
+  books: Books,
+  { group = unknownGroup, name }: Room,
+  most: number,
+  look: (at: number) => void
+): Array<Row> => {
   const { db, now, queue } = books
   const found: Array<Row> = []
-  if (group === undefined) return found
   const lanes = db
     .prepare(
       `SELECT lane, running, not_before, window, used FROM job_lanes WHERE queue = ? AND name = ? AND running < ?

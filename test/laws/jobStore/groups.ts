@@ -164,6 +164,26 @@ export const groupLaws = (laws: Laws): void => {
     })
   )
 
+  law("who knows nothing of the groups of a name takes their jobs one at a time, in order", (queue, store) =>
+    Effect.gen(function* () {
+      const hand = yield* open(queue)
+      yield* store.enqueue(queue, [...jobsOf(range(3, "a"), { group: "a" }), ...jobsOf(range(3, "b"), { group: "b" })])
+      const order: Array<string> = []
+      for (let round = 0; round < 3; round++) {
+        const claimed = yield* hand.claim()
+        assert.lengthOf(claimed, 2)
+        order.push(...idsOf(claimed))
+        yield* hand.done(claimed)
+      }
+      for (const group of ["a", "b"])
+        assert.deepStrictEqual(
+          order.filter((id) => id[0] === group),
+          range(3, group)
+        )
+      yield* assertCounts(queue, { done: 6 })
+    })
+  )
+
   law("a group waits for the retry of its first, and keeps its order", (queue, store) =>
     Effect.gen(function* () {
       const hand = yield* open(queue)
