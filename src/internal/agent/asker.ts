@@ -11,7 +11,7 @@ import { Broker, type Entry } from "../../Broker.ts"
 import { AgentDefect, type DecodeError, type EngineError } from "../../Errors.ts"
 import { type Codec, Serializer } from "../../Serializer.ts"
 import { forAWhile } from "../backoff.ts"
-import { type Failure, Item } from "../publish/sender.ts"
+import { type Failure, Item, type Sender } from "../publish/sender.ts"
 import { text } from "../record/received.ts"
 import type { Encoded } from "../record/record.ts"
 import { codecOf } from "../record/record.ts"
@@ -104,7 +104,7 @@ export class Asker {
     shard: number,
     id: string,
     event: Encoded,
-    sender: { submit(partition: number, item: Item): void; abandon(partition: number, item: Item): void }
+    sender: Pick<Sender, "submit" | "abandon">
   ): Effect.Effect<unknown, unknown> {
     return Effect.callback<unknown, unknown>((resume) => {
       const inbox = this.inboxOf(shard)
@@ -114,7 +114,7 @@ export class Asker {
         this.settle(id, Effect.fail(failure))
         this.rest(inbox)
       })
-      sender.submit(event.partition, request)
+      sender.submit(event.partition, request, true)
       // The request is on its way first, in a microtask of its own: it takes longer to be answered than to be listened for.
       queueMicrotask(() => this.listen(inbox))
       return Effect.sync(() => {

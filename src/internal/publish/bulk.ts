@@ -141,7 +141,7 @@ class Bulk {
       this.items.add(item)
       this.outstanding += item.size
       this.bytes += item.bytes
-      sender.submit(partition, item)
+      sender.submit(partition, item, false)
     }
     if (values.length > 0) sender.usualBytes = (this.bytes - before) / values.length
     this.fit()

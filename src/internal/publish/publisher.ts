@@ -102,7 +102,7 @@ export const publish = (
         : { id: checkName("producer", options.producer), sequence: options.sequence }
     return Effect.callback<Position, PublishError>((resume) => {
       const item = new Single(event, resume, producer)
-      sender.submit(event.partition, item)
+      sender.submit(event.partition, item, true)
       return Effect.sync(() => sender.abandon(event.partition, item))
     })
   })

@@ -72,6 +72,8 @@ export class Sender {
   private inFlight = 0
   private scheduled = false
   private flushing = false
+  /** The last call was answered before it returned. */
+  private isPrompt = false
   /** Calls in a row that were answered at once, as the embedded engine does. */
   private burst = 0
   private declared = false
@@ -112,7 +114,11 @@ export class Sender {
     return this.codec.encode(value, through(middleware, this.topic, value, options), this.next)
   }
 
-  submit(partition: number, item: Item): void {
+  /**
+   * Goes out with all else that is published in this turn; or at once, if it is `alone` and nothing is on its way. An engine
+   * that answers at once would store each event by itself, so it is not hurried.
+   */
+  submit(partition: number, item: Item, alone: boolean): void {
     const lane = (this.lanes[partition] ??= {
       partition,
       publisher: this.publisher,
@@ -125,7 +131,7 @@ export class Sender {
     })
     lane.queue.push(item)
     this.waiting += item.size
-    this.offer(lane)
+    this.offer(lane, alone && this.inFlight === 0 && !this.isPrompt)
   }
 
   /** A caller gave up; what is not on its way yet is not sent. */
@@ -140,11 +146,13 @@ export class Sender {
     }
   }
 
-  private offer(lane: Lane): void {
+  private offer(lane: Lane, atOnce = false): void {
     if (lane.busy || lane.queued || lane.queue.length === 0) return
     lane.queued = true
     this.ready.push(lane)
-    if (!this.scheduled && !this.flushing && this.inFlight < maxCalls) {
+    if (this.flushing) return
+    if (atOnce) return this.flush()
+    if (!this.scheduled && this.inFlight < maxCalls) {
       this.scheduled = true
       // After the fibers of this turn, so that all they publish travels together.
       queueMicrotask(this.flush)
@@ -266,7 +274,7 @@ export class Sender {
   }
 
   private send(flights: ReadonlyArray<Flight>): void {
-    this.inFlight++
+    const before = this.inFlight++
     const appends = flights.map((flight) => flight.append)
     const sent = this.meter.sends(flights)
     const append = Effect.suspend(() => this.broker.append(appends, this.durability))
@@ -280,6 +288,7 @@ export class Sender {
         return Effect.void
       })
     )
+    this.isPrompt = this.inFlight === before
   }
 
   private readonly declare: Effect.Effect<void, EngineError> = Effect.suspend(() =>
@@ -323,7 +332,10 @@ export class Sender {
     exit: Exit.Exit<ReadonlyArray<Appended>, EngineError | DurabilityNotReached>
   ): void {
     this.inFlight--
-    if (!this.flushing) this.burst = 0
+    const isInFlush = this.flushing
+    if (!isInFlush) this.burst = 0
+    // What callers publish as they are answered travels together.
+    this.flushing = true
     for (const flight of flights) this.flying -= flight.events
     flights.forEach((flight, i) => {
       if (Exit.isSuccess(exit)) return this.answered(flight, exit.value[i]!)
@@ -338,6 +350,7 @@ export class Sender {
       this.renew(flight.lane)
       this.free(flight.lane)
     })
+    this.flushing = isInFlush
     this.flush()
   }
 
