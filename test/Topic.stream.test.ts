@@ -1,10 +1,13 @@
 /** Reading without a group. */
-import { assert, describe } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Deferred, Effect, Fiber, Latch, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as Engine from "../src/Engine.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Topic from "../src/Topic.ts"
-import { behaviour, drain, numbers } from "./support/engines.ts"
+import * as Faults from "../src/testing/Faults.ts"
+import { behaviour, drain, numbers, until } from "./support/engines.ts"
 import { reading, readings } from "./support/readings.ts"
 
 const events = <A>(topic: Topic.Topic<A, any>, options?: Parameters<typeof Topic.stream>[1]) =>
@@ -170,5 +173,33 @@ describe("reading without a group", () => {
       const lost = yield* Effect.flip(events(topic, { from: { offset: first!.offset } }))
       assert.deepInclude(lost, { _tag: "EventsLost", entries: 1, last: "the present end" })
     })
+  )
+
+  behaviour("a server that is away for a moment is waited for, at the start and in the middle", (engine) =>
+    Effect.gen(function* () {
+      const topic = readings(2)
+      for (const n of numbers(6)) yield* Topic.publish(topic, reading(n), { partition: n % 2 })
+      const isAway: Faults.Plan = (_, __, call) => (call % 3 === 0 ? undefined : { _tag: "Fail" })
+      const tail = yield* Effect.forkChild(Effect.provide(events(topic), Faults.layer(isAway), { local: true }))
+      yield* until(engine, "all is read", () => tail.pollUnsafe() !== undefined)
+      const seen = yield* Fiber.join(tail)
+      assert.deepStrictEqual(seen.map(({ value }) => value.n).toSorted(), numbers(6))
+    })
+  )
+
+  it.effect("a server that stays away is a failure after a while", () =>
+    Effect.gen(function* () {
+      const isGone: Faults.Plan = (_, method) => (method === "read" ? { _tag: "Fail" } : undefined)
+      const topic = readings(1)
+      yield* Topic.publish(topic, reading(0))
+      const tail = yield* Effect.forkChild(
+        Effect.flip(Effect.provide(events(topic), Faults.layer(isGone), { local: true }))
+      )
+      const elapse = (seconds: number) => Effect.repeat(TestClock.adjust("1 second"), { times: seconds })
+      yield* elapse(25)
+      assert.isUndefined(tail.pollUnsafe())
+      yield* elapse(10)
+      assert.deepInclude(yield* Fiber.join(tail), { _tag: "EngineError", reason: "Unreachable" })
+    }).pipe(Effect.provide(Engine.layerMemory))
   )
 })

@@ -21,10 +21,10 @@ export const untilAnswered = <A>(read: Effect.Effect<A, EngineError>): Effect.Ef
  * What stands around a call that fails, such as retries, made only then: nearly every call is answered at once. `around` is
  * given the call as if it had not run yet: it fails with what it failed with, and runs from the second time on.
  */
-export const whenFailed = <A, E, E2>(
-  call: Effect.Effect<A, E>,
-  around: (call: Effect.Effect<A, E>) => Effect.Effect<A, E2>
-): Effect.Effect<A, E2> =>
+export const whenFailed = <A, E, R, E2>(
+  call: Effect.Effect<A, E, R>,
+  around: (call: Effect.Effect<A, E, R>) => Effect.Effect<A, E2, R>
+): Effect.Effect<A, E2, R> =>
   Effect.catch(call, (error) => {
     let again = false
     return around(

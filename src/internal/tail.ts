@@ -2,11 +2,12 @@
 import { Cause, DateTime, Effect, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { Broker, type Position } from "../Broker.ts"
-import { type DecodeError, EngineError, EventsLost } from "../Errors.ts"
+import { type DecodeError, EngineError, EventsLost, type Misconfigured } from "../Errors.ts"
 import type { Event, Origin } from "../Event.ts"
 import { Serializer } from "../Serializer.ts"
 import * as Settings from "../Settings.ts"
 import type { Any, From } from "../Topic.ts"
+import { forAWhile, whenFailed } from "./backoff.ts"
 import { before, compare, lostUpTo, offset, parseOffset, zero } from "./entryId.ts"
 import { checkCount, invalid } from "./names.ts"
 import type { Received } from "./record/received.ts"
@@ -50,6 +51,15 @@ const split = (
 const lost = (topic: Any, partition: number, first: string, next: string | undefined, entries: number): EventsLost =>
   new EventsLost({ topic: topic.name, partition, first, last: lostUpTo(next), entries })
 
+/** A server that is away for a moment is asked again: nothing that is asked here changes anything. */
+const patiently = <A, E extends EngineError | Misconfigured, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  whenFailed(call, (call) =>
+    Effect.retry(call, {
+      schedule: forAWhile,
+      while: (error) => error._tag === "EngineError" && error.reason === "Unreachable"
+    })
+  )
+
 export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<A>, any, Broker | Serializer> =>
   Stream.unwrap(
     Effect.gen(function* () {
@@ -66,14 +76,14 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
           `Topic.stream of ${topic.name}: ${JSON.stringify(from.offset)} is no offset; use "<millis>-<seq>.<index>"`
         )
       }
-      yield* Effect.mapError(broker.declare([topic]), (error) =>
+      yield* Effect.mapError(patiently(broker.declare([topic])), (error) =>
         error._tag === "EngineError"
           ? error
           : new EngineError({ operation: "Topic.stream", reason: "Refused", detail: error.message })
       )
 
       const cursors: Array<Cursor> = []
-      for (const info of yield* broker.inspect(topic, partitions)) {
+      for (const info of yield* patiently(broker.inspect(topic, partitions))) {
         const { added, first, last, length, partition } = info
         const cursor = (after: string, entriesRead: number, skip?: Cursor["skip"]): number =>
           cursors.push({
@@ -85,7 +95,7 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
             end: options.until === "now" ? last : undefined
           })
         const entriesBefore = (id: string) =>
-          topic.retention._tag === "Forever" ? Effect.succeed(0) : broker.entriesBefore(topic, partition, id)
+          topic.retention._tag === "Forever" ? Effect.succeed(0) : patiently(broker.entriesBefore(topic, partition, id))
         if (start !== undefined) {
           const isGone = length === 0 ? compare(start.id, last) <= 0 : compare(start.id, first) < 0
           if (isGone && added > length)
@@ -112,7 +122,7 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
       const ofShard = (shard: number, all: ReadonlyArray<Cursor>): Stream.Stream<Received<unknown>, any> =>
         Stream.scoped(
           Stream.fromPull(
-            Effect.map(broker.reader(shard), (reader) => {
+            Effect.map(patiently(broker.reader(shard)), (reader) => {
               const pull: Effect.Effect<NonEmptyReadonlyArray<Received<unknown>>, any> = Effect.suspend(() => {
                 const open = all.filter((cursor) => !done(cursor))
                 if (open.length === 0) return Cause.done()
@@ -128,7 +138,7 @@ export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<
                 )
                 const waits = options.until !== "now" && !open.some(({ isNew }) => isNew)
                 return Effect.flatMap(
-                  reader.read(positions, { count: 100, block: waits ? readTimeout : 0 }),
+                  patiently(reader.read(positions, { count: 100, block: waits ? readTimeout : 0 })),
                   (batches) => {
                     const events: Array<Received<unknown>> = []
                     const began = open.filter(({ isNew }) => isNew)
