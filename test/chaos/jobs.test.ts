@@ -1,13 +1,13 @@
 /**
  * Real processes that run jobs and are killed at random: every job ran, none is lost, each result and each dead letter is
- * there, nothing runs again after it has succeeded, and what kills its worker ends up dead.
+ * there, nothing runs again after it has succeeded, what kills its worker ends up dead, and groups keep their order.
  *
  * `MILLRACE_TEST_JOBS=50000 MILLRACE_TEST_SECONDS=300 npx vitest run test/chaos/jobs.test.ts` does it for five minutes.
  */
 import { assert, it } from "@effect/vitest"
 import { DateTime, Effect, Option, Random, Result, type Scope, Stream } from "effect"
 import { Engine, Job, Queue } from "../../src/index.ts"
-import { chore } from "../support/chores.ts"
+import { chore, step } from "../support/chores.ts"
 import { fileUrl } from "../support/places.ts"
 import { type Child, start } from "../support/processes.ts"
 import { eventually, makeServer } from "../support/redis.ts"
@@ -22,6 +22,10 @@ const seconds = Number(process.env.MILLRACE_TEST_SECONDS ?? 3)
 const workersAtOnce = 3
 /** So that there is work for nearly all of that time: three workers run twenty each. */
 const millis = Math.min(2_000, Math.max(20, Math.floor((seconds * 1_000 * workersAtOnce * 20 * 0.6) / jobs)))
+/** Groups, and jobs of each, one after the other: work for about half of that time. */
+const lanes = Array.from({ length: 10 }, (_, lane) => `lane-${lane}`)
+const stepMillis = 20
+const stepsOfLane = Math.ceil((seconds * 1_000) / stepMillis / 2)
 /** One in so many fails, always. */
 const failing = 50
 /** Milliseconds by which the clocks of engine and processes may seem to differ. */
@@ -44,6 +48,10 @@ for (const [name, url] of engines) {
             (payload) => Job.enqueue(chore, payload, payload.n % 2 === 0 ? { id: `chore-${payload.n}` } : {}),
             { concurrency: 200 }
           )
+          const steps = Array.from({ length: stepsOfLane }, (_, n) =>
+            lanes.map((lane) => ({ lane, n, millis: stepMillis }))
+          ).flat()
+          const stepIds = (yield* Job.enqueueAll(step, steps)).map(({ id }) => id)
           const { id: killer } = yield* Job.enqueue(chore, { n: -1, kind: "kills", millis }, { priority: "high" })
 
           const children: Array<Child> = []
@@ -91,7 +99,8 @@ for (const [name, url] of engines) {
             id !== killer && lost === 3 && Option.getOrUndefined(reason) === "Lost"
           const unlucky = (yield* Stream.runCollect(Queue.peek("default", "dead"))).filter(isUnlucky)
           assert.isAtMost(unlucky.length, jobs / 1_000)
-          yield* Queue.redrive("default", { ids: unlucky.map(({ id }) => id) })
+          const outOfTurn = new Set(unlucky.map(({ id }) => id))
+          yield* Queue.redrive("default", { ids: [...outOfTurn] })
           yield* done
           for (const { process } of running()) process.kill("SIGTERM")
           yield* Effect.forEach(children, ({ exit }) => exit, { concurrency: "unbounded" })
@@ -99,8 +108,13 @@ for (const [name, url] of engines) {
           const runs = new Map<number, Array<number>>()
           // What they wrote last is read a moment later: real files.
           yield* Effect.sleep("100 millis")
+          const begun: Array<{ readonly at: number; readonly lane: string; readonly n: number }> = []
           for (const { lines } of children) {
-            for (const { at, n } of lines) {
+            for (const { at, lane, n, what } of lines) {
+              if (what === step.name) {
+                begun.push({ at: at as number, lane: lane as string, n: n as number })
+                continue
+              }
               const known = runs.get(n as number)
               if (known === undefined) runs.set(n as number, [at as number])
               else known.push(at as number)
@@ -131,6 +145,18 @@ for (const [name, url] of engines) {
               }),
             { concurrency: 50, discard: true }
           )
+          const late = new Set(steps.filter((_, i) => outOfTurn.has(stepIds[i]!)).map(({ lane, n }) => `${lane} ${n}`))
+          begun.sort((a, b) => a.at - b.at)
+          for (const lane of lanes) {
+            const order = begun.filter((one) => one.lane === lane).map(({ n }) => n)
+            assert.strictEqual(new Set(order).size, stepsOfLane, `${lane}: a step never ran`)
+            const inTurn = order.filter((n) => !late.has(`${lane} ${n}`))
+            assert.deepStrictEqual(
+              inTurn.filter((n, i) => i > 0 && n < inTurn[i - 1]!),
+              [],
+              `${lane}: a step ran after the one behind it`
+            )
+          }
           const dead = yield* Stream.runCollect(Queue.peek("default", "dead"))
           assert.strictEqual(dead.length, 1 + Math.ceil(jobs / failing))
           const { failures, lost, reason } = dead.find(({ id }) => id === killer)!

@@ -1,4 +1,4 @@
-/** The job that tests with several processes have in common. */
+/** The jobs that tests with several processes have in common. */
 import { Effect, Schema } from "effect"
 import * as Job from "../../src/Job.ts"
 
@@ -27,4 +27,20 @@ export const choreHandler = (told: (payload: typeof Payload.Type, run: Job.Run) 
         return payload.kind === "fails" ? yield* new Refused({ n: payload.n }) : payload.n
       }),
     { concurrency: 20 }
+  )
+
+/** One after the other in each lane. */
+export const step = Job.make("step", {
+  payload: Schema.Struct({ lane: Schema.String, n: Schema.Int, millis: Schema.Int }),
+  success: Schema.Int,
+  group: { by: ({ lane }) => lane }
+})
+
+export const stepHandler = (told: (step: { readonly lane: string; readonly n: number }) => Effect.Effect<unknown>) =>
+  Job.handler(step, ({ lane, millis, n }) =>
+    told({ lane, n }).pipe(
+      // Real time, as above.
+      Effect.andThen(Effect.sleep(millis)),
+      Effect.as(n)
+    )
   )

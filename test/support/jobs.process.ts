@@ -2,15 +2,17 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Effect } from "effect"
 import { Engine, Worker } from "../../src/index.ts"
-import { chore, choreHandler } from "./chores.ts"
+import { chore, choreHandler, step, stepHandler } from "./chores.ts"
 
-const part = choreHandler(({ n }, run) =>
-  Effect.sync(() =>
-    process.stdout.write(`${JSON.stringify({ what: chore.name, n, attempt: run.attempt, at: Date.now() })}\n`)
-  )
-)
+const tell = (line: object) =>
+  Effect.sync(() => process.stdout.write(`${JSON.stringify({ ...line, at: Date.now() })}\n`))
 
-Worker.run([part], { lease: "1 second" }).pipe(
+const parts = [
+  choreHandler(({ n }, run) => tell({ what: chore.name, n, attempt: run.attempt })),
+  stepHandler((one) => tell({ what: step.name, ...one }))
+]
+
+Worker.run(parts, { lease: "1 second" }).pipe(
   Effect.provide(Engine.layerConfig),
   NodeRuntime.runMain({ teardown: Worker.teardown })
 )
