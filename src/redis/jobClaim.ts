@@ -77,12 +77,13 @@ nextOf = function(base, found, room)
     local lane = names[i]
     local first, next, running, queued, from, window, used = numbersOf(known[i])
     if queued == 1 then queued = 0 elseif running > 0 then running = running - 1 end
+    local wait = from
     if limitPer > 0 then
       if now >= window + limitPer then window, used = now, 0 end
-      if used >= limitCount then from = math.max(from, window + limitPer) end
+      if used >= limitCount then wait = math.max(wait, window + limitPer) end
     end
-    if first < next and from > now then
-      later(base, lane, from)
+    if first < next and wait > now then
+      later(base, lane, wait)
       blocked, queued = blocked + 1, 1
     elseif first < next and running < room then
       w = w + 1
@@ -108,6 +109,7 @@ nextOf = function(base, found, room)
   if w > 0 then
     local ids = redis.call("HMGET", items, unpack(wanted))
     redis.call("HDEL", items, unpack(wanted))
+    for i = 1, w do ids[i] = ids[i] or "" end
     local records = redis.call("HMGET", jobs, unpack(ids))
     for i = 1, w do
       local id, record, lane = ids[i], records[i], names[whose[i]]
@@ -115,7 +117,7 @@ nextOf = function(base, found, room)
       if record and string.byte(record) == 106 and not isGone then
         found[at[whose[i]]], recordOf[id] = id, record
       else
-        -- It was cancelled: the lane has had its turn all the same.
+        -- It was cancelled.
         local r = numbers(lane)
         r[RUNNING] = r[RUNNING] - 1
         if r[USED] > 0 then r[USED] = r[USED] - 1 end
