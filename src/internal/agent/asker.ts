@@ -115,7 +115,7 @@ export class Asker {
         this.rest(inbox)
       })
       sender.submit(event.partition, request, true)
-      // The request is on its way first, in a microtask of its own: it takes longer to be answered than to be listened for.
+      // The request is on its way first: it takes longer to be answered than to be listened for.
       queueMicrotask(() => this.listen(inbox))
       return Effect.sync(() => {
         sender.abandon(event.partition, request)
