@@ -35,3 +35,14 @@ export const whenFailed = <A, E, R, E2>(
       })
     )
   })
+
+/** For callers outside of a worker: a server that is away for a moment is asked again. */
+export const patiently = <A, E extends { readonly _tag: string }, R>(
+  call: Effect.Effect<A, E | EngineError, R>
+): Effect.Effect<A, E | EngineError, R> =>
+  whenFailed(call, (call) =>
+    Effect.retry(call, {
+      schedule: forAWhile,
+      while: (error) => error._tag === "EngineError" && (error as EngineError).reason === "Unreachable"
+    })
+  )

@@ -2,12 +2,12 @@
 import { Cause, DateTime, Effect, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { Broker, type Position } from "../Broker.ts"
-import { type DecodeError, EngineError, EventsLost, type Misconfigured } from "../Errors.ts"
+import { type DecodeError, EngineError, EventsLost } from "../Errors.ts"
 import type { Event, Origin } from "../Event.ts"
 import { Serializer } from "../Serializer.ts"
 import * as Settings from "../Settings.ts"
 import type { Any, From } from "../Topic.ts"
-import { forAWhile, whenFailed } from "./backoff.ts"
+import { patiently } from "./backoff.ts"
 import { before, compare, lostUpTo, offset, parseOffset, zero } from "./entryId.ts"
 import { checkCount, invalid } from "./names.ts"
 import type { Received } from "./record/received.ts"
@@ -50,15 +50,6 @@ const split = (
 
 const lost = (topic: Any, partition: number, first: string, next: string | undefined, entries: number): EventsLost =>
   new EventsLost({ topic: topic.name, partition, first, last: lostUpTo(next), entries })
-
-/** A server that is away for a moment is asked again: nothing that is asked here changes anything. */
-const patiently = <A, E extends EngineError | Misconfigured, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  whenFailed(call, (call) =>
-    Effect.retry(call, {
-      schedule: forAWhile,
-      while: (error) => error._tag === "EngineError" && error.reason === "Unreachable"
-    })
-  )
 
 export const tail = <A>(topic: Any, options: Options = {}): Stream.Stream<Event<A>, any, Broker | Serializer> =>
   Stream.unwrap(

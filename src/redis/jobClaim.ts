@@ -168,8 +168,8 @@ end
 local function takeMore(i, list)
   for _ = 1, 10 do
     local most = math.min(room[i], count)
-    local _, popped = 0, 0
-    if most > 0 then _, popped = take(i, list, most) end
+    if most <= 0 then return end
+    local _, popped = take(i, list, most)
     if popped == 0 or ARGV[7 + 5 * i] == "0" then return end
   end
   missed = true

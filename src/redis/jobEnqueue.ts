@@ -51,7 +51,7 @@ local function lineUp(list, ids, lanesOf, n)
     local lane = lanesOf[i]
     if not rowsOf[lane] then
       l = l + 1
-      rowsOf[lane], names[l] = l, lane
+      rowsOf[lane], names[l] = true, lane
     end
   end
   local known = redis.call("HMGET", lanes, unpack(names))
@@ -79,7 +79,8 @@ end
 
 /**
  * ARGV: queue, then sections of one name and priority: name, number of the list's key, jobs, whether they have groups, and
- * for each its place among all jobs, its id, its record, and its lane if it has a group. Gives the places of those that were there.
+ * for each its place among all jobs, its id, its record, and its lane if it has a group. Gives the places of those that
+ * were there.
  */
 export const enqueue = script<ReadonlyArray<string>>(
   "enqueueJobs",

@@ -17,9 +17,10 @@ export const claimsPerSlot = 2 ** 31
 /**
  * ARGV: slot, number, lease, count, high, medium, low, alone, names; for each name: itself, room, concurrency of a group (0:
  * it has none), and a group's limit (count, milliseconds or 0); then settlements: "D", time to live, claim, name, jobs, whether
- * they have groups, then the ids, their records if they are to be kept, and their lanes; or "O" for one of another kind. Gives "0" for a session that is not known; else "1", now, when to look
- * again or "", whether there are suspects, whether a lease has ended, the ids refused, records, states, when the next slot
- * of a recurrence is due or "", "1" if there is something in the outbox, and the number of the last hint of work or "".
+ * they have groups, then the ids, their records if they are to be kept, and their lanes; or "O" for one of another kind.
+ * Gives "0" for a session that is not known; else "1", now, when to look again or "", whether there are suspects, whether a
+ * lease has ended, the ids refused, records, states, when the next slot of a recurrence is due or "", "1" if there is
+ * something in the outbox, and the number of the last hint of work or "".
  */
 const exchangeWith = (sections: string): string => lua`#!lua flags=allow-oom
 ${bind("jobs", "state", "active", "leases", "sessions", "meta", "dead", "gone", "cancels", "awaited", "forget", "progress")}
@@ -111,7 +112,6 @@ else
       end
     end
     if missed then look(now) end
-    if tellReturned then tellReturned() end
     if count > 0 then
       local idle = {}
       for i = 1, names do
@@ -125,9 +125,8 @@ else
       for i = 1, #ids do scores[2 * i - 1], scores[2 * i] = token, ids[i] end
       redis.call("ZADD", active, unpack(scores))
     end
-  elseif tellReturned then
-    tellReturned()
   end
+  if tellReturned then tellReturned() end
   if #ids > 0 or at > 10 + 5 * names then
     redis.call("HSET", sessions, slot, worker .. "\n" .. ARGV[2] .. "\n" .. table.concat(refused, "\t") .. "\n" ..
       table.concat(ids, "\t"))

@@ -7,7 +7,7 @@ import { Cause, type Context, Effect, Exit } from "effect"
 import type { Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError } from "../../Errors.ts"
 import { type Enqueued, type JobStore, maxJobs, type NewJob } from "../../JobStore.ts"
-import { forAWhile } from "../backoff.ts"
+import { patiently } from "../backoff.ts"
 
 /** Jobs of one call, about, and calls on their way. */
 const batchSize = 250
@@ -67,10 +67,7 @@ export class Enqueuer {
   private send(batch: ReadonlyArray<Waiting>): void {
     this.calls++
     const jobs = batch.length === 1 ? batch[0]!.jobs : batch.flatMap((one) => one.jobs)
-    const call = Effect.retry(this.store.enqueue(this.queue, jobs, this.durability), {
-      schedule: forAWhile,
-      while: (error) => error._tag === "EngineError" && error.reason === "Unreachable"
-    })
+    const call = patiently(this.store.enqueue(this.queue, jobs, this.durability))
     Effect.runForkWith(batch[0]!.context)(call).addObserver((exit) => {
       this.calls--
       let at = 0

@@ -5,7 +5,7 @@
 import { Effect } from "effect"
 import type { EngineError } from "../../Errors.ts"
 import type { JobFacts, JobStore } from "../../JobStore.ts"
-import { forAWhile } from "../backoff.ts"
+import { patiently } from "../backoff.ts"
 import { redactedIn } from "../record/redacted.ts"
 import type { Spec } from "./spec.ts"
 
@@ -29,7 +29,7 @@ const toldTo = (store: Store): WeakSet<Spec> => {
 /** All of one queue. What is not secret any more is told too. */
 export const tell = (store: Store, queue: string, specs: ReadonlyArray<Spec>): Effect.Effect<void, EngineError> =>
   store.declare(queue, specs.map(factsOf)).pipe(
-    Effect.retry({ schedule: forAWhile, while: ({ reason }) => reason === "Unreachable" }),
+    patiently,
     Effect.tap(() => Effect.sync(() => specs.forEach((spec) => void toldTo(store).add(spec))))
   )
 

@@ -8,7 +8,7 @@ import { Cause, Clock, type Context, Effect, Exit, Schedule } from "effect"
 import type { Append, Appended, Broker, Durability } from "../../Broker.ts"
 import { type DurabilityNotReached, EngineError, OffsetConflict, TopicFull } from "../../Errors.ts"
 import type { Any, EmitOptions, PublishError } from "../../Topic.ts"
-import { forAWhile, whenFailed } from "../backoff.ts"
+import { patiently, whenFailed } from "../backoff.ts"
 import type { Encoded, TopicCodec } from "../record/record.ts"
 import { maxBatchBytes } from "../record/serialized.ts"
 import type { PublishMeter } from "../telemetry/publishMeter.ts"
@@ -279,8 +279,8 @@ export class Sender {
     const sent = this.meter.sends(flights)
     const append = Effect.suspend(() => this.broker.append(appends, this.durability))
     const call = this.declared
-      ? whenFailed(append, (call) => this.patiently(call))
-      : this.patiently(Effect.andThen(this.declare, append))
+      ? whenFailed(append, (call) => this.untilAnswered(call))
+      : this.untilAnswered(Effect.andThen(this.declare, append))
     this.run(
       Effect.onExit(call, (exit) => {
         sent(exit)
@@ -307,14 +307,11 @@ export class Sender {
   )
 
   /** Sent again unchanged until the engine answers: it knows the numbers. */
-  private patiently<A>(
+  private untilAnswered<A>(
     call: Effect.Effect<A, EngineError | DurabilityNotReached>
   ): Effect.Effect<A, EngineError | DurabilityNotReached> {
     return call.pipe(
-      Effect.retry({
-        while: (error) => error._tag === "EngineError" && error.reason === "Unreachable",
-        schedule: forAWhile
-      }),
+      patiently,
       Effect.retry({
         while: (error) => error._tag === "EngineError" && error.reason === "Full" && !this.failsWhenFull,
         schedule: untilRoom

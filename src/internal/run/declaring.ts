@@ -8,7 +8,7 @@ import * as Partitioner from "../../Partitioner.ts"
 import type { Declared } from "../../Table.ts"
 import { TableStore } from "../../TableStore.ts"
 import type { Any } from "../../Topic.ts"
-import { forAWhile } from "../backoff.ts"
+import { patiently } from "../backoff.ts"
 import { deadTopicsOf } from "../dead/topic.ts"
 import { type Paths, redactedIn } from "../record/redacted.ts"
 import { isProcessing } from "./definition.ts"
@@ -84,9 +84,4 @@ export const declare = (parts: Parts, all: boolean) =>
         }))
       )
     }
-  }).pipe(
-    Effect.retry({
-      schedule: forAWhile,
-      while: (error) => error._tag === "EngineError" && error.reason === "Unreachable"
-    })
-  )
+  }).pipe(patiently)

@@ -61,13 +61,6 @@ const play = (queue: string, random: Seeded) =>
     for (let i = 0; i < 3; i++) hands.push({ hand: yield* open(queue), held: [] })
     const store = hands[0]!.hand.store
     let [ids, deaths] = [0, 0]
-    const claim = (at: (typeof hands)[number], count: number) =>
-      Effect.gen(function* () {
-        const claimed = yield* at.hand.claim({ ...grouped(concurrency), count })
-        for (const job of claimed) model.take(job, concurrency)
-        at.held.push(...claimed)
-        return claimed.length
-      })
     const settle = (at: (typeof hands)[number], jobs: ReadonlyArray<Claimed>, count: number, well: boolean) =>
       Effect.gen(function* () {
         const outcomes = jobs.map((job) => {
@@ -96,7 +89,7 @@ const play = (queue: string, random: Seeded) =>
         })
         yield* store.enqueue(queue, jobs)
       } else if (what < 10) {
-        yield* claim(at, 1 + random.below(6))
+        yield* settle(at, [], 1 + random.below(6), false)
       } else if (what < 17) {
         // One after the other where order shows: several that go back at once may stand in either order.
         const some = at.held.filter(() => random.chance(0.5)).slice(0, concurrency === 1 ? 9 : 1)
