@@ -1,7 +1,7 @@
 /** The proxy of the tests does what networks do, and nothing that they do not: what arrives arrives in order. */
 import { connect, createServer } from "node:net"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Deferred, Effect } from "effect"
 import { makeProxy } from "../support/proxy.ts"
 
 /** A server that sends back what it gets, and keeps it. */
@@ -70,7 +70,9 @@ describe("the proxy", () => {
       const { port, received } = yield* echo
       const proxy = yield* makeProxy(port)
       const socket = yield* connectTo(proxy.port)
-      const closed = Effect.callback<void>((resume) => void socket.once("close", () => resume(Effect.void)))
+      const closed = yield* Deferred.make<void>()
+      // From the start: on a slow machine it is closed before anybody waits for it.
+      socket.once("close", () => Deferred.doneUnsafe(closed, Effect.void))
       yield* proxy.delay(20)
       yield* proxy.cutAfter(10, "requests")
       socket.write("0123456789 and more")
@@ -79,7 +81,7 @@ describe("the proxy", () => {
       socket.write("what comes after it")
       yield* Effect.sleep(5)
       blockFor(20)
-      yield* closed
+      yield* Deferred.await(closed)
       assert.strictEqual(received(), "0123456789")
     })
   )

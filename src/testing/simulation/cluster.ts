@@ -32,6 +32,8 @@ export interface Member {
   over: boolean
 }
 
+/** Milliseconds that a message takes at most. */
+const slowest = 1_000
 /** Failures that tell of lost acknowledged work: false alarms while no server went back. */
 const alarms = ["WentBack", "LogTruncated", "EventsLost"]
 
@@ -56,6 +58,8 @@ export class Cluster {
   calm = false
   /** Events that are stored, or whose publishing failed. */
   published = 0
+  /** By when the network has given out the last duplicate that it kept. */
+  lateUntil = 0
   private readonly setup: Setup
   private count = 0
   constructor(setup: Setup) {
@@ -70,9 +74,14 @@ export class Cluster {
 
   /** A process as far as the ports: its fibers belong to it, its calls travel and meet faults. */
   private equip(process: Process): Context.Context<Engine.Services> {
-    const { choices, context, network, weather } = this.setup
+    const { choices, context, network, weather, world } = this.setup
     const tell = (what: string): void => this.step(`${process.name}: ${what}`)
-    const plan = planOf(weather, choices.fork(), () => this.calm, tell)
+    const drawn = planOf(weather, choices.fork(), () => this.calm, tell)
+    const plan: Faults.Plan = (port, method, call) => {
+      const fault = drawn(port, method, call)
+      if (fault?._tag === "Late") this.lateUntil = Math.max(this.lateUntil, world.now + Number(fault.by) + slowest)
+      return fault
+    }
     const ports = Faults.around(network.client(process), plan)
     const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
       const [text] = Array.isArray(message) ? message : [message]
