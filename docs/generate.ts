@@ -197,6 +197,7 @@ const page = (name: string, entry: string, { head }: Source, entries: ReadonlyAr
 /** The doors of the package, and where what they open is written. */
 const doors: ReadonlyArray<readonly [entry: string, index: string]> = [
   ["millrace", "index.ts"],
+  ["millrace/laws", "laws/index.ts"],
   ["millrace/testing", "testing/index.ts"],
   ["millrace/web", "web/index.ts"]
 ]

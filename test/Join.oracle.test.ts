@@ -8,17 +8,17 @@ import type * as Engine from "../src/Engine.ts"
 import type * as Join from "../src/Join.ts"
 import { late } from "../src/Metrics.ts"
 import * as Topic from "../src/Topic.ts"
+import { Choices } from "../src/testing/choices.ts"
 import * as Faults from "../src/testing/Faults.ts"
 import { drain, numbers, start, type TestEngine } from "./support/engines.ts"
 import { type Came, expect, type Half, joining, type Side, told } from "./support/joins.ts"
-import { type Seeded, seeded } from "./support/seeded.ts"
 import { inOurDays, never } from "./support/windows.ts"
 
 const keys = ["a", "b", "c"]
 const kinds: ReadonlyArray<Join.Kind> = ["inner", "left", "outer"]
 
 /** Mostly forward, in steps of all sizes; some come earlier than those before them, some much too late. */
-const givenBy = (random: Seeded, disorder: number): ReadonlyArray<Came> => {
+const givenBy = (random: Choices, disorder: number): ReadonlyArray<Came> => {
   let at = 5_000
   return numbers(40 + random.below(60)).map((i) => {
     at += random.below(random.chance(0.1) ? 3_000 : 200)
@@ -50,7 +50,7 @@ describe("joins of two topics, against a model", () => {
         Effect.gen(function* () {
           let lines = 0
           for (let seed = 0; seed < seedsOn(engine); seed++) {
-            const random = seeded(seed * 31 + kind.length)
+            const random = new Choices(seed * 31 + kind.length)
             const within = random.below(1_500)
             const lateness = random.below(1_000)
             const processor = `${kind}-${seed}`
@@ -86,7 +86,7 @@ describe("joins of two topics, against a model", () => {
         Effect.gen(function* () {
           let lines = 0
           for (let seed = 0; seed < seedsOn(engine) / 2; seed++) {
-            const random = seeded(seed * 37 + kind.length)
+            const random = new Choices(seed * 37 + kind.length)
             const within = random.below(1_500)
             const names = { processor: `${kind}-${seed}`, left: `left-${seed}`, right: `right-${seed}` }
             const { part, ...topics } = joining(kind, { within, lateness: 4_000, ...never }, names)
@@ -123,7 +123,7 @@ describe("workers that come and go while answers are lost", () => {
             if (method !== "commit") return undefined
             return call % 4 === 1 ? { _tag: "LoseReply" } : call % 4 === 3 ? { _tag: "SendTwice" } : undefined
           }).pipe(Layer.provideMerge(Layer.succeedContext(services)))
-          const random = seeded(kind.length)
+          const random = new Choices(kind.length)
           const { part, ...topics } = joining(kind, { within: 600, lateness: 4_000, ...never })
           const given = givenBy(random, 4_000)
           for (let from = 0; from < given.length; from += 20) {

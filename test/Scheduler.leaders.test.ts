@@ -11,9 +11,9 @@ import * as Metrics from "../src/Metrics.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Scheduler from "../src/Scheduler.ts"
 import * as Topic from "../src/Topic.ts"
+import { Choices } from "../src/testing/choices.ts"
 import { Faults, Simulation, TestProcessor } from "../src/testing/index.ts"
 import * as Worker from "../src/Worker.ts"
-import { type Seeded, seeded } from "./support/seeded.ts"
 
 const timing = { lease: "300 millis", settle: "10 millis", grace: 0 } as const
 const every = 100
@@ -48,7 +48,7 @@ const ticked = (outcome: string) =>
   Effect.map(Metric.value(Metric.withAttributes(Metrics.ticks, { schedule: "every", outcome })), ({ count }) => count)
 
 /** Starts a worker that dies when it is told to, or, by chance, at one of its calls. */
-const begin = (random: Seeded, part: (alive: () => boolean) => Scheduler.Scheduled<never, never>) =>
+const begin = (random: Choices, part: (alive: () => boolean) => Scheduler.Scheduled<never, never>) =>
   Effect.gen(function* () {
     const member = { dead: false, leads: false } as Member
     const never = { _tag: "Delay", by: Duration.infinity } as const
@@ -78,7 +78,7 @@ describe("leaders that die", () => {
       `each tick is claimed by one of them, none is left out, ${rerun ? "and each is done" : "and none runs twice"}`,
       () =>
         Effect.gen(function* () {
-          const random = seeded(rerun ? 11 : 7)
+          const random = new Choices(rerun ? 11 : 7)
           const claims: Array<Claim> = []
           const begun: Array<number> = []
           const done = new Set<number>()

@@ -11,10 +11,10 @@ import * as Processor from "../src/Processor.ts"
 import * as Retention from "../src/Retention.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
+import { Choices } from "../src/testing/choices.ts"
 import { differences } from "../src/testing/History.ts"
 import { Simulation, TestProcessor } from "../src/testing/index.ts"
 import { numbers } from "./support/engines.ts"
-import { seeded } from "./support/seeded.ts"
 
 const Step = Schema.Struct({
   key: Schema.String,
@@ -26,7 +26,7 @@ type Step = typeof Step.Type
 const whats = ["add", "add", "set", "remove", "join", "join", "leave", "swap", "fail"] as const
 const keys = ["a", "b", "c", "d", "e"]
 const stepsOf = (seed: number, whats: ReadonlyArray<Step["what"]>): ReadonlyArray<Step> => {
-  const random = seeded(seed)
+  const random = new Choices(seed)
   return numbers(30).map((n) => ({ key: random.pick(keys), n, what: random.pick(whats) }))
 }
 

@@ -8,8 +8,8 @@ import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
+import { Choices } from "../src/testing/choices.ts"
 import { behaviour, drain, numbers, start } from "./support/engines.ts"
-import { seeded } from "./support/seeded.ts"
 
 const tags = Table.sets("tags", { key: Schema.String, member: Schema.String, partitions: 2 })
 
@@ -38,7 +38,7 @@ const model: Record<Table.Operation, (set: Set<string>, members: ReadonlySet<str
 describe("sets", () => {
   behaviour("each operation does to the set what it does to a plain one, whoever asks, also after a take-over", () =>
     Effect.gen(function* () {
-      const random = seeded(7)
+      const random = new Choices(7)
       const names = ["a", "b", "c", "d"]
       const wanted = new Map<string, Set<string>>()
       const operations = Object.keys(model) as ReadonlyArray<Table.Operation>

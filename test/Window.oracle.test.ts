@@ -9,9 +9,9 @@ import { late } from "../src/Metrics.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
+import { Choices } from "../src/testing/choices.ts"
 import * as Window from "../src/Window.ts"
 import { drain, numbers, start, type TestEngine, until } from "./support/engines.ts"
-import { type Seeded, seeded } from "./support/seeded.ts"
 import { expect, type Given, type Kind } from "./support/windowOracle.ts"
 import { inOurDays, lineOf, never, sumsIn, topicOf, zero } from "./support/windows.ts"
 
@@ -26,7 +26,7 @@ const windowOf = (kind: Kind, options: Window.Options): Window.Window =>
         ? Window.tumbling(kind.size, options)
         : Window.hopping(kind.size, kind.step, options)
 
-const kinds: Record<string, (random: Seeded) => Kind> = {
+const kinds: Record<string, (random: Choices) => Kind> = {
   tumbling: (random) => {
     const size = 1 + random.below(2_000)
     return { _tag: "Hopping", size, step: size }
@@ -40,7 +40,7 @@ const kinds: Record<string, (random: Seeded) => Kind> = {
 }
 
 /** Mostly forward, in steps of all sizes; some come earlier than those before them, some much too late. */
-const givenBy = (random: Seeded): ReadonlyArray<Given> => {
+const givenBy = (random: Choices): ReadonlyArray<Given> => {
   let at = 5_000
   return numbers(40 + random.below(40)).map((i) => {
     at += random.below(random.chance(0.1) ? 5_000 : 300)
@@ -76,7 +76,7 @@ describe("windows by event time, against a model", () => {
         Effect.gen(function* () {
           let told = 0
           for (let seed = 0; seed < seedsOn(engine); seed++) {
-            const random = seeded(seed * 31 + name.length)
+            const random = new Choices(seed * 31 + name.length)
             const kind = make(random)
             const lateness = random.below(1_000)
             const given = givenBy(random)
@@ -113,7 +113,7 @@ describe("windows by event time, against a model", () => {
       Effect.gen(function* () {
         let told = 0
         for (let seed = 0; seed < seedsOn(engine) / 2; seed++) {
-          const random = seeded(seed)
+          const random = new Choices(seed)
           const kind = kinds[random.pick(Object.keys(kinds).slice(0, 2))]!(random)
           const given = givenBy(random)
           const topic = topicOf(`keyed-${seed}`)
@@ -141,7 +141,7 @@ describe("windows by the clock, against a model", () => {
         Effect.gen(function* () {
           let told = 0
           for (let seed = 0; seed < seedsOn(engine); seed++) {
-            const random = seeded(seed * 37 + name.length)
+            const random = new Choices(seed * 37 + name.length)
             const kind = make(random)
             const topic = topicOf(`${name}-clock-${seed}`)
             const window = windowOf(kind, { time: "clock" })

@@ -3,11 +3,11 @@ import { readdirSync } from "node:fs"
 import { assert, describe } from "@effect/vitest"
 import { Clock, Effect, Latch, Stream } from "effect"
 import { Coordinator, type Owned } from "../src/Coordinator.ts"
+import { FakeMember } from "../src/laws/coordinator/fakeMember.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Topic from "../src/Topic.ts"
 import type * as Worker from "../src/Worker.ts"
 import { behaviour, numbers, start, type TestEngine, until } from "./support/engines.ts"
-import { FakeMember } from "./support/fakeMember.ts"
 import { reading, readings } from "./support/readings.ts"
 
 const group = Coordinator.use((coordinator) => coordinator.group("p"))

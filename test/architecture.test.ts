@@ -112,7 +112,7 @@ const roomOf = (path: string): Room => {
   if (rooms.engine.includes(path)) return "engine"
   if (path.startsWith("embedded/")) return "embedded"
   if (path.startsWith("redis/")) return "redis"
-  if (/^(testing|cli|web)\/|^bin\.ts$/.test(path)) return "edges"
+  if (/^(testing|laws|cli|web)\/|^bin\.ts$/.test(path)) return "edges"
   return "runtime"
 }
 

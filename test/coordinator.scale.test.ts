@@ -8,9 +8,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { Redis as IoRedis } from "ioredis"
 import { Coordinator } from "../src/Coordinator.ts"
+import { FakeMember, keyOf } from "../src/laws/coordinator/fakeMember.ts"
 import * as Redis from "../src/redis/client.ts"
 import * as OnRedis from "../src/redis/coordinator.ts"
-import { FakeMember, keyOf } from "./support/fakeMember.ts"
 import { makeServer } from "./support/redis.ts"
 
 const count = 1_000

@@ -4,14 +4,13 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Stream } from "effect"
-import { TestClock } from "effect/testing"
 import { Coordinator } from "../src/Coordinator.ts"
 import * as Sqlite from "../src/embedded/client.ts"
 import * as Embedded from "../src/embedded/coordinator.ts"
+import { FakeMember } from "../src/laws/coordinator/fakeMember.ts"
+import * as Laws from "../src/laws/Laws.ts"
 import { Redis } from "../src/redis/client.ts"
 import * as OnRedis from "../src/redis/coordinator.ts"
-import { coordinatorLaws } from "./laws/coordinator.ts"
-import { FakeMember } from "./support/fakeMember.ts"
 import { layerRedis } from "./support/redis.ts"
 
 const temporaryDirectory = Effect.acquireRelease(
@@ -23,23 +22,11 @@ const layerFile = Layer.unwrap(
   Effect.map(temporaryDirectory, (directory) => Sqlite.layerFile({ file: join(directory, "test.db") }))
 )
 
-coordinatorLaws("memory", Layer.provide(Embedded.layer, Sqlite.layerMemory), {
-  live: false,
-  advance: (millis) => TestClock.adjust(millis),
-  seeds: 40
-})
+Laws.coordinator("memory", Layer.provide(Embedded.layer, Sqlite.layerMemory), { live: false })
 
-coordinatorLaws("file", Layer.provide(Embedded.layer, layerFile), {
-  live: true,
-  advance: (millis) => Effect.sleep(millis),
-  seeds: 3
-})
+Laws.coordinator("file", Layer.provide(Embedded.layer, layerFile))
 
-coordinatorLaws("Redis", Layer.provide(OnRedis.layer, layerRedis()), {
-  live: true,
-  advance: (millis) => Effect.sleep(millis),
-  seeds: 3
-})
+Laws.coordinator("Redis", Layer.provide(OnRedis.layer, layerRedis()))
 
 const timing = { lease: 60_000, settle: 0 }
 

@@ -65,6 +65,7 @@ const moduleOf = (code: string): string => {
   const effects = Object.keys(Effect_).filter((name) => /^[A-Z]/.test(name) && !ours.has(name))
   return [
     `import { ${names(Millrace)} } from "millrace"`,
+    'import { Laws } from "millrace/laws"',
     `import { ${names(Testing)} } from "millrace/testing"`,
     `import { ${names(Web)} } from "millrace/web"`,
     `import { ${effects.join(", ")} } from "effect"`,
@@ -101,6 +102,7 @@ describe("snippets", () => {
       for (const { code, name } of snippets) writeFileSync(join(directory, name), moduleOf(code))
       const paths = {
         millrace: [join(project, "src/index.ts")],
+        "millrace/laws": [join(project, "src/laws/index.ts")],
         "millrace/testing": [join(project, "src/testing/index.ts")],
         "millrace/web": [join(project, "src/web/index.ts")],
         world: [join(project, "test/support/docsWorld.ts")]

@@ -15,7 +15,6 @@ import * as Engine from "../src/Engine.ts"
 import * as EmbeddedBroker from "../src/embedded/broker.ts"
 import { type FileOptions, layerFile, Sqlite } from "../src/embedded/client.ts"
 import * as EmbeddedTables from "../src/embedded/tableStore.ts"
-import { TableStore } from "../src/TableStore.ts"
 import {
   append,
   claimed,
@@ -29,9 +28,9 @@ import {
   stored,
   text,
   topicOf
-} from "./laws/broker/support.ts"
-import { brokerLaws } from "./laws/broker.ts"
-import { tableStoreLaws } from "./laws/tableStore.ts"
+} from "../src/laws/broker/support.ts"
+import * as Laws from "../src/laws/Laws.ts"
+import { TableStore } from "../src/TableStore.ts"
 
 const temporary: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.sync(() => mkdtempSync(join(tmpdir(), "millrace-"))),
@@ -43,8 +42,8 @@ const engineOf = (options: FileOptions) =>
 
 const engine = Layer.unwrap(Effect.map(temporary, (directory) => engineOf({ file: join(directory, "laws.db") })))
 
-brokerLaws("file", engine)
-tableStoreLaws("file", engine)
+Laws.broker("file", engine)
+Laws.tableStore("file", engine)
 
 const program = new URL("support/embedded.process.ts", import.meta.url).pathname
 

@@ -9,8 +9,8 @@ import * as Event from "../src/Event.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Topic from "../src/Topic.ts"
+import { Choices } from "../src/testing/choices.ts"
 import { behaviour, start, until } from "./support/engines.ts"
-import { seeded } from "./support/seeded.ts"
 
 const entries = 3_400
 const partitions = 2
@@ -27,48 +27,48 @@ const countOf = (fields: ReadonlyArray<Field>): number => {
 }
 
 const makeEntries = (seed: number) => {
-  const { below, chance, pick } = seeded(seed)
-  const bytes = (most: number) => Uint8Array.from({ length: below(most) }, () => below(256))
+  const random = new Choices(seed)
+  const bytes = (most: number) => Uint8Array.from({ length: random.below(most) }, () => random.below(256))
   const sound: Array<number> = []
-  const note = (n: number) => JSON.stringify({ n, text: "x".repeat(below(20)) })
+  const note = (n: number) => JSON.stringify({ n, text: "x".repeat(random.below(20)) })
   const whole = (n: number): Array<Field> => {
-    if (chance(0.7)) return ["v", note(n), ...(chance(0.5) ? ["k", `key-${n % 7}`] : [])]
+    if (random.chance(0.7)) return ["v", note(n), ...(random.chance(0.5) ? ["k", `key-${n % 7}`] : [])]
     return ["n", "2", "v", `[${note(n)},${note(n)}]`, "k", `["key-${n % 7}",null]`]
   }
   const garble = (fields: Array<Field>): Array<Field> => {
-    const at = below(fields.length / 2) * 2
-    switch (below(8)) {
+    const at = random.below(fields.length / 2) * 2
+    switch (random.below(8)) {
       case 0: {
         const text = Buffer.from(fields[at + 1]!)
-        if (text.length > 0) text[below(text.length)] = below(256)
+        if (text.length > 0) text[random.below(text.length)] = random.below(256)
         return fields.with(at + 1, text)
       }
       case 1:
         return fields.with(at + 1, bytes(40))
       case 2:
-        return fields.with(at, pick(["", "n", "v", "k", "h", "t", "f", "vv", "\0", "__proto__"]))
+        return fields.with(at, random.pick(["", "n", "v", "k", "h", "t", "f", "vv", "\0", "__proto__"]))
       case 3:
         return fields.toSpliced(at, 2).concat(fields.length === 2 ? ["x", ""] : [])
       case 4:
         return [
           ...fields,
-          pick(["n", "h", "t", "f", "k"]),
-          pick(["-1", "0", "3", "300", "1e3", "{}", "[]", "null", "gzip"])
+          random.pick(["n", "h", "t", "f", "k"]),
+          random.pick(["-1", "0", "3", "300", "1e3", "{}", "[]", "null", "gzip"])
         ]
       case 5:
-        return ["n", pick(["0", "2", "7", "many", "99999999"]), ...fields]
+        return ["n", random.pick(["0", "2", "7", "many", "99999999"]), ...fields]
       case 6:
-        return [...fields, "h", pick([`{"a":1}`, `[{"a":"b"}]`, "{", "null", `{"__proto__":{"x":"y"}}`])]
+        return [...fields, "h", random.pick([`{"a":1}`, `[{"a":"b"}]`, "{", "null", `{"__proto__":{"x":"y"}}`])]
       default:
-        return fields.with(at + 1, String(fields[at + 1]).slice(0, below(10)))
+        return fields.with(at + 1, String(fields[at + 1]).slice(0, random.below(10)))
     }
   }
   const all = Array.from({ length: entries }, (_, n) => {
-    const isSound = chance(0.6)
+    const isSound = random.chance(0.6)
     // Numbers of their own: what is garbled must not become the number of a sound one.
     let fields = whole(isSound ? n : 1_000_000 + n)
     if (isSound) sound.push(...Array.from({ length: countOf(fields) }, () => n))
-    else for (let times = 1 + below(3); times > 0; times--) fields = garble(fields)
+    else for (let times = 1 + random.below(3); times > 0; times--) fields = garble(fields)
     return { count: countOf(fields), fields }
   })
   return { all, sound }

@@ -5,8 +5,8 @@ import { join } from "node:path"
 import { Effect, Layer } from "effect"
 import * as Sqlite from "../src/embedded/client.ts"
 import * as Embedded from "../src/embedded/jobStore.ts"
+import * as Laws from "../src/laws/Laws.ts"
 import * as OnRedis from "../src/redis/jobStore.ts"
-import { jobStoreLaws } from "./laws/jobStore.ts"
 import { layerRedis } from "./support/redis.ts"
 
 const layerFile = Layer.unwrap(
@@ -19,7 +19,7 @@ const layerFile = Layer.unwrap(
   )
 )
 
-jobStoreLaws("memory", Layer.provide(Embedded.layer, Sqlite.layerMemory), { live: false })
-jobStoreLaws("file", Layer.provide(Embedded.layer, layerFile))
-jobStoreLaws("Redis", Layer.provide(OnRedis.layer, layerRedis()))
-jobStoreLaws("Redis, 3 shards", Layer.provide(OnRedis.layer, layerRedis({ shards: 3 })))
+Laws.jobStore("memory", Layer.provide(Embedded.layer, Sqlite.layerMemory), { live: false })
+Laws.jobStore("file", Layer.provide(Embedded.layer, layerFile))
+Laws.jobStore("Redis", Layer.provide(OnRedis.layer, layerRedis()))
+Laws.jobStore("Redis, 3 shards", Layer.provide(OnRedis.layer, layerRedis({ shards: 3 })))

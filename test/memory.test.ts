@@ -7,8 +7,6 @@ import { EngineError } from "../src/Errors.ts"
 import * as EmbeddedBroker from "../src/embedded/broker.ts"
 import { layerMemory, Sqlite } from "../src/embedded/client.ts"
 import * as EmbeddedTables from "../src/embedded/tableStore.ts"
-import * as Retention from "../src/Retention.ts"
-import { TableStore } from "../src/TableStore.ts"
 import {
   after,
   append,
@@ -25,15 +23,16 @@ import {
   single,
   stored,
   topicOf
-} from "./laws/broker/support.ts"
-import { brokerLaws } from "./laws/broker.ts"
-import { tableStoreLaws } from "./laws/tableStore.ts"
+} from "../src/laws/broker/support.ts"
+import * as Laws from "../src/laws/Laws.ts"
+import * as Retention from "../src/Retention.ts"
+import { TableStore } from "../src/TableStore.ts"
 
 const engine = Layer.mergeAll(EmbeddedBroker.layer, EmbeddedTables.layer).pipe(Layer.provide(layerMemory))
 
-brokerLaws("memory, virtual time", engine, { live: false })
-brokerLaws("memory, real time", engine)
-tableStoreLaws("memory", engine, { live: false })
+Laws.broker("memory, virtual time", engine, { live: false })
+Laws.broker("memory, real time", engine)
+Laws.tableStore("memory", engine, { live: false })
 
 it.effect("a read blocks on virtual time alone, and ids follow it", () =>
   Effect.gen(function* () {

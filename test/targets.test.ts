@@ -4,8 +4,8 @@ import { Effect } from "effect"
 import { targets } from "../src/internal/targets.ts"
 import { assignLua } from "../src/redis/books.ts"
 import { Redis } from "../src/redis/client.ts"
+import { Choices } from "../src/testing/choices.ts"
 import { layerRedis } from "./support/redis.ts"
-import { seeded } from "./support/seeded.ts"
 
 type Places = ReadonlyArray<number | undefined>
 
@@ -21,7 +21,7 @@ const seeds = Array.from({ length: 1_000 }, (_, seed) => seed)
 
 /** Any books at all: also such as no run of the coordinator would leave behind. */
 const booksOf = (seed: number): Books => {
-  const random = seeded(seed)
+  const random = new Choices(seed)
   const members = Array.from({ length: random.below(13) }, (_, i) => `worker-${seed % 7}-${i}`)
   const favourites = 1 + random.below(members.length || 1)
   const sparse = random.pick([0, 0.2, 1])
@@ -89,7 +89,7 @@ describe("targets", () => {
   it("changes nothing when computed again, also in the midst of the hand-over", () => {
     for (const seed of seeds) {
       const books = booksOf(seed)
-      const random = seeded(seed + 1)
+      const random = new Choices(seed + 1)
       const target = run(books)
       if (books.members.length === 0) continue
       // What is put aside is nobody's.

@@ -2,10 +2,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Scope, Stream } from "effect"
 import * as Redis from "../../src/redis/client.ts"
+import { Choices } from "../../src/testing/choices.ts"
 import { underLoad } from "../support/load.ts"
 import { makeProxy } from "../support/proxy.ts"
 import { makeServer } from "../support/redis.ts"
-import { seeded } from "../support/seeded.ts"
 import { sharedInFile } from "../support/sharedInFile.ts"
 
 const server = sharedInFile(makeServer())
@@ -19,7 +19,7 @@ describe("connections", () => {
     () =>
       Effect.gen(function* () {
         const proxy = yield* proxied
-        const random = seeded(1)
+        const random = new Choices(1)
         yield* underLoad({ url: proxy.url }, (load) =>
           Effect.gen(function* () {
             for (let round = 0; round < 12; round++) {

@@ -5,16 +5,13 @@ import { fileURLToPath } from "node:url"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import * as Engine from "../../src/Engine.ts"
+import * as Laws from "../../src/laws/Laws.ts"
 import * as RedisModule from "../../src/Redis.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
 import { Redis } from "../../src/redis/client.ts"
 import * as RedisCoordinator from "../../src/redis/coordinator.ts"
 import * as RedisJobs from "../../src/redis/jobStore.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
-import { brokerLaws } from "../laws/broker.ts"
-import { coordinatorLaws } from "../laws/coordinator.ts"
-import { jobStoreLaws } from "../laws/jobStore.ts"
-import { tableStoreLaws } from "../laws/tableStore.ts"
 import { layerRedis, makeServer, sharedUrl } from "../support/redis.ts"
 import { shop as app } from "./shop.app.ts"
 import { drained, good, json, refused, run, shop } from "./support.ts"
@@ -37,8 +34,8 @@ const client = (shards: number) =>
 const engine = (shards: number) =>
   Layer.mergeAll(RedisBroker.layer, RedisTables.layer).pipe(Layer.provide(client(shards)))
 
-brokerLaws("as a user of the rule, 3 shards", engine(3))
-tableStoreLaws("as a user of the rule", engine(1))
+Laws.broker("as a user of the rule, 3 shards", engine(3))
+Laws.tableStore("as a user of the rule", engine(1))
 
 /** A user of its own for each namespace, on one server: laws of ownership run side by side. */
 const coordinator = Layer.unwrap(
@@ -57,12 +54,8 @@ const coordinator = Layer.unwrap(
   })
 ).pipe(Layer.provide(layerRedis()))
 
-coordinatorLaws("as a user of the rule", coordinator, {
-  live: true,
-  advance: (millis) => Effect.sleep(millis),
-  seeds: 1
-})
-jobStoreLaws("as a user of the rule", Layer.provide(RedisJobs.layer, client(1)))
+Laws.coordinator("as a user of the rule", coordinator, { seeds: 1 })
+Laws.jobStore("as a user of the rule", Layer.provide(RedisJobs.layer, client(1)))
 
 describe("the rule", () => {
   it.live("is enough for a whole app: processors, agents, jobs, schedules", () =>

@@ -1,13 +1,13 @@
 /** Entry ids and offsets: a total order by number, and neighbours that have nothing between them. */
 import { assert, describe, it } from "@effect/vitest"
 import { before, compare, offset, parseOffset } from "../../src/internal/entryId.ts"
-import { seeded } from "../support/seeded.ts"
+import { Choices } from "../../src/testing/choices.ts"
 
 const largest = 2n ** 64n - 1n
 
 /** Ids whose halves lie at, near and far from the places where numbers stop being exact. */
 const ids = (() => {
-  const random = seeded(1)
+  const random = new Choices(1)
   const halves = [0n, 1n, 9n, 10n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 53n + 1n, 2n ** 63n, largest - 1n, largest]
   for (let i = 0; i < 20; i++) halves.push(BigInt(random.below(2 ** 31)) ** 2n % (largest + 1n))
   return Array.from({ length: 400 }, () => [random.pick(halves), random.pick(halves)] as const)

@@ -1,7 +1,7 @@
 /** Keys that are looked for in a whole batch: it may be wrong in one direction only. */
 import { assert, describe, it } from "@effect/vitest"
 import { needlesOf, Source } from "../../src/internal/record/received.ts"
-import { seeded } from "../support/seeded.ts"
+import { Choices } from "../../src/testing/choices.ts"
 
 const source = (keys: string | undefined, count: number): Source => {
   const bytes = keys === undefined ? undefined : Buffer.from(keys)
@@ -35,7 +35,7 @@ describe("a batch without a key", () => {
   })
 
   it("is never claimed of one that has it", () => {
-    const random = seeded(7)
+    const random = new Choices(7)
     const plain = ["a", "b", "é", "\u{1f600}", ",", " "]
     const odd = ['"', "\\", "\ufffd", "\n"]
     const word = (): string =>

@@ -5,7 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { Parking as Changes, Lane } from "../../src/Broker.ts"
 import { bounds, laneOf, type Parkable, type Parked, Parking, stateOf } from "../../src/internal/run/parking.ts"
-import { seeded } from "../support/seeded.ts"
+import { Choices } from "../../src/testing/choices.ts"
 
 const event = (key: string | undefined, n: number): Parkable => ({
   topic: "t",
@@ -194,7 +194,7 @@ describe("parked events of a partition", () => {
 
   it("agree with the engine after every commit, and give each key's events in order", () => {
     for (let seed = 1; seed <= 300; seed++) {
-      const random = seeded(seed)
+      const random = new Choices(seed)
       const engine = new Engine()
       let parking = new Parking([])
       let inFlight: Changes | undefined

@@ -14,7 +14,7 @@ import { Partition } from "../../src/internal/run/partition.ts"
 import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Topic from "../../src/Topic.ts"
-import { type Seeded, seeded } from "../support/seeded.ts"
+import { Choices } from "../../src/testing/choices.ts"
 
 const topic = Topic.make("t", { schema: Schema.Int, partitions: 1 })
 const codec = codecOf(topic, Serializer.json)
@@ -70,7 +70,7 @@ const start = (committed: Commit["offsets"][number] | undefined, number: number,
 }
 
 /** Read some of what is after the partition's position. */
-const feed = (partition: Partition, entries: ReadonlyArray<Entry>, random: Seeded): void => {
+const feed = (partition: Partition, entries: ReadonlyArray<Entry>, random: Choices): void => {
   const log = partition.logs[0]!
   const rest = entries.filter((entry) => aboveId(entry.id, log.after))
   if (rest.length > 0) partition.deliver(log, rest.slice(0, 1 + random.below(Math.min(4, rest.length))))
@@ -83,7 +83,7 @@ const aboveId = (a: string, b: string): boolean => {
 }
 
 const run = (seed: number, ordered: boolean): void => {
-  const random = seeded(seed)
+  const random = new Choices(seed)
   const entries = logOf(Array.from({ length: 1 + random.below(12) }, () => random.pick([1, 1, 2, 3, 7])))
   const total = entries.reduce((sum, entry) => sum + entry.count, 0)
   let committed: Commit["offsets"][number] | undefined

@@ -7,7 +7,7 @@ import { codecOf, type Encoded } from "../../src/internal/record/record.ts"
 import * as Retention from "../../src/Retention.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Topic from "../../src/Topic.ts"
-import { seeded } from "../support/seeded.ts"
+import { Choices } from "../../src/testing/choices.ts"
 
 const origin: Origin = { drop: () => {}, unit: () => assert.fail("nobody runs units here") }
 
@@ -27,7 +27,7 @@ const Value = Schema.Struct({
 })
 type Value = typeof Value.Type
 
-const random = seeded(7)
+const random = new Choices(7)
 const valueOf = (): Value => ({
   text: random.pick(["", "a", 'ü\u0000\n"\\', "x".repeat(random.below(300))]),
   at: new Date(random.below(2 ** 40)),

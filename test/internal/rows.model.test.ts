@@ -10,7 +10,7 @@ import type { Stored } from "../../src/internal/run/misses.ts"
 import { Rows } from "../../src/internal/run/rows.ts"
 import * as Serializer from "../../src/Serializer.ts"
 import * as Table from "../../src/Table.ts"
-import { type Seeded, seeded } from "../support/seeded.ts"
+import { Choices } from "../../src/testing/choices.ts"
 
 const { definition } = Table.make("t", { key: Schema.String, value: Schema.Finite, initial: () => 0 })
 
@@ -19,11 +19,11 @@ const keysOf = (lane: number): ReadonlyArray<string> => Array.from({ length: 6 }
 const all = Array.from({ length: lanes }, (_, lane) => keysOf(lane)).flat()
 
 /** So many turns of other fibers. */
-const turns = (random: Seeded, most: number) => Effect.repeat(Effect.yieldNow, { times: random.below(most) })
+const turns = (random: Choices, most: number) => Effect.repeat(Effect.yieldNow, { times: random.below(most) })
 
 const run = (seed: number, pages: boolean) =>
   Effect.gen(function* () {
-    const random = seeded(seed)
+    const random = new Choices(seed)
     const stored = new Map<string, Uint8Array>()
     let asked = 0
     const engine: Stored = {

@@ -4,10 +4,6 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Schedule } from "effect"
 import { Broker, type Parking } from "../../src/Broker.ts"
 import { EngineError } from "../../src/Errors.ts"
-import * as Retention from "../../src/Retention.ts"
-import * as RedisBroker from "../../src/redis/broker.ts"
-import * as Redis from "../../src/redis/client.ts"
-import * as RedisTables from "../../src/redis/tableStore.ts"
 import {
   after,
   append,
@@ -25,7 +21,11 @@ import {
   stored,
   topicOf,
   unique
-} from "../laws/broker/support.ts"
+} from "../../src/laws/broker/support.ts"
+import * as Retention from "../../src/Retention.ts"
+import * as RedisBroker from "../../src/redis/broker.ts"
+import * as Redis from "../../src/redis/client.ts"
+import * as RedisTables from "../../src/redis/tableStore.ts"
 import { makeServer, sharedUrl } from "../support/redis.ts"
 
 const engineOf = (url: string) =>

@@ -4,16 +4,13 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"
 import { Cluster } from "ioredis"
 import { Broker } from "../../src/Broker.ts"
+import { eventsOf, from, single, stored, topicOf } from "../../src/laws/broker/support.ts"
+import * as Laws from "../../src/laws/Laws.ts"
 import * as RedisBroker from "../../src/redis/broker.ts"
 import * as Redis from "../../src/redis/client.ts"
 import * as RedisCoordinator from "../../src/redis/coordinator.ts"
 import * as RedisJobs from "../../src/redis/jobStore.ts"
 import * as RedisTables from "../../src/redis/tableStore.ts"
-import { eventsOf, from, single, stored, topicOf } from "../laws/broker/support.ts"
-import { brokerLaws } from "../laws/broker.ts"
-import { coordinatorLaws } from "../laws/coordinator.ts"
-import { jobStoreLaws } from "../laws/jobStore.ts"
-import { tableStoreLaws } from "../laws/tableStore.ts"
 import { makeCluster } from "../support/redis.ts"
 import { sharedInFile } from "../support/sharedInFile.ts"
 
@@ -26,9 +23,9 @@ const engine = Layer.unwrap(
   Effect.map(cluster, ({ url }) => engineOf({ url, namespace: `test-${randomUUID()}`, shards: 3 }))
 )
 
-brokerLaws("Redis Cluster", engine)
-tableStoreLaws("Redis Cluster", engine)
-jobStoreLaws(
+Laws.broker("Redis Cluster", engine)
+Laws.tableStore("Redis Cluster", engine)
+Laws.jobStore(
   "Redis Cluster",
   Layer.unwrap(
     Effect.map(cluster, ({ url }) =>
@@ -36,7 +33,7 @@ jobStoreLaws(
     )
   )
 )
-coordinatorLaws(
+Laws.coordinator(
   "Redis Cluster",
   // Each law has books of its own.
   Layer.unwrap(
@@ -44,7 +41,7 @@ coordinatorLaws(
       Layer.provide(RedisCoordinator.layer, Redis.layer({ url, namespace: `test-${randomUUID()}`, shards: 3 }))
     )
   ),
-  { live: true, advance: (millis) => Effect.sleep(millis), seeds: 1 }
+  { seeds: 1 }
 )
 
 it.live(

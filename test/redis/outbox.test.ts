@@ -4,10 +4,10 @@ import { assert, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { Redis as IoRedis } from "ioredis"
 import { Broker, type Commit, type Layout } from "../../src/Broker.ts"
+import { claimed, commit, commitOf, eventsOf, fence, from, register, single } from "../../src/laws/broker/support.ts"
 import * as Retention from "../../src/Retention.ts"
 import { layer as brokerLayer } from "../../src/redis/broker.ts"
 import { layer as redisLayer } from "../../src/redis/client.ts"
-import { claimed, commit, commitOf, eventsOf, fence, from, register, single } from "../laws/broker/support.ts"
 import { sharedUrl } from "../support/redis.ts"
 
 it.live("after its shard went back a partition's output is delivered again, and none of it is dropped", () =>

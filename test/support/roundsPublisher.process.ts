@@ -5,9 +5,9 @@
  */
 import { Effect, Exit } from "effect"
 import { Engine, Topic } from "../../src/index.ts"
+import { Choices } from "../../src/testing/choices.ts"
 import { type Work, work } from "./rounds.ts"
 import { publishedWriter, readPublished } from "./roundsRecord.ts"
-import { seeded } from "./seeded.ts"
 
 const variable = (name: string): string => {
   const value = process.env[name]
@@ -22,7 +22,7 @@ const record = variable("RECORD")
 const last = new Map<string, number>()
 for (const { key, n } of readPublished(record)) last.set(key, n)
 const write = publishedWriter(record)
-const random = seeded(Number(variable("SEED")) + last.size)
+const random = new Choices(Number(variable("SEED")) + last.size)
 
 let ending = false
 process.once("SIGTERM", () => {

@@ -5,9 +5,9 @@ import { HttpRouter } from "effect/http"
 import * as Engine from "../../src/Engine.ts"
 import * as Processor from "../../src/Processor.ts"
 import * as Topic from "../../src/Topic.ts"
+import { Choices } from "../../src/testing/choices.ts"
 import { Web } from "../../src/web/index.ts"
 import { start } from "../support/engines.ts"
-import { seeded } from "../support/seeded.ts"
 import { bearer, token } from "../support/web.ts"
 
 const requests = 10_000
@@ -25,8 +25,9 @@ it.live(
       const { dispose, handler } = HttpRouter.toWebHandler(routes, { disableLogger: true })
       yield* Effect.addFinalizer(() => Effect.promise(dispose))
 
-      const { below, chance, pick } = seeded(20_261_122)
-      const rubbish = () => Array.from({ length: below(24) }, () => String.fromCodePoint(1 + below(0x2fff))).join("")
+      const random = new Choices(20_261_122)
+      const rubbish = () =>
+        Array.from({ length: random.below(24) }, () => String.fromCodePoint(1 + random.below(0x2fff))).join("")
       const words = [
         "numbers",
         "p",
@@ -45,7 +46,7 @@ it.live(
         "~",
         ""
       ]
-      const part = () => (chance(0.75) ? pick(words) : encodeURIComponent(rubbish()))
+      const part = () => (random.chance(0.75) ? random.pick(words) : encodeURIComponent(rubbish()))
       const known = Object.values(Web.Api.groups).flatMap((group) => Object.values(group.endpoints))
       // Mostly what there is, so that much gets further than to the door.
       const names: Readonly<Record<string, ReadonlyArray<string>>> = {
@@ -53,21 +54,22 @@ it.live(
         partition: ["0", "1"],
         topic: ["numbers.dead"]
       }
-      const filled = (_: string, name: string) => (chance(0.7) ? pick(names[name] ?? ["1-1.0"]) : part())
+      const filled = (_: string, name: string) => (random.chance(0.7) ? random.pick(names[name] ?? ["1-1.0"]) : part())
       const target = (): readonly [method: string, path: string] => {
-        const method = pick(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"])
-        if (chance(0.2)) return [method, `${pick(["/api", "/assets", "/health", "/metrics", ""])}/${part()}/${part()}`]
-        const endpoint = pick(known)
-        return [chance(0.9) ? endpoint.method : method, endpoint.path.replace(/:(\w+)/g, filled)]
+        const method = random.pick(["GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS"])
+        if (random.chance(0.2))
+          return [method, `${random.pick(["/api", "/assets", "/health", "/metrics", ""])}/${part()}/${part()}`]
+        const endpoint = random.pick(known)
+        return [random.chance(0.9) ? endpoint.method : method, endpoint.path.replace(/:(\w+)/g, filled)]
       }
       const query = () =>
-        chance(0.5)
+        random.chance(0.5)
           ? ""
-          : `?${pick(["cursor", "partition", "state", "job", "processor", "a", "__proto__"])}=${part()}&${encodeURIComponent(rubbish())}`
+          : `?${random.pick(["cursor", "partition", "state", "job", "processor", "a", "__proto__"])}=${part()}&${encodeURIComponent(rubbish())}`
       const json = (depth = 0): unknown =>
-        pick<() => unknown>([
+        random.pick<() => unknown>([
           () => null,
-          () => below(2 ** 32) * 1e12,
+          () => random.below(2 ** 32) * 1e12,
           () => rubbish(),
           () => true,
           () => (depth > 3 ? [] : [json(depth + 1), json(depth + 1)]),
@@ -75,12 +77,17 @@ it.live(
             depth > 3
               ? {}
               : { to: json(depth + 1), key: json(depth + 1), letters: json(depth + 1), all: json(depth + 1) },
-          () => ({ to: pick(["earliest", "latest", { offset: part() }, { time: rubbish() }]) }),
-          () => ({ key: pick([null, part()]), topic: pick([null, "numbers"]), offset: pick([null, part()]) })
+          () => ({ to: random.pick(["earliest", "latest", { offset: part() }, { time: rubbish() }]) }),
+          () => ({
+            key: random.pick([null, part()]),
+            topic: random.pick([null, "numbers"]),
+            offset: random.pick([null, part()])
+          })
         ])()
-      const body = () => pick([() => JSON.stringify(json()), () => rubbish(), () => "", () => "[".repeat(2_000)])()
+      const body = () =>
+        random.pick([() => JSON.stringify(json()), () => rubbish(), () => "", () => "[".repeat(2_000)])()
       const header = () =>
-        pick<Record<string, string>>([
+        random.pick<Record<string, string>>([
           bearer,
           bearer,
           bearer,
@@ -99,11 +106,11 @@ it.live(
         const hasBody = method === "POST" || method === "PUT" || method === "DELETE"
         // The stream of events does not end.
         const at = path.replace(/^\/api\/events$/, "/api/topics")
-        const type = pick(["application/json", "application/json", "text/plain", "multipart/form-data", "x"])
+        const type = random.pick(["application/json", "application/json", "text/plain", "multipart/form-data", "x"])
         const init = {
           method,
           headers: { ...header(), ...(hasBody ? { "content-type": type } : {}) },
-          ...(hasBody ? { body: chance(0.005) ? large : body() } : {})
+          ...(hasBody ? { body: random.chance(0.005) ? large : body() } : {})
         }
         const url = `http://localhost${at}${query()}`
         const response = yield* Effect.promise(() => handler(new Request(url, init)))

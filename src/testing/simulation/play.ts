@@ -7,7 +7,7 @@
 import { Cause, type Context, Effect, type Exit } from "effect"
 import type * as Engine from "../../Engine.ts"
 import type * as Part from "../../Part.ts"
-import { Choices } from "./choices.ts"
+import { Choices } from "../choices.ts"
 import { Cluster } from "./cluster.ts"
 import { Ledger } from "./ledger.ts"
 import { Network } from "./network.ts"

@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import type { Copy } from "../../internal/copies.ts"
 import type * as Part from "../../Part.ts"
-import type { Choices } from "./choices.ts"
+import type { Choices } from "../choices.ts"
 import type { Cluster, Member } from "./cluster.ts"
 import type { Ledger } from "./ledger.ts"
 import type { Network, Stage } from "./network.ts"

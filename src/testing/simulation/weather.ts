@@ -2,9 +2,10 @@
  * What a seed lets happen, and how often. Each seed has its own few kinds of trouble: where everything goes wrong at
  * once, most of it hides the rest.
  */
+
+import type { Choices } from "../choices.ts"
 import type { Fault, Plan } from "../Faults.ts"
 import { isRead } from "../ports.ts"
-import type { Choices } from "./choices.ts"
 
 /** Of worker processes, of the connection, of the server. */
 export const kinds = [

@@ -6,7 +6,7 @@
  * Gotcha: only what waits on Effect's clock or on the simulated network waits in virtual time; real I/O is not waited for.
  */
 import { Clock, Context, Duration, Effect, type Fiber, Random, Scheduler } from "effect"
-import type { Choices } from "./choices.ts"
+import type { Choices } from "../choices.ts"
 
 type Task = () => void
 

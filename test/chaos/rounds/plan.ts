@@ -2,7 +2,7 @@
  * A round of chaos, all of it decided by its seed: who takes part, and which faults come when. What the processes make
  * of it is theirs: the same plan meets other moments each time it is carried out.
  */
-import { type Seeded, seeded } from "../../support/seeded.ts"
+import { Choices } from "../../../src/testing/choices.ts"
 
 export type EngineName = "redis" | "file"
 
@@ -44,9 +44,9 @@ export interface Plan {
 }
 
 /** Milliseconds from `least` on, less than `most`. */
-const between = (random: Seeded, least: number, most: number): number => least + random.below(most - least)
+const between = (random: Choices, least: number, most: number): number => least + random.below(most - least)
 
-const ofWorkers = (random: Seeded, workers: Plan["workers"]): Fault => {
+const ofWorkers = (random: Choices, workers: Plan["workers"]): Fault => {
   const worker = random.below(workers.length)
   switch (random.below(8)) {
     case 0:
@@ -67,7 +67,7 @@ const ofWorkers = (random: Seeded, workers: Plan["workers"]): Fault => {
   }
 }
 
-const ofRedis = (random: Seeded): Fault => {
+const ofRedis = (random: Choices): Fault => {
   switch (random.below(8)) {
     case 0:
       return { _tag: "ServerRestart", crash: false, away: between(random, 0, 800) }
@@ -93,7 +93,7 @@ const ofRedis = (random: Seeded): Fault => {
 
 export const planOf = (seed: number, engine: EngineName): Plan => {
   // Neighbouring seeds give unlike plans, and the engines unlike ones too.
-  const random = seeded(seed * 7_919 + (engine === "redis" ? 0 : 1))
+  const random = new Choices(seed * 7_919 + (engine === "redis" ? 0 : 1))
   const workers = Array.from({ length: random.pick([2, 2, 2, 3, 3, 4]) }, (_, i) => ({
     member: random.chance(0.5) ? `worker-${i}` : undefined,
     signals: random.chance(0.5)
