@@ -7,6 +7,7 @@ import * as Job from "../src/Job.ts"
 import * as Policy from "../src/Policy.ts"
 import * as Processor from "../src/Processor.ts"
 import * as Queue from "../src/Queue.ts"
+import * as Table from "../src/Table.ts"
 import * as Topic from "../src/Topic.ts"
 import * as Worker from "../src/Worker.ts"
 import { behaviour } from "./support/engines.ts"
@@ -54,6 +55,26 @@ describe("declare: false", () => {
       assert.strictEqual(yield* refused(), "topics orders.dead, refunds, trouble; queues sums")
       assert.strictEqual(yield* refused({ processors: ["count"] }), "queues sums")
       assert.deepStrictEqual(yield* stored, before)
+    })
+  )
+
+  behaviour("knows the topics of the changes of tables, which other workers make when they start", (_) =>
+    Effect.gen(function* () {
+      const sums = Table.make("sums", {
+        key: Schema.Int,
+        value: Schema.Int,
+        initial: () => 0,
+        changes: true,
+        scope: "partition"
+      })
+      const summing = Processor.make("summing", { topic: orders!, tables: [sums] }, (n) => Table.set(sums, n, n))
+      yield* Topic.publish(orders!, 1)
+      const error = yield* Effect.flip(Worker.run([summing], { declare: false }))
+      assert.include(String(error), "topics sums.changes")
+      yield* Worker.run([summing], { limit: 1 })
+      yield* Topic.publish(orders!, 2)
+      const summary = yield* Worker.run([summing], { declare: false, limit: 1 })
+      assert.strictEqual(summary.parts.summing?.processed, 1)
     })
   )
 

@@ -92,6 +92,7 @@ const rooms: Record<"words" | "ports" | "engine", ReadonlyArray<string>> = {
     "Settings.ts",
     "TableStore.ts",
     "internal/jobFacts.ts",
+    "internal/mismatch.ts",
     "internal/namespace.ts",
     "internal/quarantine.ts",
     "internal/schedule/scheduler.ts",

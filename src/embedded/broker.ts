@@ -14,7 +14,8 @@ import {
   type StoredProcessor,
   type StoredTopic
 } from "../Broker.ts"
-import { DurabilityNotReached, type EngineError, Misconfigured } from "../Errors.ts"
+import { DurabilityNotReached, type EngineError, type Misconfigured } from "../Errors.ts"
+import * as Mismatch from "../internal/mismatch.ts"
 import * as TopicFacts from "../internal/topicFacts.ts"
 import { append, hasRoom, sweepPublishers } from "./append.ts"
 import { Sqlite, type Statements } from "./client.ts"
@@ -45,19 +46,12 @@ export const reached = (isFile: boolean, durability: Durability): Effect.Effect<
     ? Effect.fail(new DurabilityNotReached({ wanted: durability.replicas, reached: 0 }))
     : Effect.void
 
-const mismatch = (detail: string): Misconfigured => new Misconfigured({ reason: "LayoutMismatch", detail })
-
 /** What is stored of the topics, if it contradicts them. */
 const contradiction = (db: Statements, names: Names, topics: ReadonlyArray<Layout>): Misconfigured | undefined => {
   const select = db.prepareArrays("SELECT partitions FROM topics WHERE name = ?")
   for (const topic of topics) {
     const found = select.get<[number]>(names.stored(topic.name))?.[0]
-    if (found !== undefined && found !== topic.partitions) {
-      return mismatch(
-        `topic "${topic.name}" is stored with ${found} partitions and was declared with ${topic.partitions}; ` +
-          `declare it with ${found}, or use a new name`
-      )
-    }
+    if (found !== undefined && found !== topic.partitions) return Mismatch.ofTopic(topic, { partitions: found })
   }
   return undefined
 }
@@ -103,28 +97,19 @@ const storeRegistration = (
 ): Misconfigured | undefined => {
   const wrong = contradiction(db, names, topics)
   if (wrong !== undefined) return wrong
+  const differing = Mismatch.ofPartitions(processor, topics)
+  if (differing !== undefined) return differing
   const partitions = topics[0]?.partitions ?? 0
-  const list = JSON.stringify(topics.map((topic) => topic.name).sort())
-  const other = topics.find((topic) => topic.partitions !== partitions)
-  if (other !== undefined) {
-    return new Misconfigured({
-      reason: "PartitionsMismatch",
-      detail:
-        `processor "${processor}": topic "${topics[0]!.name}" has ${partitions} partitions and "${other.name}" ` +
-        `${other.partitions}; topics of one processor need the same number`
-    })
-  }
+  const list = topics.map((topic) => topic.name).sort()
   const found = registration(db, names.stored(processor))
   if (found === undefined) {
     const insert = db.prepare("INSERT INTO registrations (processor, partitions, topics) VALUES (?, ?, ?)")
-    insert.run(names.stored(processor), partitions, list)
+    insert.run(names.stored(processor), partitions, JSON.stringify(list))
     return undefined
   }
-  if (found.partitions === partitions && found.topics === list) return undefined
-  return mismatch(
-    `processor "${processor}" is stored with the topics ${found.topics} in ${found.partitions} partitions and was ` +
-      `registered with ${list} in ${partitions}; use a new name, or remove the processor first`
-  )
+  if (found.partitions === partitions && found.topics === JSON.stringify(list)) return undefined
+  const stored = { partitions: found.partitions, topics: JSON.parse(found.topics) }
+  return Mismatch.ofProcessor(processor, stored, { partitions, topics: list })
 }
 
 const lag = (db: Statements, names: Names, processor: string): ReadonlyArray<Lag> => {

@@ -2,7 +2,8 @@
  * The rows of tables on SQLite, as the last commit left them. Text is stored as text; every value is read as its bytes.
  */
 import { Effect, Layer } from "effect"
-import { type EngineError, Misconfigured } from "../Errors.ts"
+import type { EngineError, Misconfigured } from "../Errors.ts"
+import * as Mismatch from "../internal/mismatch.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Sqlite, type Statements } from "./client.ts"
 import { createTables, makeNames, type Names } from "./schema.ts"
@@ -40,16 +41,11 @@ const layouts = (db: Statements, names: Names): ReadonlyArray<TableLayout> =>
 const contradicts = (stored: TableLayout, table: TableLayout): boolean =>
   stored.processor !== table.processor || stored.partitions !== table.partitions
 
-const describe = (table: TableLayout): string => `${table.partitions} partitions, of processor "${table.processor}"`
-
 const declare = (db: Statements, names: Names, tables: ReadonlyArray<TableLayout>): Misconfigured | undefined => {
   for (const table of tables) {
     const stored = layout(db, names, table.name)
     if (stored === undefined || !contradicts(stored, table)) continue
-    const detail =
-      `table "${table.name}" is stored with ${describe(stored)}, and was declared with ${describe(table)}; ` +
-      `use a new name, or remove the processor "${stored.processor}" first`
-    return new Misconfigured({ reason: "LayoutMismatch", detail })
+    return Mismatch.ofTable(stored, table)
   }
   const insert = db.prepare(`INSERT OR REPLACE INTO tables (${columns}) VALUES (?, ?, ?, ?, ?)`)
   for (const { hashed, name, partitions, processor, redacted = [] } of tables) {

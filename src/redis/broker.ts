@@ -14,7 +14,8 @@ import {
   type Commit as NewCommit,
   type Start
 } from "../Broker.ts"
-import { type DurabilityNotReached, EngineError, Misconfigured } from "../Errors.ts"
+import { type DurabilityNotReached, EngineError } from "../Errors.ts"
+import * as Mismatch from "../internal/mismatch.ts"
 import * as TopicFacts from "../internal/topicFacts.ts"
 import * as Append from "./append.ts"
 import * as AppendOne from "./appendOne.ts"
@@ -199,12 +200,7 @@ const make = Effect.gen(function* () {
     if (name === undefined || stored === undefined) return
     const asked = topics.find((topic) => topic.name === name)!
     const [partitions, storedShards] = stored.split(" ")
-    return yield* new Misconfigured({
-      reason: "LayoutMismatch",
-      detail:
-        `topic "${name}" is stored with ${partitions} partitions in ${storedShards} shards, and was declared with ` +
-        `${asked.partitions} in ${shards}: use the stored numbers, or another topic name or namespace`
-    })
+    return yield* Mismatch.ofTopic(asked, { partitions: Number(partitions), shards: Number(storedShards) }, shards)
   })
 
   const topics: Service["topics"] = Effect.fnUntraced(function* () {
@@ -236,32 +232,18 @@ const make = Effect.gen(function* () {
 
   const storeProcessor = Effect.fnUntraced(function* (processor: string, topics: ReadonlyArray<Layout>) {
     const partitions = topics[0]!.partitions
-    const other = topics.find((topic) => topic.partitions !== partitions)
-    if (other !== undefined) {
-      return yield* new Misconfigured({
-        reason: "PartitionsMismatch",
-        detail:
-          `processor "${processor}" reads "${topics[0]!.name}" with ${partitions} partitions and "${other.name}" ` +
-          `with ${other.partitions}: topics of one processor need the same number`
-      })
-    }
-    const names = topics
-      .map((topic) => topic.name)
-      .sort()
-      .join(",")
+    const differing = Mismatch.ofPartitions(processor, topics)
+    if (differing !== undefined) return yield* differing
+    const names = topics.map((topic) => topic.name).sort()
     const [, stored] = yield* redis.run(
       Layouts.declare,
       [keys.processors(namespace)],
-      [processor, `${partitions} ${names}`]
+      [processor, `${partitions} ${names.join(",")}`]
     )
     if (stored === undefined) return
-    const [storedPartitions, storedNames] = stored.split(" ")
-    return yield* new Misconfigured({
-      reason: "LayoutMismatch",
-      detail:
-        `processor "${processor}" is stored with ${storedPartitions} partitions of ${storedNames}, and was ` +
-        `registered with ${partitions} of ${names}: remove the stored one, or give this one another name`
-    })
+    const [storedPartitions, storedNames = ""] = stored.split(" ")
+    const known = { partitions: Number(storedPartitions), topics: storedNames.split(",") }
+    return yield* Mismatch.ofProcessor(processor, known, { partitions, topics: names })
   })
 
   /** All groups of a shard at one moment; positions that need counting are found before, in calls of their own. */

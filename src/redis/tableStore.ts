@@ -1,6 +1,7 @@
 /** Tables on Redis: one hash for each table and partition (see `keys.ts`), written by commits, read here by anyone. */
 import { Effect, Layer } from "effect"
-import { type EngineError, Misconfigured } from "../Errors.ts"
+import type { EngineError } from "../Errors.ts"
+import * as Mismatch from "../internal/mismatch.ts"
 import { type TableLayout, TableStore } from "../TableStore.ts"
 import { Redis } from "./client.ts"
 import * as keys from "./keys.ts"
@@ -23,9 +24,6 @@ const parseLayout = (name: string, stored: string): TableLayout => {
     redacted: redacted.length === 0 ? [] : JSON.parse(redacted.join(" "))
   }
 }
-
-const describe = ({ processor, partitions }: TableLayout): string =>
-  `${partitions} partitions, of processor "${processor}"`
 
 const make = Effect.gen(function* () {
   const redis = yield* Redis
@@ -84,13 +82,7 @@ const make = Effect.gen(function* () {
       const [name, text] = yield* redis.run(declareTables, [keys.tableLayouts(redis.namespace)], args)
       if (name === undefined || text === undefined) return
       const stored = parseLayout(name, text)
-      return yield* new Misconfigured({
-        reason: "LayoutMismatch",
-        detail:
-          `table "${name}" is stored with ${describe(stored)}, and was declared with ` +
-          `${describe(tables.find((table) => table.name === name)!)}; use a new name, or remove the processor ` +
-          `"${stored.processor}" first`
-      })
+      return yield* Mismatch.ofTable(stored, tables.find((table) => table.name === name)!)
     }),
     layout: (table) =>
       Effect.map(redis.call<string | null>("hget", keys.tableLayouts(redis.namespace), table), (stored) =>

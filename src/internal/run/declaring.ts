@@ -11,17 +11,21 @@ import type { Any } from "../../Topic.ts"
 import { patiently } from "../backoff.ts"
 import { deadTopicsOf } from "../dead/topic.ts"
 import { type Paths, redactedIn } from "../record/redacted.ts"
-import { isProcessing } from "./definition.ts"
+import { changesOf } from "../table/changes.ts"
+import { type Definition, isProcessing } from "./definition.ts"
 
 type Parts = ReadonlyArray<Part.Any>
 
-/** By name. */
+/** What the parts read and where they write beside what they emit, by name. */
 const topicsOf = (parts: Parts): ReadonlyMap<string, Any> => {
   const all = parts
     .filter(isProcessing)
-    .flatMap(({ definition }) => [...deadTopicsOf(definition), ...definition.topics])
+    .flatMap(({ definition }) => [...deadTopicsOf(definition), ...changesTopicsOf(definition), ...definition.topics])
   return new Map(all.map((topic) => [topic.name, topic]))
 }
+
+const changesTopicsOf = ({ tables, topics: [topic] }: Definition): ReadonlyArray<Any> =>
+  tables.flatMap((table) => changesOf(table.definition, topic)?.topic ?? [])
 
 /** Refuse what is not there; nothing is stored. */
 const demand = Effect.fnUntraced(function* (parts: Parts) {
