@@ -3,7 +3,7 @@
  * import; the handler is a part like any other. A reply comes with the commit of its request, so what it says is stored; a
  * failure that the contract declares reaches the asker with its own type.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Schema } from "effect"
 import { Agent, Engine, Policy, Processor, Table, Worker } from "../src/index.ts"
 

@@ -8,7 +8,8 @@
  */
 import { spawn } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Config, Console, Effect, FileSystem, Random, Schema, Stream } from "effect"
 import { Engine, Processor, Retention, Table, Topic, Worker } from "../src/index.ts"
 

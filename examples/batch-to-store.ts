@@ -5,7 +5,7 @@
  * Outside the engine delivery is at least once: after a crash a batch may come again. So rows are keyed by what
  * identifies the event, and writing one twice changes nothing.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Context, Effect, Layer, Schema } from "effect"
 import { Engine, Processor, Topic, Worker } from "../src/index.ts"
 

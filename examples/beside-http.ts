@@ -5,7 +5,8 @@
  *     curl -X POST localhost:3000/votes/tea        curl localhost:3000/votes/tea
  */
 import { createServer } from "node:http"
-import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Config, Effect, Layer, Schema } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { Engine, Processor, Table, Topic, Worker } from "../src/index.ts"

@@ -3,7 +3,7 @@
  * with "this event is done", or not at all. Here the handler dies in the middle of its unit of work, after it wrote and
  * emitted; the next start handles that event again, and the sums are exact.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Schema, Stream } from "effect"
 import { Engine, Processor, Table, Topic, Worker } from "../src/index.ts"
 

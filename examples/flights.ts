@@ -8,7 +8,8 @@
  * all is done, a further run prints the table at once; another `MILLRACE_NAMESPACE` begins anew.
  */
 import { readFile } from "node:fs/promises"
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Clock, Config, Console, DateTime, Duration, Effect, FileSystem, Layer, Option, Schema, Stream } from "effect"
 import { Agent, Engine, Event, Join, Processor, Retention, Table, Topic, Window, Worker } from "../src/index.ts"
 

@@ -1,5 +1,5 @@
 /** The smallest program: a topic, a table, a processor. Run it with `node examples/hello.ts`; it needs no server. */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Schema } from "effect"
 import { Engine, Processor, Table, Topic, Worker } from "../src/index.ts"
 

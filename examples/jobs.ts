@@ -4,7 +4,7 @@
  *     node examples/jobs.ts
  *     MILLRACE_URL=redis://localhost:6379 node examples/jobs.ts
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Option, Schema, Stream } from "effect"
 import { Engine, Job, Queue, Worker } from "../src/index.ts"
 

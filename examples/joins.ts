@@ -3,7 +3,7 @@
  * table beside them. A ride that nothing was paid for is told of once, when its time is over; here that is long ago, so as
  * soon as both topics have been silent for a second.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, DateTime, Deferred, Effect, Option, Schema } from "effect"
 import { Engine, Join, Processor, Table, Topic, Worker } from "../src/index.ts"
 

@@ -2,7 +2,7 @@
  * What a handler needs is a service, and stands in the processor's type until a layer gives it: another one in a test,
  * without touching the processor. The engine is layers too, and each can be swapped alone: here the serializer.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Context, Effect, Layer, Schema } from "effect"
 import { Engine, Part, Processor, Serializer, Topic, Worker } from "../src/index.ts"
 

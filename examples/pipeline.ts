@@ -2,7 +2,7 @@
  * Any stream operators over a topic: what the pipeline emits is done, and what it drops with `Event.filter` too. Use
  * Event's `filter`, `map` and `mapEffect`: they keep the books, which Stream's own `filter` and `map` cannot do.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Schema, Stream } from "effect"
 import { Engine, Event, Processor, Topic, Worker } from "../src/index.ts"
 

@@ -2,7 +2,7 @@
  * Schedules beside processors: a task on every worker, and one for the cluster that its leader does not survive. The next
  * leader runs the same tick again, and what it stores under the tick's number is stored once.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Deferred, Effect, Fiber, Schema, Stream } from "effect"
 import { Engine, Scheduler, Topic, Worker } from "../src/index.ts"
 

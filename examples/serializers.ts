@@ -4,7 +4,7 @@
  * tools and programs in other languages: `XADD {app:0}:log:prices:0 * symbol ACME cents 120`.
  */
 import { randomBytes } from "node:crypto"
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Redacted, Schema, Stream } from "effect"
 import { Engine, Serializer, Topic } from "../src/index.ts"
 

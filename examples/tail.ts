@@ -2,7 +2,7 @@
  * A topic read without a group: nothing is acknowledged, and nobody's lag changes. For looking, exporting, and feeding
  * something live. `until: "now"` ends at what was the end when the reading began; without it the stream goes on.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Fiber, Schema, Stream } from "effect"
 import { Engine, Retention, Topic } from "../src/index.ts"
 

@@ -2,7 +2,7 @@
  * Policies take errors out of a processor's type: each says what becomes of the event. What is left in the type halts
  * the worker, and the program fails with it, typed. A halted event is not acknowledged: it comes again at the next start.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Schema } from "effect"
 import { Engine, Policy, Processor, Topic, Worker } from "../src/index.ts"
 

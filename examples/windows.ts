@@ -2,7 +2,7 @@
  * Windows: temperatures by sensor and hour, each hour told once, with its final value, when it is over. What comes late
  * within the lateness counts; what comes later is left out, and counted (`millrace_events_late_total`).
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, DateTime, Duration, Effect, Schema, Stream } from "effect"
 import { Engine, Processor, Table, Topic, Window, Worker } from "../src/index.ts"
 

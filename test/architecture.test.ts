@@ -232,6 +232,10 @@ describe("imports", () => {
     assert.deepStrictEqual(used, ["internal/record/record.ts -> effect/schema/SchemaJITCompiler/enable"])
   })
 
+  it("take of @effect/platform-node one module at a time: its index loads whatever it has clients for", () => {
+    assert.deepStrictEqual(wrong(imports.filter(({ to }) => to === "@effect/platform-node")), [])
+  })
+
   it("of other packages are those that are declared", () => {
     const manifest = JSON.parse(readFileSync(join(root, "..", "package.json"), "utf8"))
     const declared = Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies })

@@ -1,7 +1,7 @@
 /** What workers measure, trace and log reaches a collector over OTLP, by Effect's own layer, as the README says. */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
-import { NodeHttpClient } from "@effect/platform-node"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Schema } from "effect"
 import { Otlp } from "effect/observability"

@@ -4,7 +4,8 @@
  * waited for that is left open by a module of the user's.
  */
 import { readFileSync } from "node:fs"
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Exit } from "effect"
 import { exitCodes } from "./failures.ts"
 import { Interruption } from "./interruption.ts"

@@ -2,7 +2,7 @@
  * Jobs: Millrace beside BullMQ, groupmq and Effect's PersistedQueue, each at the settings that were best for it, on the same
  * Redis and with the same payload. Jobs are enqueued before the clock runs; it stops when the last one is settled.
  */
-import { NodeRedis } from "@effect/platform-node"
+import * as NodeRedis from "@effect/platform-node/NodeRedis"
 import * as BullMQ from "bullmq"
 import { Deferred, Effect, Exit, Fiber, Layer } from "effect"
 import { PersistedQueue } from "effect/persistence"

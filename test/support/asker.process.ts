@@ -1,5 +1,5 @@
 /** Asks many questions at once, without a worker: `MILLRACE_URL`, `NAME`, `ASKS`. Prints how many had which answer. */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
 import { Agent, Engine } from "../../src/index.ts"
 import { echo } from "./echo.ts"

@@ -2,7 +2,7 @@
  * A worker for tests of crash loops: `MILLRACE_URL`; `KILLS`, the number of the event that ends its process at once; with
  * `PARKS` that event fails first, and ends the process when it comes back. Prints a line of JSON for what happens to it.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Schedule, Schema } from "effect"
 import { Engine, Policy, Processor, Table, Worker } from "../../src/index.ts"
 import { totals, work } from "./chaos.ts"

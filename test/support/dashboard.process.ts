@@ -1,5 +1,5 @@
 /** A worker with a page, for tests of the page: `MILLRACE_URL`, `MILLRACE_NAMESPACE`, `MEMBER`, `TOKEN`. Prints where it serves. */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Redacted } from "effect"
 import { Engine, Worker } from "../../src/index.ts"
 import { freePort } from "./redis.ts"

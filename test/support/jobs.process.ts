@@ -1,5 +1,5 @@
 /** A worker of jobs for tests that kill real processes: `MILLRACE_URL`. Prints a line of JSON as each run begins. */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect } from "effect"
 import { Engine, Worker } from "../../src/index.ts"
 import { chore, choreHandler, step, stepHandler } from "./chores.ts"

@@ -3,7 +3,7 @@
  * in a topic under its own number. Prints a line of JSON when it has joined, when
  * it leads, and for each run.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Stream } from "effect"
 import { Engine, Scheduler, Topic, Worker } from "../../src/index.ts"
 import { ticked } from "./chaos.ts"

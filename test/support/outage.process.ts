@@ -2,7 +2,7 @@
  * A worker for tests that take its server away: `MILLRACE_URL`. Prints a line of JSON for every event that it handled and
  * every line that it logs; on SIGUSR2, the processor time that it has used so far, in milliseconds.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Effect, Layer, Logger } from "effect"
 import { Engine, Worker } from "../../src/index.ts"
 import { counting } from "./chaos.ts"

@@ -2,7 +2,7 @@
  * A worker of a chaos round: `MILLRACE_URL`, `MILLRACE_SHARDS`, `NAME` (of this start), `RECORD` (the file for what it
  * handled), `LANES`, and perhaps `MEMBER` and `SIGNALS`. Prints a line of JSON for what happens to it.
  */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Effect } from "effect"
 import { Engine, Worker } from "../../src/index.ts"
 import { counting, loading } from "./rounds.ts"

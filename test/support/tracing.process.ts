@@ -1,5 +1,5 @@
 /** Runs a processor that emits, traced: `MILLRACE_URL`, `TOPIC`, `MILLRACE_TRACING_SAMPLE`. Prints its handler's span. */
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Option, Schema } from "effect"
 import { Engine, Processor, Retention, Settings, Topic, Worker } from "../../src/index.ts"
 

@@ -3,7 +3,7 @@
  * gate event waits for), `SIGNALS` (it handles them itself), `GRACE` in milliseconds. Prints a line of JSON for whatever happens to it.
  */
 import { existsSync } from "node:fs"
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Effect, Stream } from "effect"
 import { Engine, Worker } from "../../src/index.ts"
 import { counting } from "./chaos.ts"

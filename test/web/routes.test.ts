@@ -1,6 +1,6 @@
 /** Routes beside ours, our routes in a server of somebody else, and the stream of looks. */
 import { createServer, get as httpGet } from "node:http"
-import { NodeHttpServer } from "@effect/platform-node"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Redacted, Schema } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"

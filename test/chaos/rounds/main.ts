@@ -3,7 +3,7 @@
  * other. Prints a line for each, all that is known of a red one, and the counts of all. Exits with 1 if one was red.
  */
 import { parseArgs } from "node:util"
-import { NodeRuntime } from "@effect/platform-node"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Exit } from "effect"
 import type { EngineName } from "./plan.ts"
 import { type Round, run } from "./round.ts"
