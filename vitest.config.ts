@@ -31,7 +31,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    maxWorkers: 2,
+    // One more than the cores of a small machine: much of the time is waiting, for leases to end and servers to come back.
+    maxWorkers: 3,
     // Hundreds of processes are started, and most of a start is reading and compiling modules: it is done once.
     env: { NODE_COMPILE_CACHE: compiled },
     sequence: { sequencer: LongFirst },
