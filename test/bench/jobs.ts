@@ -7,7 +7,7 @@ import * as BullMQ from "bullmq"
 import { Deferred, Effect, Exit, Fiber, Layer } from "effect"
 import { PersistedQueue } from "effect/persistence"
 import * as GroupMQ from "groupmq"
-import { type Engine, Job, Queue, Worker } from "../../src/index.ts"
+import { type Engine, Job, JobStore, Queue, Worker } from "../../src/index.ts"
 import { makeOrder, makeOrders, Order } from "./events.ts"
 import { paced } from "./handwritten.ts"
 import { type Measure, type Meter, quantile } from "./measure.ts"
@@ -92,6 +92,49 @@ const oursLatency = (meter: Meter, name: string) =>
     meter.stop()
     yield* Queue.remove(name)
     return yield* Effect.promise(() => meter.result(total, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) }))
+  })
+
+/** Jobs of one exchange, and exchanges in a row, of the rows about what waits. */
+const claims = { size: 100, count: 10 }
+
+/** Settling what was claimed and claiming as many again, while about so many jobs wait. */
+const claimed = (meter: Meter, name: string, waiting: number, times: number) =>
+  Effect.gen(function* () {
+    const job = jobOf(name)
+    const store = yield* JobStore.JobStore
+    const room = [{ name, count: 1_000 }]
+    const more = Effect.suspend(() => Job.enqueueAll(job, makeOrders(claims.size * claims.count)))
+    for (let { ready } = yield* store.counts(name); ready < waiting; { ready } = yield* store.counts(name)) {
+      yield* Job.enqueueAll(job, makeOrders(Math.min(waiting - ready, 50_000)))
+    }
+    const session = yield* store.open(name, name, 60_000)
+    const waits: Array<number> = []
+    let settle: JobStore.Exchange["settle"] = []
+    let number = 0
+    yield* Effect.promise(() => meter.ready())
+    meter.start()
+    for (let i = 0; i < times * claims.count; i++) {
+      if (i % claims.count === 0) yield* more
+      const began = performance.now()
+      const answer = yield* store.exchange({
+        session,
+        number: ++number,
+        lease: 60_000,
+        settle,
+        rooms: room,
+        count: claims.size,
+        shares: [72, 21, 7],
+        alone: false
+      })
+      waits.push(performance.now() - began)
+      if (answer._tag !== "Exchanged" || answer.claimed.length !== claims.size) {
+        return yield* Effect.die(new Error(`${name}: a claim brought something else`))
+      }
+      settle = answer.claimed.map((job) => ({ job, outcome: { _tag: "Done", format: undefined, result: "", ttl: 0 } }))
+    }
+    meter.stop()
+    const jobs = waits.length * claims.size
+    return yield* Effect.promise(() => meter.result(jobs, { p50: quantile(waits, 0.5), p99: quantile(waits, 0.99) }))
   })
 
 // ------------------------------------------------------------------------------------------------------------ bullmq
@@ -335,4 +378,19 @@ const latency: Section = {
   ]
 }
 
-export const jobSections: ReadonlyArray<Section> = [enqueueing, ...processing, ordered, latency]
+const waiting: Section = {
+  id: "waiting",
+  title: `Jobs: an exchange of ${claims.size} of a queue in which many wait`,
+  setup: [],
+  together: true,
+  variants: (["few", "many"] as const).map((id) =>
+    ours(
+      `waiting-${id}`,
+      id === "few" ? "1,000 wait" : "1,000,000 wait",
+      id === "few" ? undefined : "waiting-few",
+      (meter, { queued }) => claimed(meter, `waiting-${id}`, id === "few" ? 1_000 : queued, 20)
+    )
+  )
+}
+
+export const jobSections: ReadonlyArray<Section> = [enqueueing, ...processing, ordered, latency, waiting]

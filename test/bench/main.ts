@@ -4,7 +4,8 @@
  *
  * Where a ratio near 1 is asked for, the variants of a section share one process, since two that do the same differ more.
  *
- * --rounds n (5, after a warm-up)  --only produce,publish,consume,both,latency,ask,embedded,park,telemetry,takeover,memory  --json
+ * --rounds n (5, after a warm-up)  --json  --only produce,publish,consume,both,latency,ask,embedded,park,telemetry,takeover,
+ * memory, and of jobs enqueue,jobs,busy,ordered,joblatency,waiting
  * --rows a,b (those of one section, by their ids in the JSON)
  * --events n (100,000 per round)  --queued n (1,000,000)  --rate n (1,000 a second)  --seconds n (5)  --ioredis 5|6
  */

@@ -229,6 +229,40 @@ const targets: ReadonlyArray<Target> = [
     of: rate,
     least: 0.95
   },
+  { text: "enqueue jobs / BullMQ", section: "enqueue", row: "ours-add", other: "bull-add", of: rate, least: 8 },
+  { text: "process jobs / BullMQ", section: "jobs", row: "ours", other: "bull", of: rate, least: 8 },
+  {
+    text: "Redis CPU per job / BullMQ",
+    section: "jobs",
+    row: "ours",
+    other: "bull",
+    of: (measure) => measure.redis,
+    most: 0.25
+  },
+  {
+    text: "jobs in order per key / groupmq",
+    section: "ordered",
+    row: "ours-ordered",
+    other: "groupmq",
+    of: rate,
+    least: 5
+  },
+  {
+    text: "latency of jobs p50 / BullMQ",
+    section: "joblatency",
+    row: "ours-latency",
+    other: "bull-latency",
+    of: (measure) => measure.p50,
+    most: 1
+  },
+  {
+    text: "exchange of 100 jobs, 1,000,000 waiting / 1,000 waiting",
+    section: "waiting",
+    row: "waiting-many",
+    other: "waiting-few",
+    of: (measure) => measure.p50,
+    most: 1.25
+  },
   {
     text: "peak MiB of a slow handler, Redis",
     section: "memory",
