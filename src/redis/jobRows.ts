@@ -5,27 +5,41 @@ const priorities: Readonly<Record<string, Priority>> = { h: "high", m: "medium",
 const newline = 10
 const separator = "\u001f"
 
+const none: ReadonlyArray<string> = []
+
+/** What is said of a job behind its id. */
+const kindOf = (text: string) => {
+  const [name, priority, format, group, headers, after] = text.split("\t")
+  return {
+    name: name!,
+    priority: priorities[priority!]!,
+    format: format === "" ? undefined : format,
+    group: group === "" ? undefined : group,
+    headers: headers!,
+    after: after === "" ? none : after!.split(separator)
+  }
+}
+
+/** Jobs come in runs of one kind. */
+let latest = { text: "", kind: kindOf("\t\t\t\t\t") }
+
 /** A record that is not over. */
 const headOf = (record: Buffer) => {
   const end = record.indexOf(newline)
   // One byte per character is quicker to read; what is not ASCII is read again as it is.
   const latin = record.toString("latin1", 1, end)
   const head = /[\u0080-\u00ff]/.test(latin) ? record.toString("utf8", 1, end) : latin
-  const [since, id, name, priority, format, group, headers, after] = head.split("\t")
+  const since = head.indexOf("\t")
+  const id = head.indexOf("\t", since + 1)
+  const text = head.slice(id + 1)
+  if (text !== latest.text) latest = { text, kind: kindOf(text) }
   return {
-    since: Number(since),
-    id: id!,
-    name: name!,
-    priority: priorities[priority!]!,
-    format: format === "" ? undefined : format,
-    group: group === "" ? undefined : group,
-    headers: headers!,
-    after: after === "" ? none : after!.split(separator),
+    since: Number(head.slice(0, since)),
+    id: head.slice(since + 1, id),
+    kind: latest.kind,
     payload: record.subarray(end + 1)
   }
 }
-
-const none: ReadonlyArray<string> = []
 
 const stateOf = (row: string) => {
   const [, failures, lost, place, reason, ledger] = /^(\d+) (\d+) (\d+) (\S*)\n(.*)$/s.exec(row)!
@@ -42,7 +56,8 @@ const untouched = stateOf("0 0 0 \n")
 
 export const claimedOf = (record: Buffer, state: Buffer | null | undefined, claim: number): Claimed => {
   const { failures, lost } = state ? stateOf(state.toString()) : untouched
-  const { after, format, group, headers, id, name, payload, priority, since } = headOf(record)
+  const { id, kind, payload, since } = headOf(record)
+  const { after, format, group, headers, name, priority } = kind
   return { id, name, priority, claim, failures, lost, enqueuedAt: since, format, payload, headers, group, after }
 }
 
@@ -90,25 +105,25 @@ export const itemOf = (
     }
     return { item, place: "0" }
   }
-  const head = headOf(record)
+  const { kind, payload, since } = headOf(record)
   const { failures, history, lost, place, reason } = state === null ? untouched : stateOf(state.toString())
   const found: State = dead !== null ? "dead" : active !== null ? "active" : waiting !== null ? "waiting" : "ready"
   const item: Item = {
     id,
-    name: head.name,
+    name: kind.name,
     state: found,
-    priority: head.priority,
+    priority: kind.priority,
     failures,
     lost,
-    enqueuedAt: head.since,
-    at: dead === null ? head.since : Number(dead),
-    headers: head.headers,
-    group: head.group,
+    enqueuedAt: since,
+    at: dead === null ? since : Number(dead),
+    headers: kind.headers,
+    group: kind.group,
     reason,
     history,
     progress: progress?.toString(),
-    format: head.format,
-    data: head.payload
+    format: kind.format,
+    data: payload
   }
   return { item, place: found === "ready" ? place : "0" }
 }

@@ -34,6 +34,7 @@ export const attempt = <A, E = EncodeError>(f: () => A): Effect.Effect<A, E> =>
   })
 
 const noHeaders = {}
+const nothing: Sealed = { format: undefined, data: "" }
 
 /** `target` names the value in messages; `maxBytes` holds in both directions. */
 export const compile = (
@@ -46,15 +47,18 @@ export const compile = (
   const encodeSchema = Schema.encodeSync(forms[codec.encodes ?? "json"])
   const decoders = { json: Schema.decodeUnknownSync(forms.json), type: Schema.decodeUnknownSync(forms.type) }
   const refused = (what: EncodeError["reason"], detail: string) => new EncodeError({ target, reason: what, detail })
+  const isNothing = schema === Schema.Void
   return {
     encode: (value) => {
+      // Most jobs have no result, and that takes as long to encode as a small one.
+      if (isNothing && value === undefined) return nothing
       let form: unknown
       try {
         form = encodeSchema(value)
       } catch (error) {
         throw refused("Schema", reason(error))
       }
-      if (form === undefined) return { format: undefined, data: "" }
+      if (form === undefined) return nothing
       let sealed: ReturnType<typeof seal>
       let bytes: number
       try {

@@ -5,17 +5,32 @@ import type { Spec } from "./spec.ts"
 
 export type Part = "payload" | "success" | "error" | "progress"
 
-const known = new WeakMap<Spec, WeakMap<Codec, Map<Part, ValueCodec>>>()
+type Codecs = { [part in Part]: ValueCodec | undefined }
 
-export const codecOf = (spec: Spec, part: Part, serializer: Codec): ValueCodec => {
+const known = new WeakMap<Spec, WeakMap<Codec, Codecs>>()
+
+const codecsOf = (spec: Spec, serializer: Codec): Codecs => {
   let bySerializer = known.get(spec)
   if (bySerializer === undefined) known.set(spec, (bySerializer = new WeakMap()))
-  let byPart = bySerializer.get(serializer)
-  if (byPart === undefined) bySerializer.set(serializer, (byPart = new Map()))
-  let codec = byPart.get(part)
-  if (codec === undefined) {
-    const target = `the ${part} of job ${spec.name}`
-    byPart.set(part, (codec = compile(target, spec[part], spec.serializer ?? serializer, spec.maxBytes)))
+  let codecs = bySerializer.get(serializer)
+  if (codecs === undefined) {
+    codecs = { payload: undefined, success: undefined, error: undefined, progress: undefined }
+    bySerializer.set(serializer, codecs)
   }
-  return codec
+  return codecs
+}
+
+/** Jobs come in runs of one kind. */
+let latest: { readonly spec: Spec; readonly serializer: Codec; readonly codecs: Codecs } | undefined
+
+export const codecOf = (spec: Spec, part: Part, serializer: Codec): ValueCodec => {
+  if (latest?.spec !== spec || latest.serializer !== serializer) {
+    latest = { spec, serializer, codecs: codecsOf(spec, serializer) }
+  }
+  return (latest.codecs[part] ??= compile(
+    `the ${part} of job ${spec.name}`,
+    spec[part],
+    spec.serializer ?? serializer,
+    spec.maxBytes
+  ))
 }

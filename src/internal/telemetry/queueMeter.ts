@@ -64,7 +64,7 @@ export class QueueMeter {
 
   /** One run of it took so many milliseconds. */
   ran(job: string, millis: number): void {
-    this.of(job).time.add(BigInt(Math.round(millis * 1e6)))
+    this.of(job).time.addSeconds(millis / 1_000)
   }
 
   /** What was counted stays; nothing more is. */

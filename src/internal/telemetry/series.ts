@@ -120,7 +120,10 @@ export class Timing {
 
   /** So many things took so long together: each counts with the mean. */
   add(nanos: bigint, count = 1): void {
-    const seconds = Number(nanos) / 1e9
+    this.addSeconds(Number(nanos) / 1e9, count)
+  }
+
+  addSeconds(seconds: number, count = 1): void {
     const each = seconds / count
     let i = 0
     while (i < boundaries.length && each > boundaries[i]!) i++
