@@ -34,7 +34,6 @@ export const attempt = <A, E = EncodeError>(f: () => A): Effect.Effect<A, E> =>
   })
 
 const noHeaders = {}
-const nothing: Sealed = { format: undefined, data: "" }
 
 /** `target` names the value in messages; `maxBytes` holds in both directions. */
 export const compile = (
@@ -47,32 +46,33 @@ export const compile = (
   const encodeSchema = Schema.encodeSync(forms[codec.encodes ?? "json"])
   const decoders = { json: Schema.decodeUnknownSync(forms.json), type: Schema.decodeUnknownSync(forms.type) }
   const refused = (what: EncodeError["reason"], detail: string) => new EncodeError({ target, reason: what, detail })
-  const isNothing = schema === Schema.Void
+  const encode = (value: unknown): Sealed => {
+    let form: unknown
+    try {
+      form = encodeSchema(value)
+    } catch (error) {
+      throw refused("Schema", reason(error))
+    }
+    if (form === undefined) return { format: undefined, data: "" }
+    let sealed: ReturnType<typeof seal>
+    let bytes: number
+    try {
+      const data = codec.encode(form, noHeaders)
+      bytes = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength
+      sealed = seal(codec, data)
+    } catch (error) {
+      throw refused("Serializer", reason(error))
+    }
+    if (bytes > maxBytes) {
+      throw refused("TooLarge", `it is ${bytes} bytes, the limit is ${maxBytes} (option maxBytes of the job)`)
+    }
+    return sealed
+  }
+  // Most jobs have no result, and that takes as long to encode as a small one.
+  const isAlike = schema === Schema.Void && codec.transforms.length === 0
+  let nothing: Sealed | undefined
   return {
-    encode: (value) => {
-      // Most jobs have no result, and that takes as long to encode as a small one.
-      if (isNothing && value === undefined) return nothing
-      let form: unknown
-      try {
-        form = encodeSchema(value)
-      } catch (error) {
-        throw refused("Schema", reason(error))
-      }
-      if (form === undefined) return nothing
-      let sealed: ReturnType<typeof seal>
-      let bytes: number
-      try {
-        const data = codec.encode(form, noHeaders)
-        bytes = typeof data === "string" ? Buffer.byteLength(data) : data.byteLength
-        sealed = seal(codec, data)
-      } catch (error) {
-        throw refused("Serializer", reason(error))
-      }
-      if (bytes > maxBytes) {
-        throw refused("TooLarge", `it is ${bytes} bytes, the limit is ${maxBytes} (option maxBytes of the job)`)
-      }
-      return sealed
-    },
+    encode: (value) => (isAlike && value === undefined ? (nothing ??= encode(value)) : encode(value)),
     decode: (format, data, id) => {
       let what: DecodeError["reason"] = "Serializer"
       try {
