@@ -1,6 +1,6 @@
 /**
  * The laws of ownership, for every engine. Each law has books of its own (the layer is built anew), since the rule about
- * an absent server looks at all members. Times are in the engine's clock: `advance` lets it pass.
+ * an absent server looks at all members. Times are in the engine's clock: `elapse` lets it pass.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Layer } from "effect"
