@@ -22,10 +22,10 @@ const seconds = Number(process.env.MILLRACE_TEST_SECONDS ?? 3)
 const workersAtOnce = 3
 /** So that there is work for nearly all of that time: three workers run twenty each. */
 const millis = Math.min(2_000, Math.max(20, Math.floor((seconds * 1_000 * workersAtOnce * 20 * 0.6) / jobs)))
-/** Groups, and jobs of each, one after the other: work for about half of that time. */
+/** Groups, and jobs of each, one after the other: work for about half of that time, as each kill holds some up for a lease. */
 const lanes = Array.from({ length: 10 }, (_, lane) => `lane-${lane}`)
 const stepMillis = 20
-const stepsOfLane = Math.ceil((seconds * 1_000) / stepMillis / 2)
+const stepsOfLane = Math.ceil((seconds * 1_000) / stepMillis / 5)
 /** One in so many fails, always. */
 const failing = 50
 /** Milliseconds by which the clocks of engine and processes may seem to differ. */
