@@ -291,7 +291,8 @@ const make = Effect.gen(function* () {
       }),
     counts: (queue) =>
       look("count jobs", queue, ({ db, now, queue }): Counts => {
-        // From the indexes alone: a look at each row of a long queue would hold up all else that runs here.
+        // From the indexes alone: a look at each row of a long queue would hold up all else that runs here. Each condition
+        // has that of its index in it, word for word, as SQLite wants it.
         const count = (index: string, where: string, ...values: ReadonlyArray<number>): number =>
           db
             .prepareArrays(`SELECT count(*) FROM jobs INDEXED BY ${index} WHERE queue = ?1 AND ${where}`)

@@ -36,7 +36,7 @@ export const whenFailed = <A, E, R, E2>(
     )
   })
 
-/** For callers outside of a worker: a server that is away for a moment is asked again. */
+/** For publishers, readers without a group, and the start of a worker: a server that is away for a moment is asked again. */
 export const patiently = <A, E extends { readonly _tag: string }, R>(
   call: Effect.Effect<A, E | EngineError, R>
 ): Effect.Effect<A, E | EngineError, R> =>

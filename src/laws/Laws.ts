@@ -8,7 +8,6 @@
  * The layer is shared by the laws of a port, which use other names each. Those of the coordinator build it for each law,
  * and each time it has to be empty.
  */
-import type { Layer } from "effect"
 import type { Broker } from "../Broker.ts"
 import type { Coordinator } from "../Coordinator.ts"
 import type { JobStore } from "../JobStore.ts"
@@ -16,13 +15,10 @@ import type { TableStore } from "../TableStore.ts"
 import { brokerLaws } from "./broker.ts"
 import { coordinatorLaws } from "./coordinator.ts"
 import { jobStoreLaws } from "./jobStore.ts"
-import type { Options } from "./options.ts"
+import type { Options, Suite } from "./suite.ts"
 import { tableStoreLaws } from "./tableStore.ts"
 
-export type { Options }
-
-/** Registers the laws of a port under this name. */
-export type Suite<Port> = (name: string, layer: Layer.Layer<Port, unknown>, options?: Options) => void
+export type { Options, Suite }
 
 /** Appends, reads, numbered commits and their fences, retention, parking, the outbox, replies, starts, windows. */
 export const broker: Suite<Broker | TableStore> = brokerLaws

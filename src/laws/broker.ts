@@ -2,8 +2,6 @@
  * The laws of the broker: what every engine keeps, as one suite. Names are unique in each law, so they may share an engine
  * with each other and with anything else; no law knows what ids look like beyond their order.
  */
-import { it } from "@effect/vitest"
-import type { Layer } from "effect"
 import type { Broker } from "../Broker.ts"
 import type { TableStore } from "../TableStore.ts"
 import { appendLaws } from "./broker/append.ts"
@@ -20,25 +18,21 @@ import { replyLaws } from "./broker/replies.ts"
 import { retentionLaws } from "./broker/retention.ts"
 import { startLaws } from "./broker/start.ts"
 import { windowLaws } from "./broker/windows.ts"
-import { chosen, type Options } from "./options.ts"
+import { suite } from "./suite.ts"
 
-export const brokerLaws = (name: string, layer: Layer.Layer<Broker | TableStore, unknown>, options?: Options): void => {
-  const { elapse, live } = chosen(options)
-  it.layer(layer, { excludeTestServices: live, timeout: "30 seconds" })(`broker laws: ${name}`, (it) => {
-    const laws = { it, elapse }
-    appendLaws(laws)
-    readLaws(laws)
-    commitLaws(laws)
-    outboxLaws(laws)
-    replyLaws(laws)
-    parkingLaws(laws)
-    parkedEventLaws(laws)
-    probationLaws(laws)
-    retentionLaws(laws)
-    lossLaws(laws)
-    startLaws(laws)
-    listingLaws(laws)
-    windowLaws(laws)
-    modelLaws(laws)
-  })
-}
+export const brokerLaws = suite<Broker | TableStore>("broker", (laws) => {
+  appendLaws(laws)
+  readLaws(laws)
+  commitLaws(laws)
+  outboxLaws(laws)
+  replyLaws(laws)
+  parkingLaws(laws)
+  parkedEventLaws(laws)
+  probationLaws(laws)
+  retentionLaws(laws)
+  lossLaws(laws)
+  startLaws(laws)
+  listingLaws(laws)
+  windowLaws(laws)
+  modelLaws(laws)
+})

@@ -3,7 +3,7 @@
  * an absent server looks at all members. Times are in the engine's clock: `elapse` lets it pass.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, type Layer } from "effect"
+import { Effect } from "effect"
 import { Coordinator } from "../Coordinator.ts"
 import { operations, settling, starts, waking } from "./coordinator/changes.ts"
 import { FakeMember, keyOf } from "./coordinator/fakeMember.ts"
@@ -12,9 +12,9 @@ import { reports } from "./coordinator/reports.ts"
 import { randomSchedules } from "./coordinator/schedules.ts"
 import { assertKept, epochsOf, type Law, lease, quiet, settle, sizes, slow, timing } from "./coordinator/support.ts"
 import { ticks } from "./coordinator/ticks.ts"
-import { chosen, type Elapse, type Options } from "./options.ts"
+import { chosen, type Elapse, type Suite } from "./suite.ts"
 
-export const coordinatorLaws = (name: string, layer: Layer.Layer<Coordinator, unknown>, options?: Options): void => {
+export const coordinatorLaws: Suite<Coordinator> = (name, layer, options) => {
   const its = chosen(options)
   const { elapse, live } = its
   const law: Law = (sentence, body) => {

@@ -104,8 +104,9 @@ const claimed = (meter: Meter, name: string, waiting: number, times: number) =>
     const store = yield* JobStore.JobStore
     const room = [{ name, count: 1_000 }]
     const more = Effect.suspend(() => Job.enqueueAll(job, makeOrders(claims.size * claims.count)))
-    for (let { ready } = yield* store.counts(name); ready < waiting; { ready } = yield* store.counts(name)) {
-      yield* Job.enqueueAll(job, makeOrders(Math.min(waiting - ready, 50_000)))
+    const { ready } = yield* store.counts(name)
+    for (let left = waiting - ready; left > 0; left -= 50_000) {
+      yield* Job.enqueueAll(job, makeOrders(Math.min(left, 50_000)))
     }
     const session = yield* store.open(name, name, 60_000)
     const waits: Array<number> = []

@@ -123,6 +123,7 @@ export class Timing {
     this.addSeconds(Number(nanos) / 1e9, count)
   }
 
+  /** The same, of a time in seconds. */
   addSeconds(seconds: number, count = 1): void {
     const each = seconds / count
     let i = 0

@@ -4,7 +4,7 @@
  */
 
 import { randomUUID } from "node:crypto"
-import { assert, type Vitest } from "@effect/vitest"
+import { assert } from "@effect/vitest"
 import { Effect, type Fiber, type Scope } from "effect"
 import {
   type Appended,
@@ -21,15 +21,11 @@ import {
 } from "../../Broker.ts"
 import * as Retention from "../../Retention.ts"
 import type { TableStore } from "../../TableStore.ts"
-import type { Elapse } from "../options.ts"
+import { type Registering, unique } from "../suite.ts"
 
-/** How a group of laws is registered. `elapse` lets time pass: really, or by the test's clock. */
-export interface Laws {
-  readonly it: Vitest.MethodsNonLive<Broker | TableStore>
-  readonly elapse: Elapse
-}
+export type Laws = Registering<Broker | TableStore>
 
-export const unique = (name: string): string => `${name}-${randomUUID()}`
+export { unique }
 
 export const topicOf = (partitions = 1, retention: Retention.Retention = Retention.forever): Layout => ({
   name: unique("topic"),

@@ -1,7 +1,7 @@
 /** The laws of ownership, part two: new starts and leaves, settling, operations from outside, wakes. */
 import { assert } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import type { Elapse } from "../options.ts"
+import type { Elapse } from "../suite.ts"
 import { FakeMember, type Timing } from "./fakeMember.ts"
 import { assertKept, epochsOf, type Law, quiet, settle, sizes, slow, timing } from "./support.ts"
 

@@ -2,7 +2,7 @@
 import { assert } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import type { Coordinator, Quarantine } from "../../Coordinator.ts"
-import type { Elapse } from "../options.ts"
+import type { Elapse } from "../suite.ts"
 import { FakeMember } from "./fakeMember.ts"
 import { assertKept, epochsOf, type Law, quiet, settle, sizes, slow, timing } from "./support.ts"
 

@@ -1,7 +1,7 @@
 /** The laws of ownership, part five: what members say about themselves. */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
-import type { Chosen } from "../options.ts"
+import type { Chosen } from "../suite.ts"
 import type { Law } from "./support.ts"
 
 const long = 60_000

@@ -7,7 +7,7 @@ import { assert } from "@effect/vitest"
 import { Clock, Effect } from "effect"
 import type { Coordinator, Grant } from "../../Coordinator.ts"
 import { Choices } from "../../testing/choices.ts"
-import type { Chosen } from "../options.ts"
+import type { Chosen } from "../suite.ts"
 import { FakeMember, keyOf, type Timing } from "./fakeMember.ts"
 import type { Law } from "./support.ts"
 

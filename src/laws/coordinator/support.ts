@@ -2,7 +2,7 @@
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Coordinator, Owned } from "../../Coordinator.ts"
-import type { Elapse } from "../options.ts"
+import type { Elapse } from "../suite.ts"
 import { type FakeMember, keyOf, type Timing } from "./fakeMember.ts"
 
 /** Long enough that a busy machine does not end a lease that should last. */

@@ -3,7 +3,7 @@ import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import { type Coordinator, leaderGroup } from "../../Coordinator.ts"
 import { Choices } from "../../testing/choices.ts"
-import type { Chosen } from "../options.ts"
+import type { Chosen } from "../suite.ts"
 import { FakeMember } from "./fakeMember.ts"
 import { type Law, slow } from "./support.ts"
 

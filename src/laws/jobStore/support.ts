@@ -1,17 +1,12 @@
 /** What the laws of the job store are written with: a queue of its own for each law, and a worker who plays by hand. */
-import type { Vitest } from "@effect/vitest"
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import { type Claimed, type Item, JobStore, type NewJob, type Room, type Session, type State } from "../../JobStore.ts"
-import type { Elapse } from "../options.ts"
+import { type Registering, unique } from "../suite.ts"
 
-export interface Laws {
-  readonly it: Vitest.MethodsNonLive<JobStore>
-  readonly elapse: Elapse
-}
+export type Laws = Registering<JobStore>
 
-let count = 0
-export const unique = (what: string): string => `${what}-${process.pid}-${++count}`
+export { unique }
 
 export const jobOf = (id: string, more: Partial<NewJob> = {}): NewJob => ({
   id,

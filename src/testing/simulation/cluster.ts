@@ -2,7 +2,7 @@
  * The processes of a simulation: workers that come and go, and the one that publishes. Each is a process of its own on
  * the simulated network, with its own faults.
  */
-import { Cause, Context, Effect, Exit, type Fiber, Logger } from "effect"
+import { Cause, Context, Duration, Effect, Exit, type Fiber, Logger } from "effect"
 import { Broker } from "../../Broker.ts"
 import { Coordinator } from "../../Coordinator.ts"
 import type * as Engine from "../../Engine.ts"
@@ -34,6 +34,9 @@ export interface Member {
 
 /** Milliseconds that a message takes at most. */
 const slowest = 1_000
+
+const millisOf = (input: Duration.Input): number => Duration.toMillis(Duration.fromInputUnsafe(input))
+
 /** Failures that tell of lost acknowledged work: false alarms while no server went back. */
 const alarms = ["WentBack", "LogTruncated", "EventsLost"]
 
@@ -79,7 +82,7 @@ export class Cluster {
     const drawn = planOf(weather, choices.fork(), () => this.calm, tell)
     const plan: Faults.Plan = (port, method, call) => {
       const fault = drawn(port, method, call)
-      if (fault?._tag === "Late") this.lateUntil = Math.max(this.lateUntil, world.now + Number(fault.by) + slowest)
+      if (fault?._tag === "Late") this.lateUntil = Math.max(this.lateUntil, world.now + millisOf(fault.by) + slowest)
       return fault
     }
     const ports = Faults.around(network.client(process), plan)

@@ -71,7 +71,8 @@ export const play = (
       trouble.calm()
       cluster.step("nothing goes wrong any more")
       yield* finish(scene, trouble)
-      // A duplicate that comes after that is news to a server that went back behind it.
+      // A duplicate that comes after that is news to a server that went back behind it; so is one of a process that has
+      // only just woken up.
       if (world.now < cluster.lateUntil) yield* Effect.sleep(cluster.lateUntil - world.now)
       yield* finish(scene, trouble)
       cluster.step("all is over")
